@@ -1,0 +1,26 @@
+# Two commands on a fresh machine: `make train` runs the main job, `make test` passes the tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: train test lint wheel clean
+
+train: .venv/installed
+	$(BIN)/accelerate launch examples/train_nft.py
+
+test: .venv/installed lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+wheel: .venv/installed
+	$(BIN)/python -m build --wheel
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

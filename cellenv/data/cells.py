@@ -1,0 +1,96 @@
+"""What every data set of cells offers: a table of treated and control images, and draws from it.
+
+N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, C, H, W image.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+
+class CellData(ABC):
+    """A split of a data set. A control is paired with a treated image of the same experimental batch and split.
+
+    channels: names of the image channels, for example ("actin", "tubulin", "DNA").
+    size: (C, H, W).
+    compounds, moas: names; position is the id.
+    compound_moa: (P,) int64, the MoA id of each compound.
+    conditions: (P, D) float32, the embedding of each compound.
+    perturbation: (N,) int64, compound id of each image, -1 for a control.
+    batch: (N,) int64, experimental batch (plate) of each image.
+    keys: N sample keys, unique.
+    """
+
+    channels: tuple[str, ...]
+    size: tuple[int, int, int]
+    compounds: tuple[str, ...]
+    moas: tuple[str, ...]
+    compound_moa: Tensor
+    conditions: Tensor
+    perturbation: Tensor
+    batch: Tensor
+    keys: tuple[str, ...]
+
+    @abstractmethod
+    def images(self, rows: Tensor) -> Tensor:
+        """The images of these rows, (n, C, H, W) float32 in [-1, 1]."""
+
+    def __len__(self) -> int:
+        return len(self.perturbation)
+
+    @property
+    def treated(self) -> Tensor:
+        """Rows of the treated images."""
+        return (self.perturbation >= 0).nonzero().squeeze(1)
+
+    @property
+    def controls(self) -> Tensor:
+        """Rows of the control images."""
+        return (self.perturbation < 0).nonzero().squeeze(1)
+
+    def compound_id(self, name: str) -> int:
+        """The id of a compound by name."""
+        if name not in self.compounds:
+            raise ValueError(f"unknown compound {name!r}; this data set has {', '.join(self.compounds)}")
+        return self.compounds.index(name)
+
+    def draw_controls(self, batch: Tensor, rng: torch.Generator) -> Tensor:
+        """Rows of random controls, one of each experimental batch in `batch`, (n,)."""
+        rows = self.controls[torch.argsort(self.batch[self.controls], stable=True)]
+        n_batches = int(max(self.batch.max(), batch.max() if len(batch) else 0)) + 1
+        count = torch.bincount(self.batch[rows], minlength=n_batches)[batch]
+        if (count == 0).any():
+            raise ValueError(f"experimental batch {int(batch[count == 0][0])} holds no control in this split")
+        start = torch.searchsorted(self.batch[rows], batch)
+        return rows[start + (torch.rand(len(batch), generator=rng) * count).long()]
+
+    def draw_treated(self, n: int, rng: torch.Generator) -> Tensor:
+        """Rows of n random treated images."""
+        treated = self.treated
+        return treated[torch.randint(len(treated), (n,), generator=rng)]
+
+    def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:
+        """What the generator sees in place of these treated rows: x0, perturbation, condition, moa, batch, seed, each (n, ...).
+
+        x0 is a random control of the same experimental batch. `seed` names the stream of the sample's own noise.
+        """
+        perturbation, batch = self.perturbation[treated], self.batch[treated]
+        if (perturbation < 0).any():
+            raise ValueError("contexts are drawn for treated rows; these hold a control")
+        return TensorDict(
+            {
+                "x0": self.images(self.draw_controls(batch, rng)),
+                "perturbation": perturbation,
+                "condition": self.conditions[perturbation],
+                "moa": self.compound_moa[perturbation],
+                "batch": batch,
+                "seed": torch.randint(2**62, (len(treated),), generator=rng),
+            },
+            batch_size=[len(treated)],
+        )
+
+    def draw_contexts(self, n: int, rng: torch.Generator) -> TensorDict:
+        """n random contexts."""
+        return self.contexts(self.draw_treated(n, rng), rng)

@@ -1,0 +1,46 @@
+"""Straight path from a source image x0 (t = 0) to a sample x1 (t = 1), and the time grids on it.
+
+B batch, C channels, H, W pixels, K steps.
+"""
+
+import torch
+from torch import Tensor
+
+
+def lift(t: Tensor, like: Tensor) -> Tensor:
+    """Reshape one value per sample, (B,), so that it multiplies (B, C, H, W)."""
+    if t.shape != like.shape[:1]:
+        raise ValueError(f"need one value per sample, {tuple(like.shape[:1])}; got {tuple(t.shape)}")
+    return t.reshape(-1, *[1] * (like.ndim - 1))  # (B, 1, 1, 1)
+
+
+def interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+    """x_t = (1 - t) x0 + t x1."""
+    return (1 - lift(t, x0)) * x0 + lift(t, x0) * x1
+
+
+def velocity(x0: Tensor, x1: Tensor) -> Tensor:
+    """v = d x_t / dt = x1 - x0."""
+    return x1 - x0
+
+
+def uniform_times(steps: int) -> Tensor:
+    """K + 1 equally spaced times from 0 to 1, (K + 1,) float64."""
+    if steps < 1:
+        raise ValueError(f"need at least one step, got {steps}")
+    return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+
+
+def edm_times(points: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """The grid of Karras et al. (arXiv:2206.00364, eq. 5) mapped to t = 1 / (1 + sigma), (points + 1,) float64.
+
+    sigma_i = (sigma_max^(1/rho) + i / (points - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. points - 1,
+    then sigma = 0. The first time is set to 0, where the source lies, and the last is 1.
+    """
+    if points < 2:
+        raise ValueError(f"need at least two points, got {points}")
+    ramp = torch.linspace(0, 1, points, dtype=torch.float64)
+    sigma = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+    times = torch.cat([1 / (1 + sigma), sigma.new_ones(1)])
+    times[0] = 0
+    return times
