@@ -1,0 +1,94 @@
+"""Weights on disk: tensors in a safetensors file, what describes them in a JSON file beside it. No file holds code.
+
+A path that ends in .safetensors names the weights, and the JSON has the same stem; any other path is a folder that
+holds model.safetensors and config.json.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+PICKLES = (b"PK\x03\x04", b"\x80")  # the first bytes of what torch.save and pickle write
+
+
+def save_weights(path: str | Path, state_dict: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write weights and config; each file is written aside, synced and renamed, the config last.
+
+    config: JSON values, no nan. The digest of the weights goes with it, so that two halves of different saves, or a
+    damaged file, are found when they are read.
+    """
+    if "sha256" in config:
+        raise ValueError("config must not hold the key 'sha256'; it is the digest of the weights")
+    weights_file, config_file = files(path)
+    weights = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()})
+    text = json.dumps(config | {"sha256": hashlib.sha256(weights).hexdigest()}, indent=2, allow_nan=False)
+    weights_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(weights_file, weights)
+    write_atomically(config_file, text.encode() + b"\n")
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, state_dict) as they were saved, on the CPU; never runs code from the file."""
+    weights_file, config_file = files(path)
+    for file in (weights_file, config_file):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"no weights at {path}: need {weights_file.name} and {config_file.name}, miss {file}"
+            )
+    weights = weights_file.read_bytes()
+    if weights.startswith(PICKLES):
+        raise ValueError(
+            f"{weights_file} is a pickle, which can run code; need safetensors: convert it where you trust it"
+        )
+    try:
+        config = json.loads(config_file.read_text())
+        digest = config.pop("sha256")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{config_file} is damaged, need a JSON object with 'sha256': {error!r}; fetch it anew"
+        ) from error
+    if hashlib.sha256(weights).hexdigest() != digest:
+        raise ValueError(f"{weights_file} is damaged or of another save than {config_file.name}; fetch both anew")
+    try:
+        return config, load(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights_file} is no safetensors file: {error}") from error
+
+
+def load_state(model: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
+    """Fill the model with every weight, or say which do not fit; `path` is named in the error."""
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise ValueError(f"the weights at {path} do not fit a {type(model).__name__}: {error}") from error
+
+
+def files(path: str | Path) -> tuple[Path, Path]:
+    """(weights, config) files of a path."""
+    path = Path(path)
+    if path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"):
+        raise ValueError(
+            f"{path} names a pickle, which can run code; need a .safetensors file or a folder that holds one"
+        )
+    if path.suffix == ".safetensors":
+        return path, path.with_suffix(".json")
+    return path / "model.safetensors", path / "config.json"
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """All of the content or the old file: written beside it, synced, renamed."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
