@@ -1,0 +1,59 @@
+"""Distances between sets of images in the features of a network. n images, F features, G samples of one context.
+
+Both distances to real images depend on n: compare rows of the same n, beside real against real (two disjoint sets).
+"""
+
+import torch
+from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
+
+
+class Features(torch.nn.Identity):
+    """Stands where torchmetrics expects a feature network: the features come in as they are."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+
+def frechet_distance(features: Tensor, real: Tensor) -> float:
+    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of two feature sets, (n, F) and (n', F), in float64.
+
+    Biased upwards by about Tr(S) / n for small n; below n = F the covariances are singular and the bias is large.
+    Source: Heusel et al., arXiv:1706.08500, eq. 6, as torchmetrics computes it; on this process alone.
+    """
+    check_pair(features, real)
+    metric = FrechetInceptionDistance(Features(features.shape[1]), sync_on_compute=False).set_dtype(torch.float64)
+    metric.update(features.double(), real=False)
+    metric.update(real.double(), real=True)
+    return float(metric.compute())
+
+
+def kernel_distance(features: Tensor, real: Tensor) -> float:
+    """The unbiased estimate of the squared MMD with k(a, b) = (a . b / F + 1)^3, of (n, F) and (n, F): 0 on average
+    for two sets of one distribution, so a small negative value is possible.
+
+    Source: Binkowski et al., arXiv:1801.01401, section 4, as torchmetrics computes it, on all images at once.
+    """
+    check_pair(features, real)
+    if len(features) != len(real):
+        raise ValueError(f"need as many images as real images; got {len(features)} and {len(real)}")
+    return float(poly_mmd(real.double(), features.double()))
+
+
+def diversity(features: Tensor) -> float:
+    """Mean Euclidean distance between two samples of one context; features (n, G, F). nan for G = 1."""
+    n, size = features.shape[:2]
+    if size < 2:
+        return float("nan")
+    distances = torch.cdist(features.double(), features.double())  # (n, G, G)
+    return float(distances.sum() / (n * size * (size - 1)))
+
+
+def check_pair(features: Tensor, real: Tensor) -> None:
+    """Refuse feature sets that cannot be compared."""
+    if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1] or min(len(features), len(real)) < 2:
+        raise ValueError(f"need two sets (n, F), n > 1, F equal; got {tuple(features.shape)} and {tuple(real.shape)}")
+    if not (features.isfinite().all() and real.isfinite().all()):
+        raise ValueError("need finite features; some are nan or infinite: look at the images that made them")

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from algorithms.distances import diversity, frechet_distance, kernel_distance
+
+
+def normal(n: int, seed: int, shift: float = 0.0, scale: float = 1.0, features: int = 4) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return shift + scale * torch.randn(n, features, generator=rng)
+
+
+def test_frechet_is_the_closed_form_of_two_gaussians():
+    # |mu - mu'|^2 + sum (s - s')^2 for diagonal covariances
+    assert frechet_distance(normal(20000, 0, 0.5, 2.0), normal(20000, 1)) == pytest.approx(4 * (0.25 + 1), rel=0.03)
+    assert frechet_distance(normal(500, 0), normal(500, 0)) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(normal(500, 0) + 3, normal(500, 0)) == pytest.approx(4 * 9, rel=1e-9)
+
+
+def test_kernel_distance_is_the_unbiased_double_sum():
+    a, b = normal(6, 0).double(), normal(6, 1, 0.3).double()
+
+    def k(x, y):
+        return (float(x @ y) / 4 + 1) ** 3
+
+    inner = [sum(k(s[i], s[j]) for i in range(6) for j in range(6) if i != j) / 30 for s in (a, b)]
+    cross = sum(k(x, y) for x in a for y in b) / 36
+    assert kernel_distance(a, b) == pytest.approx(sum(inner) - 2 * cross)
+
+
+def test_kernel_distance_is_zero_on_average_for_one_distribution():
+    values = [kernel_distance(normal(40, 2 * i), normal(40, 2 * i + 1)) for i in range(100)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 10 and min(values) < 0
+
+
+def test_diversity_is_the_mean_distance_inside_a_context_only():
+    one = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])  # distances 5, 0, 5
+    far = torch.full((3, 2), 100.0)
+    assert diversity(torch.stack([one, far])) == pytest.approx((10 / 3 + 0) / 2)
+    assert np.isnan(diversity(far.unsqueeze(1)))
+
+
+def test_distances_refuse_what_they_cannot_compare():
+    with pytest.raises(ValueError, match=r"F equal; got \(9, 4\) and \(9, 3\)"):
+        frechet_distance(normal(9, 0), normal(9, 0, features=3))
+    with pytest.raises(ValueError, match="as many images"):
+        kernel_distance(normal(9, 0), normal(8, 0))
+    with pytest.raises(ValueError, match="finite"):
+        frechet_distance(normal(9, 0) * torch.nan, normal(9, 0))
