@@ -72,9 +72,10 @@ class CellData(ABC):
         return treated[torch.randint(len(treated), (n,), generator=rng)]
 
     def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:
-        """What the generator sees in place of these treated rows: x0, perturbation, condition, moa, batch, seed, each (n, ...).
+        """What the generator sees in place of these treated rows, a TensorDict of batch size (n,).
 
-        x0 is a random control of the same experimental batch. `seed` names the stream of the sample's own noise.
+        Keys: x0 (C, H, W), perturbation, condition (D,), moa, batch and seed. x0 is a random control of the same
+        experimental batch. `seed` names the stream of the sample's own noise.
         """
         perturbation, batch = self.perturbation[treated], self.batch[treated]
         if (perturbation < 0).any():

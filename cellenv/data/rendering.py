@@ -1,0 +1,222 @@
+"""From the geometry of a synthetic crop to its pixels: labels first, then stain, then the microscope.
+
+H = W = size. Channels are actin, tubulin, DNA. Compiled with numba; every random figure comes in as an argument or is
+a hash.
+"""
+
+from dataclasses import dataclass
+from math import atan2, cos, exp, floor, pi, sin, sqrt
+
+import numpy as np
+from numba import njit
+
+from cellenv.data.phenotypes import Phenotype
+from cellenv.data.scene import ANGLES, Scene
+
+FAR = 1e4  # px, beyond any crop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optics:
+    """What the microscope and the plate add; all of it survives the stretch of each channel to 0..255."""
+
+    blur: float = 0.8  # sigma of the point spread, px
+    noise: float = 0.02  # read noise, relative to the brightest pixel
+    shot: float = 0.03  # shot noise at full brightness
+    gamma: float = 1.0
+    haze: float = 0.1  # out-of-focus light from above and below, relative to the light in focus
+    slope: tuple[float, float] = (0.0, 0.0)  # background gradient along y and x
+
+
+@njit(cache=True)
+def _hash(i: int, j: int, seed: int) -> float:
+    """A uniform figure in [0, 1) that belongs to lattice point (i, j)."""
+    h = (i * 374761393 + j * 668265263 + seed * 1274126177) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
+    h = ((h ^ (h >> 16)) * 2246822519) & 0xFFFFFFFF
+    return ((h ^ (h >> 15)) & 0xFFFFFF) / 16777216.0
+
+
+@njit(cache=True)
+def _noise(y: float, x: float, seed: int) -> float:
+    """Smooth value noise in [0, 1) with correlation length one."""
+    i, j = int(floor(y)), int(floor(x))
+    v, u = y - i, x - j
+    v, u = v * v * (3 - 2 * v), u * u * (3 - 2 * u)
+    top = _hash(i, j, seed) * (1 - u) + _hash(i, j + 1, seed) * u
+    low = _hash(i + 1, j, seed) * (1 - u) + _hash(i + 1, j + 1, seed) * u
+    return top * (1 - v) + low * v
+
+
+@njit(cache=True)
+def _fibre(y: float, x: float, direction: float, scale: float, seed: int) -> float:
+    """A web of filaments `scale` px apart that follow `direction`, in [0, 1]."""
+    bend = 6.0 * (_noise(y / 17, x / 17, seed + 7) - 0.5)
+    along = (x * cos(direction) + y * sin(direction)) / (4.5 * scale)
+    across = (y * cos(direction) - x * sin(direction) + bend) / scale
+    ridge = 1 - abs(2 * _noise(across, along, seed) - 1)
+    return ridge**4
+
+
+@njit(cache=True)
+def _depth(y: float, x: float, centre: np.ndarray, outline: np.ndarray, reach: float) -> tuple[float, float]:
+    """rho = distance / radius at that angle (below 1 inside; far outside just 9) and the radius in px."""
+    dy, dx = y - centre[0], x - centre[1]
+    if dy * dy + dx * dx > reach * reach:
+        return 9.0, reach
+    turn = atan2(dy, dx) / (2 * pi) * ANGLES
+    a = int(floor(turn))
+    part = turn - a
+    radius = outline[a % ANGLES] * (1 - part) + outline[(a + 1) % ANGLES] * part
+    return sqrt(dy * dy + dx * dx) / radius, radius
+
+
+@njit(cache=True)
+def _labels(size, cell_centre, cell_outline, nucleus_cell, nucleus_centre, nucleus_outline):
+    """Owner of each pixel (0 = nobody), its depth rho and edge distance in px, for cells and nuclei.
+
+    A pixel belongs to the cell in which it lies deepest; a nucleus never leaves its own cell.
+    """
+    cells, nuclei = np.zeros((size, size), np.int32), np.zeros((size, size), np.int32)
+    cell_rho, cell_edge = np.full((size, size), 9.0, np.float32), np.zeros((size, size), np.float32)
+    nucleus_edge = np.full((size, size), -99.0, np.float32)
+    reach = np.array([line.max() for line in cell_outline])
+    for i in range(size):
+        for j in range(size):
+            y, x = i + 0.5, j + 0.5
+            second = 9.0
+            for k in range(len(cell_centre)):
+                rho, radius = _depth(y, x, cell_centre[k], cell_outline[k], reach[k])
+                if rho < cell_rho[i, j]:
+                    second = cell_rho[i, j]
+                    cell_rho[i, j], cell_edge[i, j] = rho, (1 - rho) * radius
+                    cells[i, j] = k + 1 if rho < 1 else 0
+                elif rho < second:
+                    second = rho
+                if cells[i, j] == k + 1 and rho < 1:
+                    cell_edge[i, j] = (1 - rho) * radius
+            if second < 1:  # two cells meet here: the border between them is an edge as well
+                cell_edge[i, j] = min(cell_edge[i, j], 14 * (second - cell_rho[i, j]))
+            for n in range(len(nucleus_centre)):
+                if nucleus_cell[n] + 1 != cells[i, j]:
+                    continue
+                rho, radius = _depth(y, x, nucleus_centre[n], nucleus_outline[n], FAR)
+                edge = min((1 - rho) * radius, cell_edge[i, j] - 1)
+                if edge > nucleus_edge[i, j]:
+                    nucleus_edge[i, j] = edge
+                    nuclei[i, j] = n + 1 if edge > 0 else 0
+    return cells, nuclei, cell_rho, cell_edge, nucleus_edge
+
+
+@njit(cache=True)
+def _stain(cells, nuclei, rho, edge, nucleus_edge, direction, light, soft, mitotic, nucleus_light, look, seed):
+    """Actin, tubulin and DNA before the microscope, (3, size, size) float32. `look` holds the textures."""
+    dna_texture, cortex, fibres, puncta, web, scale, extent, perinuclear, vacuoles, shade = look
+    size = cells.shape[0]
+    out = np.zeros((3, size, size), np.float32)
+    for i in range(size):
+        for j in range(size):
+            k = cells[i, j] - 1
+            if k < 0:
+                continue
+            y, x, own = i + 0.5, j + 0.5, seed + 31 * k
+            rise = 1 / (1 + exp(1.0 - edge[i, j] / soft[k]))  # the outline
+            thick = sqrt(max(1 - rho[i, j] ** 2, 0.0))
+            cloud = _noise(y / 9, x / 9, own + 1)
+            within = 1 / (1 + exp(-1.2 * nucleus_edge[i, j]))
+            hole = 1 - vacuoles * (_noise(y / 5, x / 5, own + 2) > 0.68) * (1 - within)
+            around = exp(-max(-nucleus_edge[i, j], 0.0) / 5.0)
+
+            patch = _noise(y / 13, x / 13, own + 10)
+            rim = exp(-(((edge[i, j] - 1.0 - soft[k]) / (1.2 + soft[k])) ** 2)) * (0.1 + 1.6 * patch * patch)
+            spot = max(_noise(y / 2.6, x / 2.6, own + 3) - 0.72, 0.0) / 0.28
+            cable = _fibre(y, x, direction[k], 5.0, own + 4)
+            actin = (
+                0.24 * (0.4 + 1.2 * cloud) * (0.7 + 0.3 * thick)
+                + 0.8 * cortex * rim
+                + 0.55 * fibres * cable
+                + puncta * spot
+            )
+            if mitotic[k]:
+                actin += 0.5 * rim + 0.4 * thick
+            out[0, i, j] = light[k, 0] * rise * hole * actin * (1 - shade * within)
+
+            spread = max(rho[i, j] / extent, 1e-3)
+            reach = sqrt(max(1 - spread**2, 0.0)) if not mitotic[k] else thick
+            one = _fibre(y, x, direction[k] + 0.5, scale, own + 5)
+            other = _fibre(y, x, direction[k] - 0.6, scale, own + 6)
+            net = 0.25 + 0.9 * web * max(one, other) * (0.4 + cloud) + perinuclear * around * (0.5 + 0.5 * cloud)
+            tubulin = 0.06 + reach * (0.6 + 0.4 * reach) * net
+            if mitotic[k]:
+                tubulin += 0.8 * around * thick
+            out[1, i, j] = light[k, 1] * rise * hole * tubulin * (1 - shade * within)
+
+            if nuclei[i, j] > 0:
+                grain = _noise(y / 3.2, x / 3.2, own + 8) + 0.5 * _noise(y / 1.7, x / 1.7, own + 9) - 0.75
+                clump = 1 + 2.2 * dna_texture * grain
+                solid = 1 / (1 + exp(-1.5 * (nucleus_edge[i, j] - 0.8)))
+                out[2, i, j] = nucleus_light[nuclei[i, j] - 1] * solid * max(clump, 0.15)
+    return out
+
+
+@njit(cache=True)
+def _blur(image, sigma):
+    """Gaussian blur of (3, size, size), reflecting at the border."""
+    reach = int(3 * sigma + 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    size = image.shape[1]
+    rows, out = np.zeros_like(image), np.zeros_like(image)
+    for d in range(-reach, reach + 1):
+        w = kernel[d + reach]
+        for i in range(size):
+            p = i + d
+            p = -p - 1 if p < 0 else 2 * size - 1 - p if p >= size else p
+            rows[:, i] += w * image[:, p]
+    for d in range(-reach, reach + 1):
+        w = kernel[d + reach]
+        for j in range(size):
+            p = j + d
+            p = -p - 1 if p < 0 else 2 * size - 1 - p if p >= size else p
+            out[:, :, j] += w * rows[:, :, p]
+    return out
+
+
+def _glow(image: np.ndarray) -> np.ndarray:
+    """The image as seen 12 px out of focus, computed at a quarter of the resolution."""
+    channels, size, _ = image.shape
+    small = image.reshape(channels, size // 4, 4, size // 4, 4).mean(axis=(2, 4))
+    at, knots = np.arange(size) + 0.5, 4 * np.arange(size // 4) + 2.0
+    linear = np.float32([np.interp(at, knots, row) for row in np.eye(size // 4)]).T  # (size, size / 4)
+    return linear @ _blur(small, 3.0) @ linear.T
+
+
+def render(scene: Scene, look: Phenotype, optics: Optics, size: int, rng: np.random.Generator):
+    """The crop as a user would find it on disk, and the truth.
+
+    Returns image (3, size, size) uint8, each channel stretched to 0..255 as in the published layout; nuclei and cells,
+    (size, size) int32 labels, 0 = background.
+    """
+    cells, nuclei, rho, edge, nucleus_edge = _labels(
+        size, scene.cell_centre, scene.cell_outline, scene.nucleus_cell, scene.nucleus_centre, scene.nucleus_outline
+    )
+    textures = (
+        look.dna_texture, look.actin_cortex, look.actin_fibres, look.actin_puncta, look.tubulin_fibres,
+        max(look.tubulin_scale, 2.0), max(look.tubulin_extent, 0.3), look.perinuclear, min(look.vacuoles, 0.9),
+        rng.uniform(0.15, 0.65),
+    )  # fmt: skip
+    stained = _stain(
+        cells, nuclei, rho, edge, nucleus_edge, scene.cell_direction, scene.cell_light, scene.cell_soft,
+        scene.cell_mitotic, scene.nucleus_light, textures, int(rng.integers(2**31)),
+    )  # fmt: skip
+    image = _blur(stained, optics.blur)
+    image += optics.haze * _glow(image)
+    image /= image.max(axis=(1, 2), keepdims=True) + 1e-6
+    grid = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    slope = optics.slope[0] * grid[:, None] + optics.slope[1] * grid
+    image += slope
+    grain = rng.standard_normal((2, *image.shape), dtype=np.float32)
+    image += optics.noise * grain[0] + optics.shot * np.sqrt(np.maximum(image, 0)) * grain[1]
+    low, high = image.min(axis=(1, 2), keepdims=True), image.max(axis=(1, 2), keepdims=True)
+    stretched = ((image - low) / (high - low)) ** np.float32(optics.gamma)
+    return np.rint(255 * stretched).astype(np.uint8), nuclei, cells
