@@ -1,0 +1,139 @@
+"""DiffusionNFT (arXiv:2509.16117): pull the velocity towards good samples and push it away from bad ones.
+
+In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the source that re-noises the sample x1.
+B batch, C channels, H, W pixels, D condition size.
+"""
+
+import math
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from cellenv.path import interpolate, lift, velocity
+
+
+def nft_loss(
+    v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: Tensor, *, beta: float, adaptive: bool = True
+) -> Tensor:
+    """(5 / beta) [r l+ + (1 - r) l-], one number per sample, (B,); l+- of the adaptive or of the plain form.
+
+    v_theta, v_old, v: (B, C, H, W). t: (B,) in [0, 1]. r: (B,) in [0, 1]; 1 pulls v_theta to v, 0 pushes it away.
+    """
+    if adaptive:
+        return nft_loss_adaptive(v_theta, v_old, v, t, r, beta=beta)
+    return nft_loss_plain(v_theta, v_old, v, r, beta=beta)
+
+
+def nft_loss_plain(v_theta: Tensor, v_old: Tensor, v: Tensor, r: Tensor, *, beta: float) -> Tensor:
+    """(5 / beta) [r |v+ - v|^2 + (1 - r) |v- - v|^2], with v+- = v_old +- beta (v_theta - v_old), mean over C, H, W.
+
+    Its gradient vanishes at v_theta = v_old + (2 r - 1) (v - v_old) / beta. Source: the paper's equation; the factor 5,
+    the range of the advantage, is the code's.
+    """
+    v_theta, v_old, v, r = at_least_fp32(v_theta, v_old, v, r)
+    v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
+    positive = (v_plus - v).square().flatten(1).mean(1)  # (B,)
+    negative = (v_minus - v).square().flatten(1).mean(1)
+    return (5 / beta) * (r * positive + (1 - r) * negative)
+
+
+def nft_loss_adaptive(v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: Tensor, *, beta: float) -> Tensor:
+    """(5 / beta) [r l+ + (1 - r) l-], with e+- = (1 - t) (v+- - v) and l+- = mean(e+-^2) / max(mean|e+-|, 1e-5).
+
+    e is the error of the predicted end point x_t + (1 - t) v+-; the denominator is held constant. It vanishes at
+    beta (v_theta - v_old) = +-(v - v_old), with the sign of 2 r - 1. Source: the published code, not the paper.
+    """
+    v_theta, v_old, v, t, r = at_least_fp32(v_theta, v_old, v, t, r)
+    v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
+    to_go = lift(1 - t, v)  # (B, 1, 1, 1)
+    return (5 / beta) * (r * scaled_square(to_go * (v_plus - v)) + (1 - r) * scaled_square(to_go * (v_minus - v)))
+
+
+def implicit_velocities(v_theta: Tensor, v_old: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """v+- = v_old +- beta (v_theta - v_old), the policies that the loss compares with v."""
+    if beta <= 0:
+        raise ValueError(f"beta must be > 0, got {beta}")
+    step = beta * (v_theta - v_old.detach())
+    return v_old.detach() + step, v_old.detach() - step
+
+
+def scaled_square(e: Tensor) -> Tensor:
+    """mean(e^2) / max(mean|e|, 1e-5) with a constant denominator, (B, ...) -> (B,)."""
+    e = e.flatten(1)
+    return e.square().mean(1) / e.detach().abs().mean(1).clamp(min=1e-5)
+
+
+def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All in their widest type, float32 or wider: in bf16 a time near 1 is 1, and 1 - t is lost."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def residual(d: Tensor) -> Tensor:
+    """|E[d]| / rms(d) for d = v_old - v, (B, ...): in [0, 1], near 0 while the coupling suits the base.
+
+    |E[d]|^2 is estimated without bias, (B |mean d|^2 - mean |d|^2) / (B - 1), so that it does not depend on B. Needs
+    samples of many contexts; one sample says nothing, nan.
+    """
+    d = d.flatten(1)
+    B, square = len(d), d.square().mean()
+    if B < 2:
+        return square.new_tensor(math.nan)
+    mean_square = (B * d.mean(0).square().mean() - square) / (B - 1)
+    return (mean_square.clamp(min=0) / square).sqrt()
+
+
+class NFTLoss(LossModule):
+    """Reads x0 (the source x0' that re-noises), x1, t, r, condition; writes loss_nft, loss_kl and metrics.
+
+    model: theta, called model(x_t, t, condition) -> v. model_old: the sampler of this round. model_ref: the pretrained
+    one; loss_kl = kl_weight mean((v_theta - v_ref)^2), and `kl` is the same without the weight. No model is copied; old
+    and ref are frozen. drift = mean((v_theta - v_old)^2); residual: see the function. It draws nothing.
+    """
+
+    in_keys = ["x0", "x1", "t", "r", "condition"]  # noqa: RUF012 - TorchRL's form
+    out_keys = ["loss_nft", "loss_kl", "kl", "drift", "residual"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: nn.Module,
+        model_old: nn.Module,
+        model_ref: nn.Module,
+        *,
+        beta: float = 1.0,
+        kl_weight: float = 1e-4,
+        adaptive: bool = True,
+    ):
+        super().__init__()
+        if beta <= 0 or kl_weight < 0:
+            raise ValueError(f"need beta > 0 and kl_weight >= 0, got {beta} and {kl_weight}")
+        if len({id(model), id(model_old), id(model_ref)}) < 3:
+            raise ValueError("need three sets of weights, got the same module twice: pass copy.deepcopy of it")
+        self.model = model
+        self.model_old = model_old.requires_grad_(False)
+        self.model_ref = model_ref.requires_grad_(False)
+        self.beta, self.kl_weight, self.adaptive = beta, kl_weight, adaptive
+
+    def forward(self, tensordict: TensorDict) -> TensorDict:
+        x0, x1, t, r = at_least_fp32(*(tensordict[key] for key in ("x0", "x1", "t", "r")))
+        condition = tensordict["condition"]
+        x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
+        with torch.no_grad():
+            v_old, v_ref = self.model_old(x_t, t, condition), self.model_ref(x_t, t, condition)
+        v_theta = self.model(x_t, t, condition)
+        v_theta, v_old, v_ref = at_least_fp32(v_theta, v_old, v_ref)
+        loss = nft_loss(v_theta, v_old, v, t, r, beta=self.beta, adaptive=self.adaptive).mean()
+        kl = (v_theta - v_ref).square().mean()
+        return TensorDict(
+            {
+                "loss_nft": loss,
+                "loss_kl": self.kl_weight * kl,
+                "kl": kl.detach(),
+                "drift": (v_theta.detach() - v_old).square().mean(),
+                "residual": residual(v_old - v),
+            }
+        )

@@ -1,0 +1,69 @@
+"""Contexts in groups, images of them, rewards: one iteration's rollout.
+
+G group size, B samples of this rank, n rows in a chunk.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs import EnvBase
+
+from algorithms.clock import Clock
+from cellenv.data.cells import CellData
+from cellenv.streams import rng_at
+
+
+def share(groups: int, rank: int, ranks: int) -> range:
+    """The groups of this rank; a group lives on one."""
+    if groups % ranks:
+        raise ValueError(f"need a number of groups that {ranks} processes can share evenly, got {groups}")
+    return range(rank * groups // ranks, (rank + 1) * groups // ranks)
+
+
+def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, iteration: int) -> TensorDict:
+    """Each group a context, G times in a row with noise seeds of their own, B = len(groups) G.
+
+    `group` and `sample` count over all ranks; what is drawn depends on (seed, iteration, group) alone.
+    """
+    drawn = []
+    for g in groups:
+        rng = rng_at(seed, iteration, g)
+        context = data.draw_contexts(1, rng).repeat_interleave(group_size, dim=0)
+        context["seed"] = torch.randint(2**62, (group_size,), generator=rng)
+        context["group"] = torch.full((group_size,), g)
+        context["sample"] = g * group_size + torch.arange(group_size)
+        drawn.append(context)
+    return torch.cat(drawn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bandit:
+    """Call it with the iteration: the contexts, what the policy made of them and how it was rewarded, [B]."""
+
+    env: EnvBase  # with its rewards; takes contexts of any number by reset(..., set_state=True)
+    policy: TensorDictModuleBase
+    data: CellData
+    groups: range  # of this rank
+    group_size: int
+    seed: int
+    chunk: int  # images at once
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager] = nullcontext  # around the policy, as around the loss
+
+    @torch.no_grad()
+    def __call__(self, iteration: int, clock: Clock) -> TensorDictBase:
+        contexts = draw_groups(self.data, self.groups, self.group_size, seed=self.seed, iteration=iteration)
+        contexts = contexts.to(self.device)
+        return torch.cat([self._step(chunk, clock) for chunk in contexts.split(self.chunk)])
+
+    def _step(self, contexts: TensorDict, clock: Clock) -> TensorDictBase:
+        td = self.env.reset(contexts.exclude("sample"), set_state=True)
+        with clock("rollout"), self.autocast():
+            td = self.policy(td)
+        with clock("rewards"):
+            td = self.env.step(td)
+        return td.set("sample", contexts["sample"]).set("group", contexts["group"])

@@ -1,0 +1,149 @@
+"""Which source re-noises a sample, at which times, and from which stream."""
+
+import pytest
+import torch
+from nft_toys import ToyCells
+
+from algorithms import coupling
+from algorithms.renoise import Renoise
+from algorithms.rollouts import draw_groups, share
+from cellenv.streams import rng_at
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ToyCells()
+
+
+@pytest.fixture
+def samples(data):
+    """Two groups of four (B == 8), with sources."""
+    td = draw_groups(data, range(2), 4, seed=3, iteration=5)
+    return td.set("source", td["x0"] + 1).set("action", -td["x0"])
+
+
+def streams(n, start=0):
+    return [rng_at(1, 2, i) for i in range(start, start + n)]
+
+
+def row_of(images):
+    """The toy writes the row of an image into its first pixel."""
+    return (images[:, 0, 0, 0] * 100).round().long()
+
+
+def test_independent_is_a_control_of_the_same_experimental_batch_and_seldom_the_same(data, samples):
+    many = samples[torch.zeros(2000, dtype=torch.long)]
+    rows = row_of(coupling.independent(many, streams(2000), data=data, noise_level=0.0))
+    eligible = ((data.perturbation < 0) & (data.batch == samples["batch"][0])).nonzero().squeeze(1)
+    counts = torch.bincount(rows, minlength=len(data))
+    assert counts.sum() == counts[eligible].sum()
+    expected = 2000 / len(eligible)
+    assert (counts[eligible] - expected).abs().max() < 5 * expected**0.5  # uniform over them
+
+
+def test_independent_adds_source_noise(data, samples):
+    many = samples[torch.zeros(3000, dtype=torch.long)]
+    bare = coupling.independent(many, streams(3000), data=data, noise_level=0.0)
+    noise = coupling.independent(many, streams(3000), data=data, noise_level=0.7) - bare
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 0.7) < 0.01
+    assert (
+        noise.mean(0).abs().max() < 0.07 and (noise.flatten(1) @ noise.flatten(1).T).fill_diagonal_(0).abs().max() < 30
+    )
+
+
+def test_group_is_the_same_control_with_fresh_noise(samples):
+    noise = coupling.group(samples, streams(8), noise_level=0.5) - samples["x0"]
+    assert abs(noise.std() - 0.5) < 0.05
+    assert len(torch.unique(noise[:, 0, 0, 0])) == 8
+
+
+def test_generating_is_the_very_source(samples):
+    assert torch.equal(coupling.generating(samples, streams(8)), samples["source"])
+
+
+def test_uniform_times_fill_the_interval():
+    t = coupling.uniform(streams(4000))
+    assert t.dtype == torch.float32 and 0 <= t.min() < 0.002 and 0.997 < t.max() <= 1 - 1e-3
+    share_of_bins = torch.histc(t, 10, 0, 1 - 1e-3) / 4000
+    assert (share_of_bins - 0.1).abs().max() < 0.02
+
+
+def test_times_of_the_rollout_leave_out_the_end():
+    times = torch.tensor([0.0, 0.25, 0.8, 1.0], dtype=torch.float64)
+    t = coupling.on_grid(streams(300), times=times)
+    assert t.unique().tolist() == pytest.approx([0.0, 0.25, 0.8])
+    assert torch.bincount((t * 4).long()).max() < 140
+
+
+def test_a_row_draws_the_same_alone_and_among_others(data, samples):
+    whole = coupling.independent(samples, streams(8), data=data)
+    half = coupling.independent(samples[4:], streams(4, start=4), data=data)
+    assert torch.equal(whole[4:], half)
+    assert not torch.equal(whole[:4], half)
+
+
+def test_streams_differ_by_everything_that_names_them():
+    def first(*name):
+        return [torch.rand(2, generator=rng).tolist() for rng in coupling.row_streams(*name)]
+
+    sample = torch.tensor([0, 1])
+    base = first(1, 2, sample, 2)
+    assert len({tuple(x) for x in base}) == 4
+    assert first(1, 2, sample, 3)[:2] == base[:2]  # a third time per sample leaves the first two
+    assert all(a != b for a, b in zip(base, first(1, 3, sample, 2), strict=True))
+    assert all(a != b for a, b in zip(base, first(2, 2, sample, 2), strict=True))
+
+
+def rollout(data, groups, iteration=5):
+    td = draw_groups(data, groups, 4, seed=3, iteration=iteration)
+    td["action"] = (
+        torch.arange(td["sample"][0], td["sample"][0] + len(td))[:, None, None, None].expand_as(td["x0"]) / 100
+    )
+    return td.set("next", {"reward": td["sample"][:, None].float() % 4})
+
+
+def renoise(data, **kwargs):
+    from functools import partial
+
+    return Renoise(coupling=partial(coupling.independent, data=data), seed=3, **kwargs)
+
+
+def test_rows_keep_sample_optimality_and_condition_together(data):
+    td = rollout(data, range(3))
+    rows = renoise(data, times_per_sample=3)(td, 5)
+    sample = (rows["x1"][:, 0, 0, 0] * 100).round().long()
+    assert torch.equal(sample, torch.arange(12).repeat_interleave(3))
+    assert torch.equal(rows["condition"], td["condition"][sample])
+    assert (rows["r"][sample % 4 == 3] > 0.5).all() and (rows["r"][sample % 4 == 0] < 0.5).all()
+    assert len(rows["t"].unique()) == 36
+    level = rows["x0"].flatten(1)[:, 1:].std(1)
+    assert abs(level.mean() - 1) < 0.1  # source noise of level 1
+
+
+def test_two_ranks_make_the_rows_of_one(data):
+    """Same contexts, noise, times, controls and Z, whatever rank they live on."""
+    everyone = rollout(data, range(4))["next", "reward"].squeeze(-1)
+    whole = renoise(data)(rollout(data, range(4)), 5)
+    halves = [renoise(data, gather=lambda mine: everyone)(rollout(data, share(4, rank, 2)), 5) for rank in (0, 1)]
+    for key in whole.keys():
+        assert torch.equal(whole[key], torch.cat([half[key] for half in halves])), key
+
+
+def test_iterations_draw_anew(data):
+    one, two = renoise(data)(rollout(data, range(2)), 5), renoise(data)(rollout(data, range(2), iteration=6), 6)
+    assert not torch.isclose(one["t"], two["t"]).any() and not torch.isclose(one["x0"], two["x0"]).all()
+
+
+def test_a_group_shares_all_but_its_seed(data):
+    td = draw_groups(data, range(5, 8), 4, seed=1, iteration=0)
+    assert td["group"].tolist() == [5] * 4 + [6] * 4 + [7] * 4
+    assert td["sample"].tolist() == list(range(20, 32))
+    for key in ("x0", "condition", "perturbation", "moa", "batch"):
+        assert torch.equal(td[key], td[key][::4].repeat_interleave(4, 0)), key
+    assert len(td["seed"].unique()) == 12
+
+
+def test_groups_are_shared_evenly_or_not_at_all():
+    assert [share(6, rank, 3) for rank in range(3)] == [range(0, 2), range(2, 4), range(4, 6)]
+    with pytest.raises(ValueError, match="that 4 processes can share evenly, got 6"):
+        share(6, 0, 4)
