@@ -1,0 +1,33 @@
+"""A classifier that judges and never trains anything: another architecture, resolution, augmentation and seed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rewards.classifier import ASSETS, Classifier
+from rewards.segmentation.protocol import CHANNELS
+
+
+class JudgeClassifier(Classifier):
+    """Plain wide kernels, no residuals, on the image at half resolution; F = 128 means and 128 maxima."""
+
+    shipped = ASSETS / "judge.safetensors"
+
+    def __init__(self, moas: Sequence[str], *, size: Sequence[int] = (3, 96, 96), channels: Sequence[str] = CHANNELS):
+        trunk = nn.Sequential(
+            nn.AvgPool2d(2),
+            *stage(size[0], 32, kernel=7),  # (B, 32, H / 4, W / 4)
+            *stage(32, 64, kernel=5),  # (B, 64, H / 8, W / 8)
+            *stage(64, 96, kernel=5),  # (B, 96, H / 16, W / 16)
+            *stage(96, 128, kernel=3),  # (B, 128, H / 32, W / 32)
+        )
+        super().__init__(trunk, 256, moas, size, channels)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+
+
+def stage(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
+    """Convolve, normalise, bend, halve."""
+    return [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), nn.GroupNorm(8, n_out), nn.GELU(), nn.MaxPool2d(2)]
