@@ -1,4 +1,4 @@
-"""Images to labels of nuclei and cells. Every segmenter sees DNA for nuclei and actin + tubulin for cells, never both."""
+"""Images to labels of nuclei and cells: nuclei from DNA alone, cells from actin and tubulin alone."""
 
 from rewards.segmentation.protocol import CHANNELS, Masks, Segmenter, split_channels
 

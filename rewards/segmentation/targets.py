@@ -1,0 +1,55 @@
+"""What the networks of the embedded segmenter learn to predict: Cellpose's targets. B batch, H, W pixels."""
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+
+@njit(cache=True, nogil=True)
+def _diffuse(inside, y0, x0):
+    """Heat that spreads from (y0, x0) over an object and is lost outside it, (h, w); the rim of `inside` is False."""
+    height, width = inside.shape
+    heat, sums = np.zeros((height, width)), np.zeros((height, width))
+    share = inside / 9.0
+    for _ in range(2 * (height + width)):
+        heat[y0, x0] += 1
+        for y in range(height):
+            for x in range(1, width - 1):
+                sums[y, x] = heat[y, x - 1] + heat[y, x] + heat[y, x + 1]
+        for y in range(1, height - 1):
+            for x in range(1, width - 1):
+                heat[y, x] = share[y, x] * (sums[y - 1, x] + sums[y, x] + sums[y + 1, x])
+    return heat
+
+
+@njit(cache=True, nogil=True)
+def _flows(labels, flows):
+    for b in range(len(labels)):
+        for k in range(1, labels[b].max() + 1):
+            ys, xs = np.nonzero(labels[b] == k)
+            if len(ys) == 0:
+                continue
+            top, left = ys.min() - 1, xs.min() - 1  # one px of background around the object
+            inside = np.zeros((ys.max() - top + 2, xs.max() - left + 2), np.bool_)
+            for y, x in zip(ys, xs):
+                inside[y - top, x - left] = True
+            middle = ((ys - ys.mean()) ** 2 + (xs - xs.mean()) ** 2).argmin()
+            heat = _diffuse(inside, ys[middle] - top, xs[middle] - left)
+            for y, x in zip(ys, xs):
+                dy = heat[y - top + 1, x - left] - heat[y - top - 1, x - left]
+                dx = heat[y - top, x - left + 1] - heat[y - top, x - left - 1]
+                length = np.sqrt(dy * dy + dx * dx)
+                if length > 0:
+                    flows[b, 0, y, x], flows[b, 1, y, x] = dy / length, dx / length
+
+
+def unit_flows(labels: Tensor) -> Tensor:
+    """(dy, dx) of length 1, up the heat that spreads from the middle of each object. (B, H, W) -> (B, 2, H, W).
+
+    As cellpose.dynamics.masks_to_flows; the networks predict 5 x this.
+    """
+    array = labels.cpu().numpy()
+    flows = np.zeros((len(array), 2, *array.shape[1:]), np.float32)
+    _flows(array, flows)
+    return torch.from_numpy(flows).to(labels.device)
