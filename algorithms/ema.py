@@ -1,0 +1,76 @@
+"""An exponential moving average of the weights that are trained, for evaluation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """ema <- d ema + (1 - d) theta with d = min(decay, (1 + n) / (10 + n)), n = 1, 2, ... the number of this update.
+
+    Only parameters that require a gradient are averaged; the others are the model's. Averages are float32 or better.
+    Give it the bare model, not what DistributedDataParallel made of it. The warm-up is CellFlux's (arXiv:2502.09775).
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay, self.updates = decay, 0
+        self.average = {name: _wide(parameter) for name, parameter in _trained(model)}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the weights of the model; once per optimizer step."""
+        self.updates += 1
+        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in self._matched(model):
+            self.average[name].lerp_(parameter.to(self.average[name]), 1 - d)
+
+    @contextmanager
+    def swapped(self, model: nn.Module) -> Iterator[None]:
+        """Inside, the model has the averaged weights; afterwards its own, bit for bit, even if an error was raised."""
+        with torch.no_grad():
+            own = {name: parameter.clone() for name, parameter in self._matched(model)}
+            try:
+                _fill(model, self.average)
+                yield
+            finally:
+                _fill(model, own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: the average and the number of updates."""
+        return {"updates": self.updates, "average": self.average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state_dict; names and shapes must be those of this model."""
+        shapes = {name: tuple(value.shape) for name, value in self.average.items()}
+        came = {name: tuple(value.shape) for name, value in state["average"].items()}
+        if shapes != came:
+            wrong = sorted(name for name in shapes.keys() | came.keys() if shapes.get(name) != came.get(name))
+            raise ValueError(f"the average is of another model; {len(wrong)} entries differ, first {wrong[0]!r}")
+        self.updates = state["updates"]
+        self.average = {name: value.to(self.average[name], copy=True) for name, value in state["average"].items()}
+
+    def _matched(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        pairs = _trained(model)
+        if {name for name, _ in pairs} != self.average.keys():
+            raise ValueError(f"need the model of the average, {len(self.average)} trained tensors; got {len(pairs)}")
+        return pairs
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _wide(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
+
+
+def _fill(model: nn.Module, values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])
