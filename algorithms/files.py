@@ -1,19 +1,12 @@
-"""Files that are whole or absent: written aside, then renamed."""
+"""Files that are whole or absent."""
 
-import os
 from pathlib import Path
+
+from cellenv.checkpoints import write_atomically
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Put content under path; a stop at any moment leaves the file that was there before, or none."""
+    """Put content under path, and make its folder; a stop at any moment leaves the old file, or none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_atomically(path, content)
