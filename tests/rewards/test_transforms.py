@@ -1,34 +1,29 @@
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Bounded, Composite, Unbounded
-from torchrl.envs import Compose, EnvBase, ExcludeTransform, RewardScaling, TransformedEnv
+from torchrl.envs import Compose, ExcludeTransform, RewardScaling, TransformedEnv
 from torchrl.envs.utils import check_env_specs
 
+from cellenv.data.cells import CellData
+from cellenv.env import VirtualCellEnv
 from rewards.segmentation import Masks
 from rewards.transforms import CELLS, NUCLEI, ImageReward, Segment, WeightedSum
 
 
-class Bandit(EnvBase):
-    """One step: x0 and moa are seen, an image is the action, no reward."""
+class Noise(CellData):
+    """Two treated and two control images of noise, 8 x 6 px."""
 
-    def __init__(self, batch_size=(), shape=(3, 8, 6)):
-        super().__init__(batch_size=batch_size)
-        self.observation_spec = Composite(
-            x0=Unbounded((*batch_size, *shape)), moa=Unbounded(batch_size, dtype=torch.int64), shape=batch_size
-        )
-        self.action_spec = Bounded(-1, 1, (*batch_size, *shape))
-        self.full_reward_spec = Composite(shape=batch_size)
+    channels, size = ("actin", "tubulin", "DNA"), (3, 8, 6)
+    compounds, moas, compound_moa = ("taxol",), ("stabilizers",), torch.tensor([0])
+    conditions, keys = torch.zeros(1, 2), ("a", "b", "c", "d")
+    perturbation, batch = torch.tensor([0, 0, -1, -1]), torch.zeros(4, dtype=torch.int64)
 
-    def _reset(self, td=None, **kwargs):
-        return self.observation_spec.zero()
+    def images(self, rows):
+        return images(4)[rows]
 
-    def _step(self, td):
-        out = td.select("x0", "moa")
-        return out.update({"done": torch.ones(*td.batch_size, 1, dtype=torch.bool)})
 
-    def _set_seed(self, seed):
-        return seed
+def bandit(batch_size):
+    return VirtualCellEnv(Noise(), batch_size=batch_size, seed=0)
 
 
 class Threshold:
@@ -57,18 +52,16 @@ def stack(segmenter):
     )
 
 
-@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("batch", [None, 3])
 def test_specs_hold_with_and_without_a_batch(batch):
-    check_env_specs(TransformedEnv(Bandit(batch), stack(Threshold())))
-    check_env_specs(TransformedEnv(Bandit(batch), Segment(Threshold())))
-    check_env_specs(TransformedEnv(Bandit(batch), ImageReward("bright", lambda image: image.mean((1, 2, 3)))))
+    check_env_specs(TransformedEnv(bandit(batch), stack(Threshold())))
+    check_env_specs(TransformedEnv(bandit(batch), Segment(Threshold())))
+    check_env_specs(TransformedEnv(bandit(batch), ImageReward("bright", lambda image: image.mean((1, 2, 3)))))
 
 
 def test_total_can_be_scaled_by_torchrl():
     check_env_specs(
-        TransformedEnv(
-            Bandit((3,)), Compose(*stack(Threshold()).transforms, RewardScaling(0.0, 2.0, in_keys=["reward"]))
-        )
+        TransformedEnv(bandit(3), Compose(*stack(Threshold()).transforms, RewardScaling(0.0, 2.0, in_keys=["reward"])))
     )
 
 
@@ -78,7 +71,7 @@ def images(n, rng_seed=0):
 
 def test_a_step_scores_the_action_once():
     segmenter = Threshold()
-    env = TransformedEnv(Bandit((6,)), stack(segmenter))
+    env = TransformedEnv(bandit(6), stack(segmenter))
     td, x1 = env.reset(), images(6)
     td["x0"] = images(6, 1)
     td = env.step(td.set("action", x1))
@@ -94,12 +87,18 @@ def test_a_step_scores_the_action_once():
 
 def test_offline_equals_the_step_in_any_batch_shape():
     x1, x0 = images(6), images(6, 1)
-    env = TransformedEnv(Bandit((6,)), stack(Threshold()))
+    env = TransformedEnv(bandit(6), stack(Threshold()))
     stepped = env.step(env.reset().update({"x0": x0, "action": x1}))["next", "reward"]  # (6, 1)
     plain = TensorDict({"action": x1, "x0": x0}, [6])
     torch.testing.assert_close(stack(Threshold())(plain.clone())["reward"], stepped)
     torch.testing.assert_close(stack(Threshold())(plain.reshape(2, 3))["reward"], stepped.reshape(2, 3, 1))
     torch.testing.assert_close(stack(Threshold())(plain[4])["reward"], stepped[4])
+
+
+def test_unlocked_environment_takes_any_batch():
+    env = TransformedEnv(bandit(None), stack(Threshold()))
+    td = env.reset(TensorDict(batch_size=[5]))
+    assert env.step(td.set("action", images(5)))["next", "reward"].shape == (5, 1)
 
 
 def test_nan_stays_with_its_image():

@@ -1,0 +1,17 @@
+"""From generated images to rewards: segment, measure, compare with real cells. Knows no time and no velocity."""
+
+from rewards.classifier import MoAClassifier
+from rewards.judge import JudgeClassifier
+from rewards.reference import Reference
+from rewards.suite import cellflux_rewards
+from rewards.transforms import ImageReward, Segment, WeightedSum
+
+__all__ = [
+    "ImageReward",
+    "JudgeClassifier",
+    "MoAClassifier",
+    "Reference",
+    "Segment",
+    "WeightedSum",
+    "cellflux_rewards",
+]

@@ -1,0 +1,108 @@
+"""What real images look like: mean and standard deviation of every measure, per mechanism of action (MoA).
+
+N images, B batch, M MoAs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from cellenv.checkpoints import write_atomically
+
+EMBEDDED = Path(__file__).parent / "assets" / "reference.json"
+COUNTS = ("nucleus_count", "cell_count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Statistics of real treated images.
+
+    moas: names; position is the id.
+    count: (M,) int64, images of each MoA.
+    mean, std: measure -> (M,) float32, in the unit of the measure, over the images where it is defined.
+    about: where the numbers come from; free JSON.
+    """
+
+    moas: tuple[str, ...]
+    count: Tensor
+    mean: Mapping[str, Tensor]
+    std: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+    @classmethod
+    def fit(
+        cls,
+        measures: Mapping[str, Tensor],
+        moa: Tensor,
+        moas: Sequence[str],
+        *,
+        min_cells: int = 30,
+        about: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Statistics of measures, each (N,) with nan where undefined, over images with MoA ids `moa`, (N,).
+
+        Refuses an MoA with fewer than min_cells images, or defined values of a measure: its sigma would be a guess.
+        """
+        if min_cells < 2:
+            raise ValueError(f"a standard deviation needs two images: min_cells >= 2, got {min_cells}")
+        of_moa = [moa == m for m in range(len(moas))]
+        mean, std = {}, {}
+        for name, value in measures.items():
+            defined = [value[mask & ~value.isnan()].double() for mask in of_moa]
+            short = [f"{moas[m]} ({len(v)})" for m, v in enumerate(defined) if len(v) < min_cells]
+            if short:
+                raise ValueError(
+                    f"{name}: need {min_cells} images of each MoA where it is defined; got fewer of {', '.join(short)}:"
+                    " add images, leave the MoA out, or lower min_cells"
+                )
+            mean[name] = torch.stack([v.mean() for v in defined]).float()
+            std[name] = torch.stack([v.std() for v in defined]).float()
+        count = torch.stack([mask.sum() for mask in of_moa])
+        return cls(moas=tuple(moas), count=count, mean=mean, std=std, about=dict(about or {}))
+
+    def sigma(self, name: str) -> Tensor:
+        """The standard deviation with its floor, (M,): 1/12, a count's rounding variance, is added to the variance of
+        a count; any other is at least 2 % of the mean, which the pixel grid alone can cause."""
+        mean, std = self.mean[name], self.std[name]
+        return (std**2 + 1 / 12).sqrt() if name in COUNTS else torch.maximum(std, 0.02 * mean.abs())
+
+    def zscore(self, name: str, value: Tensor, moa: Tensor) -> Tensor:
+        """(value - mean) / sigma of the measure among real images of the MoA. value, moa (B,) -> (B,); nan stays."""
+        if name not in self.mean:
+            raise ValueError(f"the reference has no measure {name!r}; it has {', '.join(self.mean)}")
+        if moa.numel() and not 0 <= int(moa.min()) <= int(moa.max()) < len(self.moas):
+            raise ValueError(f"MoA ids must lie in 0..{len(self.moas) - 1}, got {int(moa.min())}..{int(moa.max())}")
+        return (value - self.mean[name].to(value)[moa]) / self.sigma(name).to(value)[moa]
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, atomically."""
+        measures = {name: {"mean": self.mean[name].tolist(), "std": self.std[name].tolist()} for name in self.mean}
+        content = {"about": dict(self.about), "moas": self.moas, "count": self.count.tolist(), "measures": measures}
+        text = json.dumps(content, indent=2, allow_nan=False)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(path), text.encode() + b"\n")
+
+    @classmethod
+    def load(cls, path: str | Path = EMBEDDED) -> Self:
+        """Read what `save` wrote; without a path, the embedded world's."""
+        try:
+            content = json.loads(Path(path).read_text())
+            moas, measures = tuple(content["moas"]), content["measures"]
+            mean = {name: torch.tensor(measure["mean"]) for name, measure in measures.items()}
+            std = {name: torch.tensor(measure["std"]) for name, measure in measures.items()}
+            count = torch.tensor(content["count"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no reference statistics at {path}; examples/fit_reference.py writes them"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged, need the JSON of Reference.save: {error!r}") from error
+        for name, value in [("count", count), *mean.items(), *std.items()]:
+            if value.shape != (len(moas),) or not value.isfinite().all() or (value < 0).any():
+                raise ValueError(f"{path}: need {len(moas)} numbers >= 0 for {name}, one per MoA; got {value.tolist()}")
+        return cls(moas=moas, count=count, mean=mean, std=std, about=content.get("about", {}))

@@ -1,0 +1,88 @@
+import json
+import math
+
+import pytest
+import torch
+
+from rewards.reference import Reference
+
+MOAS = ("Actin disruptors", "mevinolin/lovastatin")
+
+
+def made(**about):
+    """Known numbers: 4 and 3 images; one roundness is undefined."""
+    measures = {
+        "roundness": torch.tensor([0.8, 0.9, 1.0, torch.nan, 0.5, 0.6, 0.7]),
+        "nucleus_area_max": torch.tensor([400.0, 400, 400, 400, 100, 300, 500]),
+        "nucleus_count": torch.tensor([1.0, 1, 1, 1, 1, 2, 3]),
+    }
+    return Reference.fit(measures, torch.tensor([0, 0, 0, 0, 1, 1, 1]), MOAS, min_cells=3, about=about)
+
+
+def test_statistics_per_moa_leave_undefined_values_out():
+    reference = made()
+    assert reference.moas == MOAS
+    assert reference.count.tolist() == [4, 3]
+    torch.testing.assert_close(reference.mean["roundness"], torch.tensor([0.9, 0.6]))
+    torch.testing.assert_close(reference.std["roundness"], torch.tensor([0.1, 0.1]))
+    torch.testing.assert_close(reference.std["nucleus_area_max"], torch.tensor([0.0, 200.0]))
+
+
+def test_zscore_uses_the_moa_of_each_image():
+    z = made().zscore("roundness", torch.tensor([0.9, 1.1, 0.9, torch.nan]), torch.tensor([0, 0, 1, 1]))
+    torch.testing.assert_close(z, torch.tensor([0.0, 2.0, 3.0, torch.nan]), equal_nan=True, atol=1e-5, rtol=1e-5)
+
+
+def test_sigma_has_a_floor():
+    reference = made()
+    area = reference.zscore("nucleus_area_max", torch.tensor([408.0, 500.0]), torch.tensor([0, 1]))
+    torch.testing.assert_close(area, torch.tensor([1.0, 1.0]))  # 2 % of 400; 200 as it is
+    count = reference.zscore("nucleus_count", torch.tensor([2.0, 3.0]), torch.tensor([0, 1]))
+    torch.testing.assert_close(count, torch.tensor([math.sqrt(12), 1 / math.sqrt(1 + 1 / 12)]))
+
+
+def test_few_cells_are_refused_by_name():
+    measures = {"roundness": torch.tensor([1.0, 1, 1, torch.nan, 1])}
+    moa = torch.tensor([0, 0, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"roundness: need 3 .* Actin disruptors \(2\), mevinolin/lovastatin \(2\)"):
+        Reference.fit(measures, moa, MOAS, min_cells=3)
+    with pytest.raises(ValueError, match="lovastatin \\(0\\)"):
+        Reference.fit(measures, torch.zeros(5, dtype=torch.int64), MOAS, min_cells=2)
+    with pytest.raises(ValueError, match="min_cells >= 2"):
+        Reference.fit(measures, moa, MOAS, min_cells=1)
+    assert Reference.fit(measures, moa, MOAS, min_cells=2).count.tolist() == [2, 3]
+
+
+def test_saved_is_loaded(tmp_path):
+    reference = made(command="here")
+    reference.save(tmp_path / "deep/reference.json")
+    again = Reference.load(tmp_path / "deep/reference.json")
+    assert (again.moas, again.about) == (MOAS, {"command": "here"})
+    value, moa = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
+    for name in reference.mean:
+        assert torch.equal(again.zscore(name, value, moa), reference.zscore(name, value, moa))
+
+
+def test_unknown_measures_and_ids_are_refused():
+    with pytest.raises(ValueError, match="no measure 'area'; it has roundness"):
+        made().zscore("area", torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+    for moa in (-1, 2):
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+            made().zscore("roundness", torch.zeros(1), torch.tensor([moa]))
+
+
+def test_missing_and_damaged_files_are_named(tmp_path):
+    file = tmp_path / "reference.json"
+    with pytest.raises(FileNotFoundError, match=r"reference\.json; examples/fit_reference\.py"):
+        Reference.load(file)
+    made().save(file)
+    text = file.read_text()
+    for broken in (text[:-20], "[]", '{"moas": []}'):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match=r"reference\.json is damaged"):
+            Reference.load(file)
+    content = json.loads(text)
+    content["measures"]["roundness"]["std"] = [0.1]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="need 2 numbers"):
+        Reference.load(file)
