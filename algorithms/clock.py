@@ -2,18 +2,20 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
 
 
 class Clock:
     """Seconds by name: `with clock("train"): ...`; what no name covers is `other`.
 
-    wait: called before every reading, so that work on an accelerator is counted where it was asked for.
+    device: an accelerator is waited for at every reading, so that its work is counted where it was asked for.
     """
 
-    def __init__(self, wait: Callable[[], None] = lambda: None):
-        self.wait = wait
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.start = self._now()
 
@@ -34,5 +36,6 @@ class Clock:
         return named | {"other": total - sum(named.values()), "total": total}
 
     def _now(self) -> float:
-        self.wait()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         return time.perf_counter()

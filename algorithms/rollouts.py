@@ -14,6 +14,7 @@ from torchrl.envs import EnvBase
 
 from algorithms.clock import Clock
 from cellenv.data.cells import CellData
+from cellenv.env import repeat_groups
 from cellenv.streams import rng_at
 
 
@@ -25,19 +26,15 @@ def share(groups: int, rank: int, ranks: int) -> range:
 
 
 def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, iteration: int) -> TensorDict:
-    """Each group a context, G times in a row with noise seeds of their own, B = len(groups) G.
+    """Each group a context, G times in a row with seeds of their own, B = len(groups) G.
 
     `group` and `sample` count over all ranks; what is drawn depends on (seed, iteration, group) alone.
     """
-    drawn = []
-    for g in groups:
-        rng = rng_at(seed, iteration, g)
-        context = data.draw_contexts(1, rng).repeat_interleave(group_size, dim=0)
-        context["seed"] = torch.randint(2**62, (group_size,), generator=rng)
-        context["group"] = torch.full((group_size,), g)
-        context["sample"] = g * group_size + torch.arange(group_size)
-        drawn.append(context)
-    return torch.cat(drawn)
+    drawn = [data.draw_contexts(1, rng_at(seed, iteration, g)) for g in groups]
+    contexts = repeat_groups(torch.cat(drawn), group_size)
+    contexts["group"] = contexts["group"] + groups.start
+    contexts["sample"] = groups.start * group_size + torch.arange(len(contexts))
+    return contexts
 
 
 @dataclass(frozen=True, kw_only=True)

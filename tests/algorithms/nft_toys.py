@@ -1,11 +1,21 @@
 """A data set, networks and a reward small enough to train in a test. B == W == 4 where it can be."""
 
 import copy
+import sys
+import time
+from functools import partial
 
 import torch
 from tensordict import TensorDict
 from torch import nn
 
+from algorithms import coupling
+from algorithms.clock import Clock
+from algorithms.launch import start_accelerator
+from algorithms.losses.nft import NFTLoss
+from algorithms.renoise import Renoise
+from algorithms.rollouts import draw_groups, share
+from algorithms.trainer import Forwarder, TrainConfig, train, update
 from cellenv.data.cells import CellData
 from cellenv.path import lift, uniform_times
 from cellenv.solvers import euler
@@ -36,6 +46,9 @@ class ToyCells(CellData):
         return images
 
 
+DATA = ToyCells()
+
+
 class ToyNet(nn.Module):
     """v(x_t, t, condition) of a perceptron; the whole image is its input."""
 
@@ -59,7 +72,6 @@ def three(model):
 
 def toy_collect(model, data, *, groups, group_size, seed, steps=4, noise=0.5, reward=None):
     """collect(iteration, clock): what the model makes of groups of contexts; rewarded for brightness by default."""
-    from algorithms.rollouts import draw_groups
 
     def brightness(images):
         return images.flatten(1).mean(1)
@@ -77,3 +89,62 @@ def toy_collect(model, data, *, groups, group_size, seed, steps=4, noise=0.5, re
         return td.update({"source": source, "action": x1, "next": step})
 
     return collect
+
+
+def toy_run(output_dir, accelerator, *, resume=False, iterations=6, pause=0.0, model=None, **config):
+    """A run on four groups of six, shared among the ranks; returns the loss module, with theta, old and ref inside."""
+    theta, old, ref = three(model or ToyNet())
+    loss = NFTLoss(theta, old, ref, beta=1.0, kl_weight=0.01)
+    groups = share(4, accelerator.process_index, accelerator.num_processes)
+    collect = toy_collect(old, DATA, groups=groups, group_size=6, seed=5)
+    coupled = partial(coupling.independent, data=DATA, noise_level=0.5)
+
+    def slowly(iteration, clock):
+        time.sleep(pause)
+        return collect(iteration, clock)
+
+    train(
+        accelerator,
+        TrainConfig(
+            iterations=iterations, micro_batch=10, learning_rate=3e-3, weight_decay=1e-4, save_every=2, **config
+        ),
+        loss,
+        collect=slowly,
+        prepare=Renoise(coupling=coupled, seed=5, gather=accelerator.gather),
+        theta=theta,
+        old=old,
+        constant=[ref],
+        output_dir=output_dir,
+        resume=resume,
+        settings={"seed": 5},
+    )
+    return loss
+
+
+def toy_gradient(accelerator):
+    """The gradient of the first iteration over all ranks, flat."""
+    theta, old, ref = three(ToyNet(seed=accelerator.process_index))  # rank 0's weights reach the others
+    loss = NFTLoss(theta, old, ref, kl_weight=0.01)
+    forwarder = accelerator.prepare(Forwarder(loss))
+    optimizer = accelerator.prepare(torch.optim.SGD(theta.parameters(), lr=0.0))
+    groups = share(4, accelerator.process_index, accelerator.num_processes)
+    rollout = toy_collect(old, DATA, groups=groups, group_size=6, seed=5)(0, Clock())
+    coupled = partial(coupling.independent, data=DATA, noise_level=0.5)
+    rows = Renoise(coupling=coupled, seed=5, gather=accelerator.gather)(rollout, 0)
+    config = TrainConfig(iterations=1, micro_batch=10, max_grad_norm=1e9)
+    update(accelerator, forwarder, optimizer, list(theta.parameters()), rows, config, Clock())
+    return torch.cat([parameter.grad.flatten() for parameter in theta.parameters()])
+
+
+def main(output_dir, pause):
+    """What a subprocess does: the gradient, then the run; every rank writes what it has."""
+    accelerator = start_accelerator(threads=1)
+    gradient = toy_gradient(accelerator)
+    loss = toy_run(output_dir, accelerator, pause=float(pause), model=ToyNet(seed=accelerator.process_index))
+    result = {"gradient": gradient, "weights": loss.state_dict(), "ranks": accelerator.num_processes}
+    torch.save(result, f"{output_dir}/rank-{accelerator.process_index}.pt")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,5 +1,7 @@
 """Which source re-noises a sample, at which times, and from which stream."""
 
+from functools import partial
+
 import pytest
 import torch
 from nft_toys import ToyCells
@@ -46,9 +48,8 @@ def test_independent_adds_source_noise(data, samples):
     bare = coupling.independent(many, streams(3000), data=data, noise_level=0.0)
     noise = coupling.independent(many, streams(3000), data=data, noise_level=0.7) - bare
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 0.7) < 0.01
-    assert (
-        noise.mean(0).abs().max() < 0.07 and (noise.flatten(1) @ noise.flatten(1).T).fill_diagonal_(0).abs().max() < 30
-    )
+    assert noise.mean(0).abs().max() < 0.07  # of every pixel
+    assert len(noise[:, 0, 0, 0].unique()) == 3000
 
 
 def test_group_is_the_same_control_with_fresh_noise(samples):
@@ -96,15 +97,11 @@ def test_streams_differ_by_everything_that_names_them():
 
 def rollout(data, groups, iteration=5):
     td = draw_groups(data, groups, 4, seed=3, iteration=iteration)
-    td["action"] = (
-        torch.arange(td["sample"][0], td["sample"][0] + len(td))[:, None, None, None].expand_as(td["x0"]) / 100
-    )
+    td["action"] = (td["sample"] / 100)[:, None, None, None].expand_as(td["x0"])
     return td.set("next", {"reward": td["sample"][:, None].float() % 4})
 
 
 def renoise(data, **kwargs):
-    from functools import partial
-
     return Renoise(coupling=partial(coupling.independent, data=data), seed=3, **kwargs)
 
 

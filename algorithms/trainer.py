@@ -1,0 +1,216 @@
+"""One flat loop under Accelerate: collect, prepare, update, move the old policy, log, save.
+
+It knows Accelerate, the optimizer, the EMA, checkpoints and logs. What an algorithm is made of comes in two parts:
+`prepare(rollout, iteration)`, the rows to learn from, and `loss(rows)`, whose `loss_*` are summed and the rest logged.
+n rows of this rank.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from algorithms import checkpoint
+from algorithms.clock import Clock
+from algorithms.ema import EMA
+from algorithms.logs import Log, averages, rollout_metrics, time_metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the weights move; an iteration is one rollout and `optimizer_steps` steps on it."""
+
+    iterations: int
+    learning_rate: float = 3e-4
+    warm_up: int = 0  # iterations over which the learning rate rises from near 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    optimizer_steps: int = 1  # per iteration; each on its own part of the rows
+    micro_batch: int = 32  # rows at once on a process
+    ema_decay: float = 0.999
+    save_every: int = 10  # iterations
+    show_every: int = 10  # iterations
+
+
+def nft_decay(iteration: int) -> float:
+    """d_i = min(0.001 i, 0.5): the old policy follows at once in the beginning and slower later (DiffusionNFT)."""
+    return min(0.001 * iteration, 0.5)
+
+
+def train(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    loss: LossModule,
+    *,
+    collect: Callable[[int, Clock], TensorDictBase],
+    prepare: Callable[[TensorDictBase, int], TensorDictBase],
+    theta: nn.Module,
+    old: nn.Module,
+    output_dir: str | Path,
+    constant: Sequence[nn.Module] = (),
+    decay: Callable[[int], float] = nft_decay,
+    show: Callable[[], np.ndarray] | None = None,
+    settings: dict[str, Any] | None = None,
+    resume: bool = False,
+) -> EMA:
+    """Train the weights of `loss` and return their running mean; theta and old are the models inside it.
+
+    collect: (iteration, clock) -> this rank's rollout with `group` and ("next", "reward"), made with the old weights.
+    prepare: (rollout, iteration) -> rows, as many on every rank. What is drawn depends on the iteration alone.
+    constant: models inside the loss that never change (the reference); a checkpoint holds their fingerprint alone.
+    decay: old <- d old + (1 - d) theta after iteration i, d = decay(i). show: a picture of what theta makes.
+    settings: what must be the same when a run is resumed.
+    """
+    forwarder = accelerator.prepare(Forwarder(loss))
+    trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    optimizer = accelerator.prepare(
+        torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    )
+    run = Run(accelerator, loss, optimizer, EMA(theta, config.ema_decay), constant, settings or {}, Path(output_dir))
+    start = run.load() if resume else 0
+    run.check_ranks()
+    clock = Clock(accelerator.device)
+    log = Log(accelerator, run.output_dir, start)
+    for iteration in (bar := log.bar(range(start, config.iterations), config.iterations)):
+        rollout = collect(iteration, clock)
+        rows = prepare(rollout, iteration)
+        warm = min(1.0, (iteration + 1) / max(1, config.warm_up))
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = warm * config.learning_rate
+        metrics = rollout_metrics(rollout, accelerator.gather) | update(
+            accelerator, forwarder, optimizer, trained, rows, config, clock
+        )
+        run.ema.update(theta)
+        follow(old, theta, decay(iteration))
+        log.numbers(iteration, metrics | {"lr": warm * config.learning_rate} | time_metrics(clock.lap()), bar)
+        done = iteration + 1
+        if done % config.save_every == 0 or done == config.iterations:
+            run.save(done)
+        if show is not None and accelerator.is_main_process and done % config.show_every == 0:
+            with run.ema.swapped(theta):
+                log.picture(done, show())
+    return run.ema
+
+
+class Forwarder(nn.Module):
+    """The face of a loss under DistributedDataParallel, which finds gradients in a tuple of tensors."""
+
+    def __init__(self, loss: LossModule):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, rows: TensorDictBase) -> tuple[Tensor, ...]:
+        """The values of `loss.out_keys`, in order."""
+        out = self.loss(rows)
+        return tuple(out[key] for key in self.loss.out_keys)
+
+
+def update(
+    accelerator: Accelerator,
+    forwarder: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    trained: Sequence[nn.Parameter],
+    rows: TensorDictBase,
+    config: TrainConfig,
+    clock: Clock,
+) -> dict[str, float]:
+    """Step on the mean loss over the rows of all ranks, in micro-batches; returns means of what the loss wrote.
+
+    Step s takes every S-th row, micro-batch m of M every M-th of these: neighbours are of one group, so that each sees
+    all groups, and two ranks together take the rows that one would.
+    """
+    keys, parts, norms = accelerator.unwrap_model(forwarder).loss.out_keys, [], []
+    for s in range(config.optimizer_steps):
+        step_rows = rows[s :: config.optimizer_steps]
+        M = -(-len(step_rows) // config.micro_batch)
+        optimizer.zero_grad(set_to_none=True)
+        for m in range(M):
+            piece = step_rows[m::M]
+            last = m == M - 1
+            with clock("train"), nullcontext() if last else accelerator.no_sync(forwarder):
+                out = dict(zip(keys, forwarder(piece), strict=True))
+                total = sum(value for key, value in out.items() if key.startswith("loss_"))
+                accelerator.backward(total * (len(piece) / len(step_rows)))
+            parts.append((len(piece), {key: value.detach() for key, value in out.items()}))
+        norms.append(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+        if accelerator.scaler is None and not norms[-1].isfinite():
+            raise FloatingPointError(f"the gradient is {norms[-1].item()}: look for nan in images and rewards")
+        optimizer.step()
+    return averages(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
+
+
+@torch.no_grad()
+def follow(old: nn.Module, theta: nn.Module, decay: float) -> None:
+    """old <- d old + (1 - d) theta, in place; d = 0 copies."""
+    for mine, its in zip(old.parameters(), theta.parameters(), strict=True):
+        mine.lerp_(its, 1 - decay)
+
+
+@dataclass
+class Run:
+    """What a checkpoint holds, and where it goes."""
+
+    accelerator: Accelerator
+    loss: LossModule
+    optimizer: torch.optim.Optimizer
+    ema: EMA
+    constant: Sequence[nn.Module]
+    settings: dict[str, Any]
+    output_dir: Path
+
+    def save(self, iteration: int) -> None:
+        """Everything, by the main process; the random state is every rank's own."""
+        self.check_ranks()
+        rng = gather_object([checkpoint.rng_state()])
+        if self.accelerator.is_main_process:
+            state = {
+                "loss": self._changing(),
+                "constant": [checkpoint.fingerprint(model) for model in self.constant],
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict(),
+                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+                "rng": rng,
+                "settings": self.settings,
+            }
+            checkpoint.save(self.output_dir / "checkpoints", iteration, state)
+        self.accelerator.wait_for_everyone()
+
+    def load(self) -> int:
+        """Put the newest whole checkpoint in place; returns how many iterations are done."""
+        state = checkpoint.load_latest(self.output_dir / "checkpoints")
+        if state is None:
+            return 0
+        now, then = self.settings, state["settings"]
+        if other := [name for name in sorted(now | then) if now.get(name) != then.get(name)]:
+            was = ", ".join(f"{name}={then.get(name)!r}, now {now.get(name)!r}" for name in other)
+            raise ValueError(f"the run in {self.output_dir} was started with {was}; resume it with the same settings")
+        if state["constant"] != [checkpoint.fingerprint(model) for model in self.constant]:
+            raise ValueError(f"the run in {self.output_dir} was started from other pretrained weights than these")
+        self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.process_index < len(state["rng"]):
+            checkpoint.set_rng_state(state["rng"][self.accelerator.process_index])
+        return state["iteration"]
+
+    def check_ranks(self) -> None:
+        """Every rank holds the same weights, bit for bit, or the ranks have drifted apart."""
+        if len(set(gather_object([checkpoint.fingerprint(self.loss)]))) > 1:
+            raise RuntimeError("the ranks hold different weights: gradients were not shared among them")
+
+    def _changing(self) -> dict[str, Tensor]:
+        """The weights of the loss without those of the constant models."""
+        fixed = {id(tensor) for model in self.constant for tensor in model.state_dict(keep_vars=True).values()}
+        state = self.loss.state_dict(keep_vars=True)
+        return {name: tensor.detach() for name, tensor in state.items() if id(tensor) not in fixed}

@@ -1,0 +1,223 @@
+"""The loop: gradients over micro-batches, what learns and what does not, logs, refusals."""
+
+import copy
+import json
+from functools import partial
+
+import pytest
+import torch
+from nft_toys import DATA, ToyNet, three, toy_collect
+from tensordict import TensorDict
+from torch import nn
+
+from algorithms import controls, coupling
+from algorithms.clock import Clock
+from algorithms.launch import start_accelerator
+from algorithms.logs import rollout_metrics, time_metrics
+from algorithms.losses.nft import NFTLoss
+from algorithms.renoise import Renoise, total_reward
+from algorithms.trainer import Forwarder, TrainConfig, follow, nft_decay, train, update
+
+
+def run(tmp_path, *, model=None, signal=total_reward, accelerator=None, resume=False, settings=None, **config):
+    """A short run on the toy; returns theta, the lines of the log and the EMA."""
+    accelerator = accelerator or start_accelerator(threads=1)
+    theta, old, ref = three(model or ToyNet())
+    loss = NFTLoss(theta, old, ref, beta=1.0)
+    ema = train(
+        accelerator,
+        TrainConfig(**{"iterations": 3, "micro_batch": 24, "learning_rate": 3e-3} | config),
+        loss,
+        collect=toy_collect(old, DATA, groups=range(4), group_size=6, seed=5),
+        prepare=Renoise(coupling=partial(coupling.independent, data=DATA, noise_level=0.5), seed=5, signal=signal),
+        theta=theta,
+        old=old,
+        constant=[ref],
+        output_dir=tmp_path,
+        resume=resume,
+        settings=settings,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    return theta, lines, ema
+
+
+def rows(n=24):
+    rng = torch.Generator().manual_seed(0)
+    images = [torch.randn(n, 3, 4, 4, generator=rng) for _ in range(2)]
+    other = {"t": torch.rand(n, generator=rng), "r": torch.rand(n, generator=rng)}
+    condition = torch.randn(n, 5, generator=rng)
+    return TensorDict({"x0": images[0], "x1": images[1], "condition": condition} | other, batch_size=[n])
+
+
+def gradient(micro_batch, rows, optimizer_steps=1):
+    accelerator = start_accelerator(threads=1)
+    theta, old, ref = three(ToyNet())
+    forwarder = accelerator.prepare(Forwarder(NFTLoss(theta, old, ref)))
+    optimizer = accelerator.prepare(torch.optim.SGD(theta.parameters(), lr=0.0))
+    config = TrainConfig(iterations=1, micro_batch=micro_batch, optimizer_steps=optimizer_steps, max_grad_norm=1e9)
+    metrics = update(accelerator, forwarder, optimizer, list(theta.parameters()), rows, config, Clock())
+    return torch.cat([p.grad.flatten() for p in theta.parameters()]), metrics
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 7])
+def test_micro_batches_have_the_gradient_of_the_whole(micro_batch):
+    whole, metrics = gradient(24, rows())
+    parts, part_metrics = gradient(micro_batch, rows())
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+    assert part_metrics["loss_nft"] == pytest.approx(metrics["loss_nft"], rel=1e-5)
+    assert part_metrics["grad_norm"] == pytest.approx(whole.norm().item(), rel=1e-5)
+
+
+def test_two_optimizer_steps_take_each_row_once():
+    last, _ = gradient(5, rows(), optimizer_steps=2)
+    odd, _ = gradient(12, rows()[1::2])
+    torch.testing.assert_close(last, odd, rtol=1e-5, atol=1e-6)
+
+
+def test_reward_rises_and_falls_when_flipped(tmp_path):
+    """The known answer: brightness is rewarded, so images get brighter, and darker when the sign is turned."""
+    reward = {}
+    for name, signal in (("real", total_reward), ("flipped", controls.flipped)):
+        _, lines, _ = run(tmp_path / name, signal=signal, iterations=25, learning_rate=1e-2)
+        reward[name] = [line["reward"] for line in lines]
+    assert reward["real"][0] == reward["flipped"][0]
+    assert sum(reward["real"][-3:]) / 3 > reward["real"][0] + 0.15
+    assert sum(reward["flipped"][-3:]) / 3 < reward["flipped"][0] - 0.15
+
+
+def test_zero_reward_leaves_the_weights_alone(tmp_path):
+    before = ToyNet()
+    theta, lines, ema = run(tmp_path, model=copy.deepcopy(before), signal=controls.zero)
+    for mine, its in zip(theta.parameters(), before.parameters(), strict=True):
+        assert torch.equal(mine, its)
+    assert lines[-1]["grad_norm"] == 0 and lines[-1]["frac_reward_zero_std"] == 0  # the log shows the true reward
+    with ema.swapped(theta):
+        for mine, its in zip(theta.parameters(), before.parameters(), strict=True):
+            assert torch.equal(mine, its)
+
+
+def test_shuffled_permutes_inside_groups():
+    td = TensorDict(
+        {"group": torch.tensor([4, 4, 4, 4, 9, 9, 9, 9]), "next": {"reward": torch.arange(8.0)[:, None]}}, [8]
+    )
+    drawn = torch.stack([controls.shuffled(td, i, seed=0) for i in range(40)])
+    assert torch.equal(drawn[:, :4].sort(1).values, torch.arange(4.0).expand(40, 4))
+    assert torch.equal(drawn[:, 4:].sort(1).values, torch.arange(4.0, 8.0).expand(40, 4))
+    assert (drawn.mean(0) - torch.tensor([1.5] * 4 + [5.5] * 4)).abs().max() < 0.8
+    assert torch.equal(drawn[3], controls.shuffled(td, 3, seed=0))
+    backwards = controls.shuffled(td.flip(0), 3, seed=0)
+    assert torch.equal(backwards.sort().values, torch.arange(8.0))
+
+
+def test_old_follows_by_the_schedule():
+    assert [nft_decay(i) for i in (0, 1, 100, 500, 9000)] == [0.0, 0.001, 0.1, 0.5, 0.5]
+    old, theta = nn.Linear(2, 1), nn.Linear(2, 1)
+    expected = 0.25 * old.weight + 0.75 * theta.weight
+    follow(old, theta, 0.25)
+    torch.testing.assert_close(old.weight, expected)
+    follow(old, theta, 0.0)
+    assert torch.equal(old.weight, theta.weight) and old.weight is not theta.weight
+
+
+def test_rollouts_come_from_old_and_old_from_theta(tmp_path):
+    theta, old, ref = three(ToyNet())
+    seen = []
+    start = copy.deepcopy(theta.state_dict())
+
+    def collect(iteration, clock):
+        seen.append(copy.deepcopy(old.state_dict()))
+        return toy_collect(old, DATA, groups=range(2), group_size=4, seed=1)(iteration, clock)
+
+    train(
+        start_accelerator(threads=1),
+        TrainConfig(iterations=3, learning_rate=1e-2),
+        NFTLoss(theta, old, ref),
+        collect=collect,
+        prepare=Renoise(coupling=coupling.group, seed=1),
+        theta=theta,
+        old=old,
+        decay=lambda i: 0.5,
+        output_dir=tmp_path,
+    )
+    assert all(torch.equal(seen[0][key], start[key]) for key in start)
+    assert not torch.equal(seen[1]["outer.weight"], seen[0]["outer.weight"])
+    assert all(torch.equal(ref.state_dict()[key], start[key]) for key in start)
+    assert not torch.equal(theta.outer.weight, old.outer.weight)
+
+
+def test_warm_up_and_log_keys(tmp_path):
+    _, lines, _ = run(tmp_path, iterations=4, warm_up=4, learning_rate=1e-3)
+    assert [line["lr"] for line in lines] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
+    expected = "reward reward_std rewards/bright/mean rewards/bright/std frac_reward_zero_std frac_reward_nan kl drift"
+    expected += " residual loss_nft loss_kl grad_norm lr time/rollout time/rewards time/train time/other time/outside"
+    assert set(expected.split()) <= set(lines[-1])
+    assert lines[0]["kl"] == 0 and lines[-1]["kl"] > 0
+
+
+def test_metrics_of_a_rollout_leave_nan_out():
+    reward = torch.tensor([[1.0], [3.0], [float("nan")], [2.0]])
+    step = {"reward": reward, "rewards": {"size": -reward}}
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    metrics = rollout_metrics(rollout, lambda x: x)
+    assert metrics["reward"] == 2 and metrics["rewards/size/mean"] == -2
+    assert metrics["reward_std"] == pytest.approx((2 / 3) ** 0.5)
+    assert metrics["frac_reward_nan"] == 0.25 and metrics["frac_reward_zero_std"] == 0.5
+
+
+def test_clock_loses_no_time_between_laps():
+    clock = Clock()
+    now = iter([1.0, 3.0, 10.0, 10.5, 11.0, 12.0])  # of train: in, out; lap; of rollout: in, out; lap
+    clock.start, clock._now = 0.0, lambda: next(now)
+    with clock("train"):
+        pass
+    assert clock.lap() == {"train": 2.0, "other": 8.0, "total": 10.0}
+    with clock("rollout"):
+        pass
+    second = clock.lap()
+    assert second == {"rollout": 0.5, "other": 1.5, "total": 2.0}
+    assert time_metrics(second)["time/outside"] == 0.75
+
+
+def test_nan_in_an_image_stops_the_run_before_the_step(tmp_path):
+    theta, old, ref = three(ToyNet())
+    collect = toy_collect(old, DATA, groups=range(2), group_size=4, seed=1)
+
+    def spoiled(iteration, clock):
+        td = collect(iteration, clock)
+        td["action"][0, 0, 0, 0] = float("nan")
+        return td
+
+    before = copy.deepcopy(theta.state_dict())
+    with pytest.raises(FloatingPointError, match="the gradient is nan"):
+        train(
+            start_accelerator(threads=1),
+            TrainConfig(iterations=1),
+            NFTLoss(theta, old, ref),
+            collect=spoiled,
+            prepare=Renoise(coupling=coupling.group, seed=1),
+            theta=theta,
+            old=old,
+            output_dir=tmp_path,
+        )
+    assert all(torch.equal(theta.state_dict()[key], before[key]) for key in before)
+
+
+def test_bf16_learns_too(tmp_path, fresh_accelerate):
+    _, lines, _ = run(tmp_path, accelerator=start_accelerator(mixed_precision="bf16", threads=1))
+    assert lines[0]["drift"] < 1e-6 and lines[-1]["drift"] < 0.1 and lines[-1]["grad_norm"] > 0
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+def test_fp16_on_a_cpu_says_so(monkeypatch, fresh_accelerate):
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        start_accelerator(mixed_precision="fp16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        start_accelerator()
+
+
+def test_accumulation_by_the_launcher_is_refused(monkeypatch, fresh_accelerate):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(ValueError, match="gradient accumulation of 4 came from the launcher"):
+        start_accelerator(threads=1)
