@@ -12,64 +12,49 @@ from rich.table import Table
 
 from algorithms.files import write_whole
 from algorithms.pictures import png
-from algorithms.verdict import CONTROLS, Check, verdict
+from algorithms.verdict import CONTROLS, REWARDS, Check, verdict
 
 TONES = {1: "green", -1: "red", 0: "dim"}
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither
 
 
-class Figure(NamedTuple):
-    """A line of the table. direction: +1 more is better, -1 less is better, 0 no opinion."""
-
-    name: str
-    label: str
-    direction: int
-
-
 class Section(NamedTuple):
-    """Figures of one unit: their differences are drawn on one axis."""
+    """Figures of one unit, label by name. More is better where a figure has an interval: a reward or a judge."""
 
     title: str
     note: str
-    figures: tuple[Figure, ...]
+    figures: Mapping[str, str]
 
 
-W1 = ("roundness", "nucleus_size", "cell_size", "nucleus_count", "cell_count")
+MORPHOLOGY = {name: name.replace("_", " ") for name in REWARDS if name not in ("moa", "containment")}
 SECTIONS = (
-    Section("Total reward", "weighted sum of the seven rewards", (Figure("total", "total", 1),)),
+    Section("Total reward", "weighted sum of the seven rewards", {"total": "total"}),
     Section(
         "Function and structure",
         "probability or share, 0 to 1; the judges took no part in training",
-        (
-            Figure("moa", "MoA", 1),
-            Figure("judge_moa", "MoA, judge", 1),
-            Figure("containment", "containment", 1),
-            Figure("judge_containment", "containment, judge", 1),
-        ),
+        {
+            "moa": "MoA",
+            "judge_moa": "MoA, judge",
+            "containment": "containment",
+            "judge_containment": "containment, judge",
+        },
     ),
-    Section(
-        "Morphology",
-        "z-score rewards, 0 is the mean real cell of the MoA; real cells earn about −1",
-        tuple(Figure(name, name.replace("_", " "), 1) for name in W1),
-    ),
+    Section("Morphology", "z-score rewards, 0 is the mean real cell of the MoA; real cells earn about −1", MORPHOLOGY),
     Section(
         "Distance to real cells",
-        "Fréchet and kernel in the judge's features; W1 in σ of real cells of the same MoA",
-        (
-            Figure("frechet", "Fréchet", -1),
-            Figure("kernel", "kernel", -1),
-            *(Figure(f"w1_{name}", f"W1 {name.replace('_', ' ')}", -1) for name in W1),
-            Figure("w1_mean", "W1, mean", -1),
-        ),
+        "less is better; Fréchet and kernel in the judge's features, W1 in σ of real cells of the same MoA",
+        {"frechet": "Fréchet", "kernel": "kernel"}
+        | {f"w1_{name}": f"W1 {label}" for name, label in MORPHOLOGY.items()}
+        | {"w1_mean": "W1, mean"},
     ),
     Section(
         "Variety and recognition",
         "",
-        (
-            Figure("diversity", "diversity inside a group", 1),
-            Figure("moa_accuracy", "MoA accuracy, judge", 1),
-            Figure("undefined", "undefined measures", -1),
-        ),
+        {
+            "diversity": "diversity inside a group",
+            "moa_accuracy": "MoA accuracy, judge",
+            "undefined": "undefined measures",
+        },
     ),
 )
 
@@ -114,16 +99,18 @@ def number(value: float | None, *, sign: bool = False, decimals: int | None = No
 def lines(section: Section, evaluation: Mapping) -> list[Line]:
     """The lines of a section; figures that no row has are left out."""
     rows, paired = evaluation["rows"], shown_pairs(evaluation)
-    present = [figure for figure in section.figures if any(figure.name in row for row in rows.values())]
-    bounds = [abs(bound) for f in present for pair in paired for bound in _ends(evaluation["paired"][pair].get(f.name))]
+    present = {name: label for name, label in section.figures.items() if any(name in row for row in rows.values())}
+    bounds = [
+        abs(bound) for name in present for pair in paired for bound in _ends(evaluation["paired"][pair].get(name))
+    ]
     reach = max(bounds, default=0)  # one axis a section
     return [
         Line(
-            figure.label,
-            [_cell(row.get(figure.name)) for row in rows.values()],
-            [_difference(evaluation["paired"][pair].get(figure.name), figure.direction, reach) for pair in paired],
+            label,
+            [_cell(row.get(name)) for row in rows.values()],
+            [_difference(evaluation["paired"][pair].get(name), reach) for pair in paired],
         )
-        for figure in present
+        for name, label in present.items()
     ]
 
 
@@ -158,7 +145,7 @@ def _verdict_table(row: str, checks: Sequence[Check]) -> Table:
     table = Table(title=f"{row}: what it had to reach", title_justify="left", show_header=False)
     for check in checks:
         answer = {True: "[green]yes", False: "[red]no", None: "[dim]–"}[check.kept]
-        table.add_row(answer, check.promise, check.figures.replace("[", r"\["))
+        table.add_row(answer, check.promise, check.figures)
     return table
 
 
@@ -217,13 +204,13 @@ def _cell(figure: Mapping | float | None) -> tuple[str, str]:
     return mean, f"{low} to {high}"
 
 
-def _difference(figure: Mapping | float | None, direction: int, reach: float) -> Difference:
+def _difference(figure: Mapping | float | None, reach: float) -> Difference:
     """A paired difference; one without an interval gets no mark."""
     if len(_ends(figure)) < 2:
         value = figure["mean"] if isinstance(figure, Mapping) else figure
         return Difference(number(value, sign=True), "", 0, "", None)
     values = figure["ci"][0], figure["mean"], figure["ci"][1]
-    tone = direction * ((values[0] > 0) - (values[2] < 0))
+    tone = (values[0] > 0) - (values[2] < 0)
     low, mean, high = (number(value, sign=True, decimals=3) for value in values)
     bar = tuple(50 + 48 * value / (reach or 1) for value in values)
     return Difference(mean, f"({low} to {high})", tone, MARKS[tone], bar)

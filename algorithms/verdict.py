@@ -88,4 +88,4 @@ def _signed(value: float | None) -> str:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return f"[{_signed(low)}, {_signed(high)}]"
+    return f"({_signed(low)} to {_signed(high)})"

@@ -74,6 +74,8 @@ def test_each_promise_is_broken_by_its_own_figure_alone(evaluation, broken, wher
 
 def test_bounds_themselves_are_kept(evaluation):
     evaluation["rows"]["rl"] |= {"frechet": 4.4, "kernel": 0.022, "diversity": 0.8}
+    evaluation["paired"]["rl-base"]["judge_moa"] = interval(0.12, -0.1, 0.3)  # 60 % of 0.2
+    evaluation["paired"]["rl-base"]["cell_size"] = interval(-0.1, -0.3, 0.1)  # not significantly worse
     assert set(answers(evaluation).values()) == {True}
 
 
@@ -88,14 +90,14 @@ def test_questions_that_do_not_arise_are_neither_kept_nor_broken(evaluation):
 def test_a_kernel_distance_below_zero_is_compared_by_difference(evaluation):
     evaluation["rows"]["base"]["kernel"] = -0.001
     assert not answers(evaluation)["kernel"]
-    evaluation["rows"]["rl"]["kernel"] = -0.002
+    evaluation["rows"]["rl"]["kernel"] = -0.00105  # more than 1.1 x the old one, which would mean nothing
     assert answers(evaluation)["kernel"]
 
 
 # ---------------------------------------------------------------------------------------------------------- table
 
 
-def test_marks_say_better_or_worse_not_up_or_down(evaluation):
+def test_marks_and_bars_show_better_worse_and_neither(evaluation):
     gain = evaluation["paired"]["rl-base"]
     gain["moa"], gain["containment"] = interval(-0.2, -0.3, -0.1), interval(0.1, -0.1, 0.3)
     found = {line.label: line.differences[0] for line in lines(SECTIONS[1], evaluation)}
@@ -115,7 +117,7 @@ def test_terminal_table_shows_every_row_and_the_difference(evaluation):
     assert "Evaluation on 32 held-out contexts" in text
     (line,) = [part for part in text.splitlines() if part.startswith("│ total")]
     assert re.sub(r"[│ ]+", " ", line).strip() == "total 1.000 1.200 1.300 +0.200 (+0.100 to +0.300) ▲"
-    assert "rl: what it had to reach" in text and "+0.200 [+0.100, +0.300]" in text
+    assert "rl: what it had to reach" in text and "+0.200 (+0.100 to +0.300)" in text
 
 
 def test_controls_are_shown_but_promise_nothing(evaluation):
@@ -176,6 +178,7 @@ def test_page_holds_all_it_needs(evaluation):
     assert not re.search(r"https?://|@import|url\(", html)
     first, second = addresses.pictures[:3], addresses.pictures[3:]
     assert first[0] == first[1] == second[2] and first[2] == second[0] != first[0]  # row by row, column by column
+    assert html.count('class="span" style="left: 66.00%; width: 32.00%"') == len(REWARDS) + 3  # 0.1 to 0.3 of 0.3
     for text in ("Eg5 inhibitors", "+0.200", "1.200", "30.0 s, 75 %", "preset", "Half of the gap"):
         assert text in html
 
