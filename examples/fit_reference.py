@@ -1,0 +1,76 @@
+"""Fit the reference statistics: mean and standard deviation of every measure on real treated images, per mechanism of
+action (MoA), seen through the segmenter that rewards use.
+
+    python examples/fit_reference.py --output rewards/assets/reference.json
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from command_line import parse
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.synthetic import SyntheticCells
+from rewards.measures import measure
+from rewards.reference import Reference
+from rewards.segmentation.embedded import EmbeddedSegmenter
+from rewards.segmentation.protocol import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
+    split: str = "train"
+    segmenter: Path | None = None  # weights; without any, the embedded ones
+    output: Path = Path("runs/reference.json")
+    min_cells: int = 30  # images an MoA needs
+    batch: int = 256  # images at once
+    limit: int | None = None  # images, drawn at random; all when None
+    seed: int = 0  # of the draw
+
+
+SMOKE = Config(limit=96, min_cells=2)
+
+
+def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch: int) -> dict[str, Tensor]:
+    """Every measure of these rows, (N,) each."""
+    parts = [
+        measure(segmenter(data.images(chosen), data.channels))
+        for chosen in tqdm(rows.split(batch), desc="measure", unit="batch")
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def show(reference: Reference) -> None:
+    """Mean and standard deviation, a row an MoA."""
+    table = Table("MoA", "images", *reference.mean, title="mean ± standard deviation")
+    for m, moa in enumerate(reference.moas):
+        cells = [f"{reference.mean[name][m]:.3g} ± {reference.std[name][m]:.2g}" for name in reference.mean]
+        table.add_row(moa, str(int(reference.count[m])), *cells)
+    Console().print(table)
+
+
+def main(config: Config) -> None:
+    data = SyntheticCells(config.split) if config.data is None else ImagingCells(config.data, config.split)
+    segmenter = EmbeddedSegmenter.from_pretrained(*([] if config.segmenter is None else [config.segmenter]))
+    order = torch.randperm(len(data.treated), generator=torch.Generator().manual_seed(config.seed))
+    rows = data.treated[order[: config.limit]]
+    measures = measure_rows(data, rows, segmenter, config.batch)
+    about = {"command": f"python {shlex.join(sys.argv)}", "split": config.split, "images": len(rows)}
+    moa = data.compound_moa[data.perturbation[rows]]
+    reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
+    reference.save(config.output)
+    show(reference)
+    print(f"wrote {config.output}")
+
+
+if __name__ == "__main__":
+    main(parse({"default": Config(), "smoke": SMOKE}, __doc__))
