@@ -117,6 +117,25 @@ def evaluate(
     }
 
 
+def twin_rows(compound: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two disjoint sets of n treated images, pair by pair of one compound: (rows, twins), (n,) each, into `compound`.
+
+    compound: (N,) ids. Compounds get equal shares, as far as their images go. The first set gives the contexts, the
+    second the images to compare with: nothing but chance tells them apart, so their distance is the floor of the rest.
+    """
+    order = torch.randperm(len(compound), generator=rng)
+    order = order[torch.argsort(compound[order], stable=True)]  # by compound, at random inside
+    counts = torch.unique_consecutive(compound[order], return_counts=True)[1]
+    pairs = [run[: len(run) // 2 * 2].reshape(-1, 2) for run in order.split(counts.tolist())]  # (k, 2) each
+    turn = torch.cat([torch.arange(len(pair)) for pair in pairs])  # a compound's second pair waits for all first ones
+    pairs = torch.cat(pairs)
+    if not 0 < n <= len(pairs):
+        raise ValueError(f"need {n} pairs of treated images of one compound, there are {len(pairs)}: ask for 1 to that")
+    shuffle = torch.randperm(len(pairs), generator=rng)
+    chosen = shuffle[torch.argsort(turn[shuffle], stable=True)][:n]
+    return pairs[chosen[torch.randperm(n, generator=rng)]].unbind(1)
+
+
 def save_evaluation(evaluation: Mapping, path: str | Path) -> None:
     """Write evaluation.json: a whole file or none."""
     write_whole(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())

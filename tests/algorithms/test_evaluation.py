@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 
 from algorithms.distances import frechet_distance
-from algorithms.evaluation import Rulers, assess, evaluate, save_evaluation
+from algorithms.evaluation import Rulers, assess, evaluate, save_evaluation, twin_rows
 
 MOAS = 3
 N, G = 30, 4
@@ -158,3 +158,37 @@ def test_saved_file_is_the_evaluation(tmp_path):
     with pytest.raises(ValueError):
         save_evaluation({"rows": float("nan")}, tmp_path / "evaluation.json")
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_twins_are_other_images_of_the_same_compound():
+    compound = torch.randint(5, (100,), generator=rng())
+    rows, twins = twin_rows(compound, 40, rng(1))
+    assert torch.equal(compound[rows], compound[twins])
+    assert len(set(rows.tolist()) | set(twins.tolist())) == 80
+
+
+def test_compounds_share_the_contexts_equally_while_they_last():
+    compound = torch.cat([torch.zeros(1000), torch.ones(21), torch.full((7,), 2)]).long()
+    shares = torch.bincount(compound[twin_rows(compound, 9, rng())[0]])
+    assert shares.tolist() == [3, 3, 3]
+    shares = torch.bincount(compound[twin_rows(compound, 30, rng())[0]])
+    assert shares.tolist() == [17, 10, 3]  # compound 2 has three pairs, compound 1 ten
+
+
+def test_twins_are_named_by_their_generator_and_no_compound_comes_first():
+    compound = torch.arange(12).repeat_interleave(4)
+    assert torch.equal(twin_rows(compound, 24, rng(1))[0], twin_rows(compound, 24, rng(1))[0])
+    first = [int(compound[twin_rows(compound, 1, rng(seed))[0]]) for seed in range(30)]
+    assert len(set(first)) > 6
+    order = compound[twin_rows(compound, 24, rng())[0]]
+    assert not torch.equal(order, order.sort()[0])
+    assert (torch.bincount(order, minlength=12) == 2).all()
+
+
+def test_too_many_contexts_are_refused_with_what_there_is():
+    with pytest.raises(ValueError, match="need 5 pairs of treated images of one compound, there are 4"):
+        twin_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1]), 5, rng())
