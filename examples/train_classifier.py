@@ -18,7 +18,6 @@ import torch
 from command_line import parse
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, grid_sample, pad
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 from tqdm import tqdm
 
 from cellenv.data.cells import CellData
@@ -143,6 +142,20 @@ def fit_temperature(logits: Tensor, moa: Tensor) -> float:
     return float(candidates[torch.stack([cross_entropy(logits / T, moa) for T in candidates]).argmin()])
 
 
+def calibration_error(logits: Tensor, moa: Tensor, bins: int = 15) -> float:
+    """ECE: over bins of confidence, sum of share * |accuracy - mean confidence| (Guo et al., arXiv:1706.04599)."""
+    confidence, predicted = logits.double().softmax(1).max(1)
+    which = (confidence * bins).long().clamp(max=bins - 1)  # (N,)
+    excess = torch.bincount(which, (predicted == moa).double() - confidence, minlength=bins)
+    return float(excess.abs().sum() / len(moa))
+
+
+def confusion_matrix(logits: Tensor, moa: Tensor) -> Tensor:
+    """Images of true MoA i (row) taken for j (column), (M, M)."""
+    m = logits.shape[1]
+    return torch.bincount(moa * m + logits.argmax(1), minlength=m * m).reshape(m, m)
+
+
 def draw_confusion(confusion: Tensor, moas: tuple[str, ...], file: Path) -> None:
     """Rows: true MoA; columns: predicted; shares of a row."""
     share = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
@@ -169,11 +182,11 @@ def main(config: Config) -> None:
     model.temperature.fill_(fit_temperature(*predict(model, *splits["validation"], device)))
     logits, moa = predict(model, *splits["test"], device)
     accuracy = float((logits.argmax(1) == moa).float().mean())
-    ece = float(multiclass_calibration_error(logits.softmax(1), moa, len(model.moas), n_bins=15))
+    ece = calibration_error(logits, moa)
     print(f"test accuracy {accuracy:.3f}, ECE {ece:.3f}, temperature {float(model.temperature):.2f}, {len(moa)} images")
 
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    confusion = multiclass_confusion_matrix(logits, moa, len(model.moas))
+    confusion = confusion_matrix(logits, moa)
     draw_confusion(confusion, model.moas, config.output_dir / f"{config.model}_confusion.png")
     training = {
         "command": f"python {shlex.join(sys.argv)}",

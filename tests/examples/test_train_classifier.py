@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from cellenv.data.synthetic import SyntheticCells
 from rewards.classifier import MoAClassifier
@@ -20,6 +21,14 @@ def test_temperature_is_found(script):
     logits = 6 * torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0))
     moa = torch.multinomial((logits / 3).softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
     assert script.fit_temperature(logits, moa) == pytest.approx(3, rel=0.04)
+
+
+def test_calibration_and_confusion_equal_torchmetrics(script):
+    logits = 3 * torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
+    moa = torch.randint(5, (500,), generator=torch.Generator().manual_seed(1))
+    expected = multiclass_calibration_error(logits.softmax(1), moa, 5, n_bins=15)
+    assert script.calibration_error(logits, moa) == pytest.approx(float(expected), abs=1e-6)
+    assert script.confusion_matrix(logits, moa).equal(multiclass_confusion_matrix(logits, moa, 5))
 
 
 def test_turn_uses_the_eight_orientations_of_the_square_and_no_other(script):
