@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label
 from skimage.filters import threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
@@ -33,7 +33,7 @@ class Settings:
 
 
 NUCLEI = Settings(smooth=1.0, lowest=0.30, highest=0.60, contrast=0.3, neck=0.75, smallest=30)
-CELLS = Settings(smooth=1.5, lowest=0.28, highest=0.40, contrast=0.2, neck=1.5, smallest=100)
+CELLS = Settings(smooth=1.5, lowest=0.28, highest=0.40, contrast=0.2, neck=3.0, smallest=100)
 
 
 def segment(plane: np.ndarray, settings: Settings) -> np.ndarray:
@@ -42,7 +42,10 @@ def segment(plane: np.ndarray, settings: Settings) -> np.ndarray:
     if np.ptp(gaussian_filter(grey, NOISE_SCALE)) < settings.contrast:
         return np.zeros(plane.shape, np.int32)
     inside = grey > np.clip(threshold_otsu(grey), settings.lowest, settings.highest)
-    depth = gaussian_filter(distance_transform_edt(np.pad(inside, 1, mode="edge"))[1:-1, 1:-1], 1.0)
+    inside = binary_fill_holes(inside)
+    if inside.all():  # no edge to measure a distance to
+        return np.ones(plane.shape, np.int32)
+    depth = gaussian_filter(distance_transform_edt(inside), 1.0)
     seeds, _ = label(h_maxima(depth, settings.neck), structure=np.ones((3, 3)))
     return watershed(-depth, seeds, mask=inside).astype(np.int32)
 
