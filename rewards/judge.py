@@ -10,7 +10,11 @@ from rewards.segmentation.protocol import CHANNELS
 
 
 class JudgeClassifier(Classifier):
-    """Plain wide kernels, no residuals, on the image at half resolution; F = 128 means and 128 maxima."""
+    """Plain wide kernels, no residuals, on the image at half resolution; F = 64 mixtures of 128 means and 128 maxima.
+
+    Few features, because distances between distributions are taken in them: 64 x 64 covariances need only hundreds of
+    images.
+    """
 
     shipped = ASSETS / "judge.safetensors"
 
@@ -22,10 +26,11 @@ class JudgeClassifier(Classifier):
             *stage(64, 96, kernel=5),  # (B, 96, H / 16, W / 16)
             *stage(96, 128, kernel=3),  # (B, 128, H / 32, W / 32)
         )
-        super().__init__(trunk, 256, moas, size, channels)
+        super().__init__(trunk, 64, moas, size, channels)
+        self.mix = nn.Sequential(nn.Linear(256, 64), nn.GELU())
 
     def pool(self, maps: Tensor) -> Tensor:
-        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+        return self.mix(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
 
 
 def stage(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
