@@ -5,6 +5,7 @@ A checkpoint is folder/000012.pt, where 12 iterations are done. The last two are
 
 import hashlib
 import io
+import itertools
 import logging
 import pickle
 import random
@@ -67,6 +68,15 @@ def load(path: Path) -> dict[str, Any]:
 def found(folder: str | Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     return sorted(path for path in Path(folder).glob("*.pt") if path.stem.isdecimal())
+
+
+def set_aside(folder: str | Path) -> Path | None:
+    """Rename a folder with checkpoints in it to the first free of folder.1, folder.2, ...; None: there are none."""
+    folder = Path(folder)
+    if not found(folder / "checkpoints"):
+        return None
+    number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.{n}").exists())
+    return folder.rename(folder.with_name(f"{folder.name}.{number}"))
 
 
 def fingerprint(module: nn.Module) -> str:

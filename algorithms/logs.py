@@ -45,6 +45,14 @@ def time_metrics(seconds: dict[str, float]) -> dict[str, float]:
     return {f"time/{name}": s for name, s in seconds.items()} | {"time/outside": 1 - network / seconds["total"]}
 
 
+def mean_seconds(log: Path) -> dict[str, float]:
+    """Seconds an iteration by phase, from a log.jsonl, and the share spent `outside` the network."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
+    seconds = {name: sum(line.get(f"time/{name}", 0.0) for line in lines) / len(lines) for name in names}
+    return seconds | {"outside": time_metrics(seconds)["time/outside"]}
+
+
 class Log:
     """Written by the main process alone; a resumed run drops the lines of iterations that it does again."""
 
