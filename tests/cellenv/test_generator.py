@@ -1,0 +1,199 @@
+import json
+import pickle
+
+import pytest
+import torch
+from tensordict import TensorDict
+from toy_cells import ToyCells
+
+from cellenv.generator import CellFlux, GeneratorPolicy, Sampling
+from cellenv.networks import UNet, UNetConfig
+from cellenv.streams import normal_like
+
+CONFIG = UNetConfig(size=(3, 8, 8), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0)
+
+
+@pytest.fixture
+def generator():
+    network, rng = UNet(CONFIG), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) / 6)
+    return CellFlux(network, CONFIG, Sampling(noise_level=0.5, guidance=0.2, steps=3, solver="heun")).eval()
+
+
+@pytest.fixture
+def contexts():
+    return ToyCells().draw_contexts(4, torch.Generator().manual_seed(1))
+
+
+class Towards(torch.nn.Module):
+    """The velocity of a straight path: v = target - source, whatever x_t; the target is brighter with a condition."""
+
+    def __init__(self, source, target):
+        super().__init__()
+        self.source, self.target, self.passes = source, target, []
+
+    def forward(self, x_t, t, condition=None, keep=None):
+        self.passes.append((len(x_t), None if keep is None else keep.tolist()))
+        return self.target - self.source
+
+
+def test_sampling_ends_at_the_target_and_is_clamped(contexts):
+    x0, seed = contexts["x0"], contexts["seed"]
+    source = x0 + 0.5 * normal_like(x0, seed)
+    target = torch.linspace(-2, 2, x0.numel()).reshape(x0.shape)
+    generator = CellFlux(Towards(source, target), CONFIG, Sampling(noise_level=0.5, steps=5))
+    x1, start = generator.sample(x0, contexts["condition"], seed)
+    torch.testing.assert_close(start, source, rtol=0, atol=0)
+    torch.testing.assert_close(x1, target.clamp(-1, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(0.0, 4), (0.2, 8)])
+def test_one_pass_without_guidance_and_one_of_twice_the_rows_with_it(contexts, guidance, rows):
+    network = Towards(torch.zeros(rows, 3, 8, 8), torch.zeros(rows, 3, 8, 8))
+    generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, steps=3))
+    generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
+    assert [n for n, _ in network.passes] == [rows] * 3
+
+
+def test_guidance_extrapolates_from_the_unconditional_velocity(generator, contexts):
+    x_t, t, condition = contexts["x0"], torch.tensor([0.0, 0.3, 0.6, 1.0]), contexts["condition"]
+    with torch.no_grad():
+        with_it, without = generator(x_t, t, condition), generator(x_t, t, None)
+        for w in (0.0, 0.2, 3.0):
+            generator.guidance = w
+            torch.testing.assert_close(generator.guided(x_t, t, condition), (1 + w) * with_it - w * without)
+    assert (with_it - without).abs().max() > 1e-2
+
+
+def test_a_sample_depends_on_its_own_row_alone(generator, contexts):
+    x0, condition, seed = contexts["x0"], contexts["condition"], contexts["seed"]
+    x1, source = generator.sample(x0, condition, seed)
+    alone, source_alone = generator.sample(x0[2:3], condition[2:3], seed[2:3])
+    torch.testing.assert_close(alone, x1[2:3], rtol=0, atol=1e-5)
+    assert torch.equal(source_alone, source[2:3])
+    other, _ = generator.sample(x0, condition, seed + 1)
+    assert (other - x1).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_noise_can_be_left_out(generator, contexts):
+    generator.noise_level = 0.0
+    _, source = generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
+    assert torch.equal(source, contexts["x0"])
+
+
+def test_policy_reads_and_writes_its_keys(generator, contexts):
+    policy = GeneratorPolicy(generator)
+    td = policy(contexts.select(*policy.in_keys))
+    x1, source = generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
+    assert torch.equal(td["action"], x1)
+    assert torch.equal(td["source"], source)
+    assert not td["action"].requires_grad
+
+
+def test_save_and_load_give_the_same_pixels(generator, contexts, tmp_path):
+    generator.save_pretrained(tmp_path / "g", {"seed": 3})
+    loaded = CellFlux.from_pretrained(tmp_path / "g")
+    args = contexts["x0"], contexts["condition"], contexts["seed"]
+    assert torch.equal(loaded.sample(*args)[0], generator.sample(*args)[0])
+    assert loaded.sampling == generator.sampling
+    assert not loaded.training
+    assert json.loads((tmp_path / "g" / "config.json").read_text())["metadata"] == {"seed": 3}
+
+
+def spoil(tensor, value):
+    tensor = tensor.clone()
+    tensor.view(-1)[7] = value
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("x0", lambda x: x[:, :2], r"x0 needs images.*\(3, 8, 8\); got \(4, 2, 8, 8\)"),
+        ("x0", lambda x: x[..., :6], r"\(3, 8, 8\); got \(4, 3, 8, 6\)"),
+        ("x0", lambda x: spoil(x, float("nan")), "1 of 768 are nan"),
+        ("x0", lambda x: spoil(x, float("inf")), "nan or infinite"),
+        ("x0", lambda x: x * 127.5 + 127.5, r"values in \[-1, 1\]; got .* to 2"),
+        ("x0", lambda x: (x * 100).to(torch.uint8), "got torch.uint8"),
+        ("condition", lambda c: c[:, :4], r"condition needs shape \(4, 5\); got \(4, 4\)"),
+        ("condition", lambda c: c[:1], r"\(4, 5\); got \(1, 5\)"),
+        ("condition", lambda c: spoil(c, float("nan")), "condition needs finite"),
+        ("seed", lambda s: s[:3], "one seed per sample"),
+    ],
+)
+def test_bad_input_is_named(generator, contexts, key, change, message):
+    contexts = contexts.to_dict() | {key: change(contexts[key])}
+    with pytest.raises(ValueError, match=message):
+        generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"solver": "rk45"}, {"grid": "cosine"}, {"steps": 0}, {"guidance": -1.0}, {"noise_level": -0.1}]
+)
+def test_bad_settings_are_refused_at_once_and_when_set_later(generator, contexts, bad):
+    with pytest.raises(ValueError, match="need"):
+        Sampling(**bad)
+    for name, value in bad.items():
+        setattr(generator, name, value)
+    with pytest.raises(ValueError, match="need"):
+        generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
+
+
+def test_an_unknown_name_says_what_is_needed():
+    with pytest.raises(FileNotFoundError, match="save_pretrained"):
+        CellFlux.from_pretrained("no-such-generator")
+
+
+def test_a_missing_file_is_named(generator, tmp_path):
+    generator.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        CellFlux.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_shape_are_refused(generator, tmp_path):
+    generator.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    config["network"]["width"] = 16
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit"):
+        CellFlux.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"network": {"depth": 3}}, {"network": {"size": [3, 8]}}, {"sampling": {"steps": 0}}]
+)
+def test_a_config_that_makes_no_sense_is_refused(generator, tmp_path, damage):
+    generator.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    for part, values in damage.items():
+        config[part] |= values
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="need"):
+        CellFlux.from_pretrained(tmp_path)
+
+
+class Trap:
+    sprung = False
+
+    def __reduce__(self):
+        return setattr, (Trap, "sprung", True)
+
+
+@pytest.mark.parametrize("write", [pickle.dump, torch.save])
+def test_a_file_that_holds_code_is_not_run(generator, tmp_path, write):
+    generator.save_pretrained(tmp_path)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        write(Trap(), file)
+    with pytest.raises(ValueError, match="pickle"):
+        CellFlux.from_pretrained(tmp_path)
+    assert not Trap.sprung
+
+
+def test_the_policy_keeps_other_keys(generator, contexts):
+    td = GeneratorPolicy(generator)(TensorDict({**contexts, "moa": contexts["moa"]}, batch_size=[4]))
+    assert set(td.keys()) == {*contexts.keys(), "action", "source"}
