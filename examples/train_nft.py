@@ -144,17 +144,16 @@ def make_prepare(config: Config, data: CellData, old: CellFlux, gather: Callable
 
 def make_collect(config: Config, data: CellData, old: CellFlux, accelerator: Accelerator) -> Bandit:
     """Contexts, images by the old weights, rewards."""
-    device = accelerator.device
-    suite = cellflux_rewards(preset=config.rewards).to(device)
+    suite = cellflux_rewards(preset=config.rewards).to(accelerator.device)
     return Bandit(
-        env=TransformedEnv(VirtualCellEnv(data, device=device), suite),
+        env=TransformedEnv(VirtualCellEnv(data), suite),
         policy=GeneratorPolicy(old),
         data=data,
         groups=share(config.groups, accelerator.process_index, accelerator.num_processes),
         group_size=config.group_size,
         seed=config.seed,
         chunk=config.chunk,
-        device=device,
+        device=accelerator.device,
         autocast=accelerator.autocast,
     )
 
