@@ -1,0 +1,132 @@
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cellenv.data.synthetic import SyntheticCells
+from rewards.classifier import MoAClassifier
+from rewards.measures import measure
+from rewards.segmentation import ClassicalSegmenter
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COLUMNS = [
+    *("sample_key", "compound", "moa", "state", "nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max"),
+    *("roundness", "containment", "moa_probability"),
+]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("score_images", EXAMPLES / "score_images.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Ten synthetic cells on disk as BBBC021 is laid out, the last one black: the folder, the images, the table."""
+    path = tmp_path_factory.mktemp("cells")
+    data = SyntheticCells("test")
+    rows = torch.cat([data.treated[:360:60], data.controls[:4]])
+    images = data.images(rows)
+    images[-1] = -1
+    table = []
+    for i, (row, image) in enumerate(zip(rows.tolist(), images, strict=True)):
+        compound = int(data.perturbation[row])
+        name = data.compounds[compound] if compound >= 0 else "DMSO"
+        moa = data.moas[data.compound_moa[compound]] if compound >= 0 else "DMSO"
+        key = f"Week{i % 2}_100_{i}_0.0"
+        file = path / f"Week{i % 2}" / "100" / f"{i}_0.0.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+        split = "train" if i < 7 else "test"
+        table.append((i, key, f"Week{i % 2}", 100, name, moa, int(compound >= 0), split))
+    with (path / "cells_df_all.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(
+            [("", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "STATE", "SPLIT"), *table]
+        )
+    with (path / "emb_fp.csv").open("w", newline="") as stream:
+        names = dict.fromkeys(row[4] for row in table)
+        csv.writer(stream).writerows([("", "a", "b"), *((name, 0.5, k) for k, name in enumerate(names))])
+    return path, images, table
+
+
+def read(file):
+    with file.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        return reader.fieldnames, list(reader)
+
+
+def test_every_image_has_a_row_and_its_measures(script, folder, tmp_path, capsys):
+    path, images, table = folder
+    script.main(script.Config(data=path, output_dir=tmp_path, segmenter="classical"))
+    columns, rows = read(tmp_path / "measures.csv")
+    assert columns == COLUMNS
+    assert [row["sample_key"] for row in rows] == [row[1] for row in table]
+    assert [(row["compound"], row["moa"], row["state"]) for row in rows] == [(*row[4:6], str(row[6])) for row in table]
+    expected = measure(ClassicalSegmenter()(images))
+    for name, values in expected.items():
+        for row, value in zip(rows, values.tolist(), strict=True):
+            assert (row[name] == "") if np.isnan(value) else float(row[name]) == pytest.approx(value, rel=1e-5)
+    black = rows[-1]
+    assert black["nucleus_count"] == black["cell_count"] == "0"
+    assert black["roundness"] == black["containment"] == black["nucleus_area_max"] == black["moa_probability"] == ""
+    printed = capsys.readouterr().out
+    assert "90.00% of the images have a nucleus" in printed
+    assert all(row[5] in printed for row in table)
+
+
+def test_the_contact_sheet_is_a_picture_with_outlines(script, folder, tmp_path):
+    script.main(script.Config(data=folder[0], output_dir=tmp_path, segmenter="classical"))
+    sheet = np.asarray(Image.open(tmp_path / "contact_sheet.png"))
+    assert sheet.shape[0] >= 2 * 192 and sheet.shape[1] >= 8 * 192  # ten cells, eight in a row, enlarged twice
+    assert (sheet == (255, 255, 255)).all(2).sum() > 500  # nuclei in white
+
+
+def test_limit_draws_the_same_images_for_the_same_seed(script, folder, tmp_path):
+    keys = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        script.main(
+            script.Config(data=folder[0], output_dir=tmp_path / name, segmenter="classical", limit=5, seed=seed)
+        )
+        keys.append([row["sample_key"] for row in read(tmp_path / name / "measures.csv")[1]])
+    assert len(keys[0]) == 5 and keys[0] == keys[1] != keys[2]
+
+
+def test_moa_probability_of_the_applied_compound(script, folder, tmp_path):
+    path, images, _ = folder
+    classifier = MoAClassifier(SyntheticCells.moas).eval()
+    with torch.no_grad():
+        classifier.head.bias.copy_(torch.linspace(0, 2, len(classifier.moas)))
+    classifier.save_pretrained(tmp_path / "weights" / "classifier.safetensors")
+    config = script.Config(data=path, output_dir=tmp_path, segmenter="classical", classifier=tmp_path / "weights")
+    script.main(config)
+    rows = read(tmp_path / "measures.csv")[1]
+    with torch.no_grad():
+        expected = classifier((images * 127.5 + 127.5).round() / 127.5 - 1).softmax(1)
+    for row, probability in zip(rows, expected, strict=True):
+        if row["state"] == "1":
+            chosen = probability[classifier.moas.index(row["moa"])].item()
+            assert float(row["moa_probability"]) == pytest.approx(chosen, rel=1e-3)
+        else:
+            assert row["moa_probability"] == ""
+
+
+def test_bad_input_leaves_nothing_behind(script, folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="df_all"):
+        script.main(script.Config(data=tmp_path, output_dir=tmp_path / "out"))
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        script.main(script.Config(data=folder[0], output_dir=tmp_path / "out", limit=0))
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        config = script.Config(
+            data=folder[0], output_dir=tmp_path / "out", segmenter="classical", classifier=tmp_path / "x"
+        )
+        script.main(config)
+    assert not (tmp_path / "out").exists()
