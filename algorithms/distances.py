@@ -1,12 +1,11 @@
 """Distances between sets of images in the features of a network. n images, F features, G samples of one context.
 
 Both distances to real images depend on n: compare rows of the same n, beside real against real (two disjoint sets).
+torchmetrics is imported when used: it takes longer to import than all else here.
 """
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_mmd
 
 
 class Features(torch.nn.Identity):
@@ -23,6 +22,8 @@ def frechet_distance(features: Tensor, real: Tensor) -> float:
     Biased upwards by about Tr(S) / n for small n; below n = F the covariances are singular and the bias is large.
     Source: Heusel et al., arXiv:1706.08500, eq. 6, as torchmetrics computes it; on this process alone.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     check_pair(features, real)
     metric = FrechetInceptionDistance(Features(features.shape[1]), sync_on_compute=False).set_dtype(torch.float64)
     metric.update(features.double(), real=False)
@@ -36,6 +37,8 @@ def kernel_distance(features: Tensor, real: Tensor) -> float:
 
     Source: Binkowski et al., arXiv:1801.01401, section 4, as torchmetrics computes it, on all images at once.
     """
+    from torchmetrics.image.kid import poly_mmd
+
     check_pair(features, real)
     if len(features) != len(real):
         raise ValueError(f"need as many images as real images; got {len(features)} and {len(real)}")

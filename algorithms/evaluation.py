@@ -33,6 +33,7 @@ class Rulers:
     judge_containment: share of the nuclei inside cells, (B,), by a segmenter that never trained one.
     measure: measures by name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
     sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
+    device: where the callables want their images and contexts.
     """
 
     score: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
@@ -40,6 +41,7 @@ class Rulers:
     judge_containment: Callable[[Tensor], Tensor]
     measure: Callable[[Tensor], Mapping[str, Tensor]]
     sigma: Mapping[str, Tensor]
+    device: torch.device | str = "cpu"
 
 
 @torch.no_grad()
@@ -56,9 +58,9 @@ def assess(
     flat, index = images.flatten(0, 1), torch.arange(n).repeat_interleave(size)  # (n G, C, H, W), (n G,)
     parts = []
     for rows in torch.arange(n * size).split(batch_size):
-        batch, context = flat[rows], contexts[index[rows]]
+        batch, context = flat[rows].to(rulers.device), contexts[index[rows]].to(rulers.device)
         probabilities, features = rulers.judge(batch)
-        moa = context["moa"].to(probabilities.device)
+        moa = context["moa"]
         interval = {name: value.reshape(-1) for name, value in rulers.score(batch, context).items()}
         interval["judge_moa"] = probabilities.gather(1, moa.unsqueeze(1)).squeeze(1)  # (B,)
         interval["judge_containment"] = rulers.judge_containment(batch)
@@ -145,7 +147,7 @@ def _reference_values(images: Tensor, rulers: Rulers, batch_size: int, progress:
     """Features and measures of the reference, batch [n]."""
     parts = []
     with torch.no_grad():
-        for batch in images.split(batch_size):
+        for batch in images.to(rulers.device).split(batch_size):
             values = {"features": rulers.judge(batch)[1], "measure": dict(rulers.measure(batch))}
             parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
             progress(len(batch))

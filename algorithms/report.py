@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from algorithms.files import write_whole
 from algorithms.pictures import png
 from algorithms.verdict import CONTROLS, REWARDS, Check, verdict
 
+STYLE = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 TONES = {1: "green", -1: "red", 0: "dim"}
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither
 
@@ -51,7 +53,7 @@ SECTIONS = (
         "Variety and recognition",
         "",
         {
-            "diversity": "diversity inside a group",
+            "diversity": "diversity in a group",
             "moa_accuracy": "MoA accuracy, judge",
             "undefined": "undefined measures",
         },
@@ -127,7 +129,7 @@ def tables(evaluation: Mapping) -> list[Table]:
     pairs = shown_pairs(evaluation)
     n = next(iter(evaluation["rows"].values()))["n_contexts"]
     legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference"
-    table = Table(title=f"Evaluation on {n} held-out contexts", title_justify="left", caption=legend)
+    table = Table(title=f"Evaluation on {n} held-out contexts", caption=legend, **STYLE)
     table.add_column("")
     for name in (*evaluation["rows"], *(pair.replace("-base", " − base") for pair in pairs)):
         table.add_column(name, justify="right")
@@ -142,7 +144,7 @@ def tables(evaluation: Mapping) -> list[Table]:
 
 
 def _verdict_table(row: str, checks: Sequence[Check]) -> Table:
-    table = Table(title=f"{row}: what it had to reach", title_justify="left", show_header=False)
+    table = Table(title=f"{row}: what it had to reach", show_header=False, **STYLE)
     for check in checks:
         answer = {True: "[green]yes", False: "[red]no", None: "[dim]–"}[check.kept]
         table.add_row(answer, check.promise, check.figures)

@@ -30,10 +30,10 @@ def verdict(evaluation: Mapping, row: str = "rl", baseline: str = "base") -> lis
             _maybe(low, lambda: low > 0),
             f"{_signed(gain['total']['mean'])} {_span(low, high)}",
         ),
-        Check("None of the seven rewards falls significantly", not worse, ", ".join(worse) or "none"),
+        Check("No reward falls significantly", not worse, ", ".join(worse) or "none"),
         _ratio("Fréchet distance", new["frechet"], old["frechet"], at_most=DISTANCE_RATIO),
         _ratio("Kernel distance", new["kernel"], old["kernel"], at_most=DISTANCE_RATIO),
-        _ratio("Diversity inside a group", new["diversity"], old["diversity"], at_least=DIVERSITY_RATIO),
+        _ratio("Diversity", new["diversity"], old["diversity"], at_least=DIVERSITY_RATIO),
         Check(
             "Measures come closer to real cells (mean W1)",
             _maybe(gain["w1_mean"], lambda: gain["w1_mean"] < 0),
@@ -47,7 +47,7 @@ def verdict(evaluation: Mapping, row: str = "rl", baseline: str = "base") -> lis
 
 def _ratio(promise: str, new: float | None, old: float | None, *, at_most: float = 0, at_least: float = 0) -> Check:
     """new / old within its bound; an old value of 0 or less (a kernel distance can be) asks for no increase."""
-    promise += f" at most {at_most:g} × before" if at_most else f" at least {at_least:g} × before"
+    promise += f" at most {at_most:g} × the base's" if at_most else f" at least {at_least:g} × the base's"
     if new is None or old is None:
         return Check(promise, None, "undefined")
     if old <= 0:
@@ -57,8 +57,8 @@ def _ratio(promise: str, new: float | None, old: float | None, *, at_most: float
 
 def _confirmation(name: str, gain: Mapping) -> Check:
     """Of what the reward gained, the share that the held-out judge sees."""
-    reward, judge = gain[name]["mean"], gain[f"judge_{name}"]["mean"]
-    promise = f"The judge confirms {CONFIRMED_SHARE:.0%} of the gain in {'MoA' if name == 'moa' else name}"
+    reward, judge = (gain.get(key, {"mean": None})["mean"] for key in (name, f"judge_{name}"))
+    promise = f"Judge sees {CONFIRMED_SHARE:.0%} of the gain in {'MoA' if name == 'moa' else name}"
     if reward is None or judge is None or reward <= 0:
         return Check(promise, None, "no gain to confirm")
     return Check(promise, judge >= CONFIRMED_SHARE * reward, f"{_signed(judge)} of {_signed(reward)}")
@@ -67,7 +67,7 @@ def _confirmation(name: str, gain: Mapping) -> Check:
 def _gap(gain: Mapping, rows: Mapping, baseline: str) -> Check:
     """The share of the gap in total between baseline and real images that was closed."""
     promise, gap = (
-        "Half of the gap in total to real cells is closed",
+        "Half of the gap in total to real is closed",
         rows["real"]["total"]["mean"] - rows[baseline]["total"]["mean"],
     )
     if gap <= 0:

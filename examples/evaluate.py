@@ -1,0 +1,240 @@
+"""Compare generators with their base and with real cells, on the same held-out contexts and the same noise.
+
+    python examples/evaluate.py --model rl=runs/nft/model --output-dir runs/nft
+    python examples/evaluate.py --model rl=runs/nft/model --output-dir runs/nft --unseen
+
+Prints the table and writes evaluation.json and evaluation.html (with --unseen: evaluation_unseen.*). What each figure
+means: docs/evaluation.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from command_line import parse
+from rich.console import Console
+from tensordict import TensorDict
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from algorithms.clock import Clock
+from algorithms.evaluation import Rulers, evaluate, save_evaluation, twin_rows
+from algorithms.pictures import composite
+from algorithms.report import Gallery, page, save_page, tables
+from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.env import repeat_groups
+from cellenv.generator import CellFlux
+from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
+from rewards.classifier import Classifier
+from rewards.measures import containment, measure
+from rewards.segmentation import CHANNELS, ClassicalSegmenter, EmbeddedSegmenter, Masks, Segmenter
+
+MEASURES = {  # what each reward but MoA and containment measures
+    "roundness": "roundness",
+    "nucleus_size": "nucleus_area_max",
+    "cell_size": "cell_area_max",
+    "nucleus_count": "nucleus_count",
+    "cell_count": "cell_count",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
+    base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
+    output_dir: Path = Path("runs/evaluation")
+    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
+    group_size: int = 4  # samples of each context, by noise alone
+    unseen: bool = False  # the compounds that no generator was trained on
+    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
+    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
+    classifier: Path | None = None  # weights of the rewarding classifier for that data
+    judge: Path | None = None  # weights of the judging one
+    reference: Path | None = None  # statistics of its real images, from fit_reference.py
+    batch_size: int = 64  # images at once
+    seed: int = 0  # of contexts, noise and bootstrap
+
+
+PRESETS = {
+    "default": Config(),
+    "paper": Config(rewards="paper"),
+    "smoke": Config(contexts=12, group_size=2, output_dir=Path("runs/evaluation-smoke")),
+}
+
+
+class Remember:
+    """A segmenter that keeps its last masks: rewards and measures ask about the same images one after the other."""
+
+    def __init__(self, segmenter: Segmenter):
+        self.segmenter, self.images, self.masks = segmenter, None, None
+
+    def __call__(self, images: Tensor, channels: tuple[str, ...] = CHANNELS) -> Masks:
+        last = self.images
+        if last is None or last.data_ptr() != images.data_ptr() or last.shape != images.shape:
+            self.images, self.masks = images, self.segmenter(images, channels)  # while held, no other has its address
+        return self.masks
+
+
+def make_rulers(
+    data: CellData,
+    *,
+    preset: Literal["default", "paper"] = "default",
+    classifier: nn.Module | None = None,
+    judge: Classifier | None = None,
+    reference: Reference | None = None,
+    device: torch.device | str = "cpu",
+) -> Rulers:
+    """Rewards, measures and judges for images of these data: those given, and of the embedded world what is None."""
+    segmenter = Remember(EmbeddedSegmenter.from_pretrained().to(device))
+    reference = Reference.load() if reference is None else reference
+    judge = (JudgeClassifier.from_pretrained() if judge is None else judge).to(device)
+    for owner, moas in (("judge", judge.moas), ("reference", reference.moas)):
+        if moas != tuple(data.moas):
+            raise ValueError(
+                f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
+            )
+    suite = cellflux_rewards(segmenter, classifier, reference, preset).to(device)
+    judge_segmenter = ClassicalSegmenter()
+
+    def score(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:
+        scored = suite(contexts.set("action", images))
+        return {"total": scored["reward"], **scored["rewards"]}
+
+    def judge_moa(images: Tensor) -> tuple[Tensor, Tensor]:
+        features = judge.features(images)  # (B, F)
+        return (judge.head(features) / judge.temperature).softmax(1), features
+
+    def judge_containment(images: Tensor) -> Tensor:
+        return containment(*judge_segmenter(images, data.channels)).nan_to_num(nan=0.0)  # no nucleus: as the reward
+
+    def measures(images: Tensor) -> dict[str, Tensor]:
+        values = measure(segmenter(images, data.channels))
+        return {name: values[key] for name, key in MEASURES.items()}
+
+    return Rulers(
+        score=score,
+        judge=judge_moa,
+        judge_containment=judge_containment,
+        measure=measures,
+        sigma={name: reference.sigma(key) for name, key in MEASURES.items()},
+        device=device,
+    )
+
+
+def sample_groups(generator: CellFlux, contexts: TensorDict, group_size: int, batch_size: int, bar: tqdm) -> Tensor:
+    """G samples of each context, (n, G, C, H, W) on the CPU; the same noise for every generator."""
+    device = next(generator.parameters()).device
+    images = []
+    for batch in repeat_groups(contexts, group_size).split(batch_size):
+        batch = batch.to(device)
+        images.append(generator.eval().sample(batch["x0"], batch["condition"], batch["seed"])[0].cpu())
+        bar.update(len(batch))
+    return torch.cat(images).unflatten(0, (len(contexts), group_size))
+
+
+def evaluate_run(
+    models: Mapping[str, CellFlux],
+    data: CellData,
+    output_dir: Path,
+    *,
+    rulers: Rulers,
+    contexts: int = 256,
+    group_size: int = 4,
+    batch_size: int = 64,
+    seed: int = 0,
+    config: Mapping[str, object] | None = None,
+    name: str = "evaluation",
+    console: Console | None = None,
+) -> dict:
+    """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation.
+
+    models: generators by row, "base" among them. data: a held-out split. config: goes into the report.
+    """
+    if "base" not in models or "real" in models:
+        raise ValueError(f"need a generator 'base' and none called 'real'; got {', '.join(models)}")
+    rng, clock, treated = torch.Generator().manual_seed(seed), Clock(), data.treated
+    rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], contexts, rng))
+    scene, real = data.contexts(rows, rng), data.images(rows)
+    about = {"contexts": contexts, "group_size": group_size, "seed": seed}
+    about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
+    with tqdm(total=2 * contexts * (len(models) * group_size + 1), desc="evaluate", unit="image", leave=False) as bar:
+        with clock("sample"):
+            samples = {k: sample_groups(model, scene, group_size, batch_size, bar) for k, model in models.items()}
+        with clock("measure"):
+            evaluation = evaluate(
+                samples | {"real": real.unsqueeze(1)},
+                data.images(twins),
+                scene,
+                rulers,
+                config=about | dict(config or {}),
+                seed=seed,
+                batch_size=batch_size,
+                progress=bar.update,
+            )
+    columns = {"control": scene["x0"], **{row: images[:, 0] for row, images in samples.items()}, "real": real}
+    title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
+    html = page(evaluation, gallery(columns, scene["moa"], data), title=title, phases=clock.seconds)
+    save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
+    save_page(html, Path(output_dir) / f"{name}.html")
+    for table in tables(evaluation):
+        (console or Console()).print(table)
+    return evaluation
+
+
+def gallery(columns: Mapping[str, Tensor], moa: Tensor, data: CellData) -> Gallery:
+    """The first context of each MoA, in all columns; moa: (n,) ids of the contexts."""
+    moas = moa.unique().tolist()
+    first = torch.tensor([int((moa == m).nonzero()[0]) for m in moas])
+    pictures = {name: composite(images[first], data.channels) for name, images in columns.items()}
+    return Gallery([data.moas[m] for m in moas], pictures)
+
+
+def named(model: str) -> tuple[str, str]:
+    """NAME=DIR; a DIR alone is called rl."""
+    name, _, folder = model.rpartition("=")
+    return name or "rl", folder
+
+
+def main(config: Config) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folders = {"base": config.base} | dict(map(named, config.model))
+    if len(folders) != 1 + len(config.model):
+        raise ValueError(
+            f"need another NAME for each --model NAME=DIR, none of them base; got {', '.join(config.model)}"
+        )
+    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
+    if config.data is None:
+        data = SyntheticCells("test", unseen=config.unseen)
+    else:
+        data = ImagingCells(config.data, "test", unseen=config.unseen)
+    treated = data.perturbation[data.treated]
+    pairs = int((torch.bincount(treated) // 2).sum())
+    rulers = make_rulers(
+        data,
+        preset=config.rewards,
+        classifier=config.classifier and MoAClassifier.from_pretrained(config.classifier),
+        judge=config.judge and JudgeClassifier.from_pretrained(config.judge),
+        reference=config.reference and Reference.load(config.reference),
+        device=device,
+    )
+    evaluate_run(
+        models,
+        data,
+        config.output_dir,
+        rulers=rulers,
+        contexts=min(config.contexts, pairs),
+        group_size=config.group_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        config={"preset": config.rewards, "unseen": config.unseen} | folders,
+        name="evaluation_unseen" if config.unseen else "evaluation",
+    )
+
+
+if __name__ == "__main__":
+    main(parse(PRESETS, __doc__))

@@ -1,0 +1,139 @@
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from algorithms.evaluation import Rulers
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNetConfig
+
+CONTEXTS, GROUP = 9, 2
+
+
+@pytest.fixture
+def script(monkeypatch, request):
+    monkeypatch.syspath_prepend(request.config.rootpath / "examples")
+    import evaluate
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def data() -> SyntheticCells:
+    return SyntheticCells("test")
+
+
+class Brighten(nn.Module):
+    """v = gain (1 + mean of the condition)."""
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x_t, t, condition):
+        return self.gain * (1 + condition.mean(1)).reshape(-1, 1, 1, 1).expand_as(x_t)
+
+
+def generator(data: SyntheticCells, gain: float) -> CellFlux:
+    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
+    return CellFlux(Brighten(gain), config, Sampling(steps=1, solver="euler", noise_level=0.1))
+
+
+class Watch:
+    """Rulers that remember what they measured; every value is a mean brightness."""
+
+    def __init__(self, moas: int):
+        self.scored, self.measured = [], []
+        self.rulers = Rulers(
+            score=self.score,
+            judge=lambda images: (torch.ones(len(images), moas) / moas, images.mean((2, 3))),
+            judge_containment=lambda images: images.mean((1, 2, 3)),
+            measure=self.measure,
+            sigma={"size": torch.ones(moas)},
+        )
+
+    def score(self, images, contexts):
+        self.scored.append((images, contexts))
+        return {"total": images.mean((1, 2, 3))}
+
+    def measure(self, images):
+        self.measured.append(images)
+        return {"size": images.std((1, 2, 3))}
+
+
+def run(script, models, data, folder, **options) -> tuple[dict, Watch]:
+    watch = Watch(len(data.moas))
+    quiet = Console(file=io.StringIO())
+    settings = {"contexts": CONTEXTS, "group_size": GROUP, "batch_size": 8, "console": quiet} | options
+    return script.evaluate_run(models, data, folder, rulers=watch.rulers, **settings), watch
+
+
+def test_equal_generators_draw_equal_images_and_both_files_are_written(script, data, tmp_path):
+    models = {"base": generator(data, 0.1), "rl": generator(data, 0.1), "zero-reward": generator(data, 0.3)}
+    evaluation, _ = run(script, models, data, tmp_path, config={"preset": "default"})
+    assert list(evaluation["rows"]) == ["base", "rl", "zero-reward", "real"]
+    assert evaluation["paired"]["rl-base"]["total"] == {"mean": 0, "ci": [0, 0]}
+    assert evaluation["paired"]["zero-reward-base"]["total"]["ci"][0] > 0
+    assert evaluation["rows"]["base"]["diversity"] > 0  # the noise inside a group differs
+    assert evaluation["config"] == evaluation["config"] | {"preset": "default", "contexts": CONTEXTS, "seed": 0}
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+    html = (tmp_path / "evaluation.html").read_text()
+    assert html.count("<figcaption>control") == len({text for text in data.moas if f"<h3>{text}" in html}) > 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.html", "evaluation.json"]
+
+
+def test_real_row_is_the_images_behind_the_contexts_and_the_reference_is_none_of_them(
+    script, data, tmp_path, monkeypatch
+):
+    drawn, images = {}, data.images  # row by pixels, of all images that were asked for
+
+    def noted(rows):
+        drawn.update((image.numpy().tobytes(), row) for row, image in zip(rows.tolist(), images(rows), strict=True))
+        return images(rows)
+
+    monkeypatch.setattr(data, "images", noted)
+    _, watch = run(script, {"base": generator(data, 0.1)}, data, tmp_path, batch_size=64)
+    (base, _), (real, contexts) = watch.scored
+    reference = watch.measured[0]
+    assert len(base) == CONTEXTS * GROUP and len(real) == len(reference) == CONTEXTS
+    rows, twins = (torch.tensor([drawn[image.numpy().tobytes()] for image in images]) for images in (real, reference))
+    assert len(set(rows.tolist()) | set(twins.tolist())) == 2 * CONTEXTS
+    assert data.perturbation[rows].equal(data.perturbation[twins])
+    assert data.perturbation[rows].equal(contexts["perturbation"]) and data.batch[rows].equal(contexts["batch"])
+
+
+def test_another_seed_takes_other_contexts(script, data, tmp_path):
+    models = {"base": generator(data, 0.1)}
+    totals = [run(script, models, data, tmp_path, seed=seed)[0]["rows"]["real"]["total"] for seed in (0, 0, 1)]
+    assert totals[0] == totals[1] != totals[2]
+
+
+def test_rows_need_a_base_and_leave_real_alone(script, data, tmp_path):
+    with pytest.raises(ValueError, match="need a generator 'base' and none called 'real'; got rl"):
+        run(script, {"rl": generator(data, 0.1)}, data, tmp_path)
+    with pytest.raises(ValueError, match="none called 'real'"):
+        run(script, {"base": generator(data, 0.1), "real": generator(data, 0.1)}, data, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_are_made_once_for_the_same_images_and_anew_for_others(script):
+    calls = []
+    remember = script.Remember(lambda images, channels: calls.append(images) or len(calls))
+    images = torch.zeros(2, 3, 4, 4)
+    assert [remember(images), remember(images.reshape(-1, 3, 4, 4)), len(calls)] == [1, 1, 1]
+    assert remember(images[:1]) == 2
+    for expected in range(3, 30):  # memory that was given back must not pass for the same images
+        assert remember(torch.full((2, 3, 4, 4), float(expected))) == expected
+
+
+def test_models_are_named_on_the_command_line(script):
+    assert script.named("rl=runs/nft") == ("rl", "runs/nft")
+    assert script.named("runs/nft") == ("rl", "runs/nft")
+    config = script.parse(script.PRESETS, None, ["--model", "rl=a", "--model", "zero-reward=b", "--preset", "smoke"])
+    assert config.model == ("rl=a", "zero-reward=b") and config.contexts == 12
+    with pytest.raises(ValueError, match="another NAME for each --model"):
+        script.main(script.parse(script.PRESETS, None, ["--model", "a", "--model", "b"]))
