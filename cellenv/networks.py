@@ -42,7 +42,7 @@ PRESETS: dict[str, UNetConfig] = {
     "cellflux-rxrx1": UNetConfig(size=(6, 96, 96), condition_dim=200),
     "cellflux-jump": UNetConfig(size=(5, 96, 96), condition_dim=1224),
     "embedded": UNetConfig(
-        condition_dim=64, width=32, multipliers=(1, 2, 3), blocks=1, attention=(4,), dropout=0, patch=2
+        condition_dim=64, width=32, multipliers=(2, 3), blocks=1, attention=(2,), dropout=0, patch=4
     ),
 }
 
