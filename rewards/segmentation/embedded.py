@@ -52,7 +52,7 @@ class FlowNet(nn.Module):
         pairs = list(pairwise(widths))  # (fine, coarse)
         self.down = nn.ModuleList([Double(channels, widths[0]), *(Double(fine, coarse) for fine, coarse in pairs)])
         self.up = nn.ModuleList([Double(coarse + fine, fine) for fine, coarse in reversed(pairs)])
-        self.out = nn.Conv2d(widths[0], 3, 1)
+        self.to_targets = nn.Conv2d(widths[0], 3, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -67,7 +67,7 @@ class FlowNet(nn.Module):
         skips.pop()
         for block in self.up:
             x = block(torch.cat([interpolate(x, scale_factor=2.0), skips.pop()], 1))
-        return self.out(x)
+        return self.to_targets(x)
 
 
 class EmbeddedSegmenter(nn.Module):
