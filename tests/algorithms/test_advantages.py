@@ -22,6 +22,12 @@ def test_one_scale_for_the_whole_batch():
     torch.testing.assert_close(normalised(REWARD, GROUP), expected)
 
 
+def test_groups_of_any_size():
+    reward, group = torch.tensor([1.0, 3.0, 0.0, 0.0, 1.0, 7.0, 4.0]), torch.tensor([0, 0, 1, 1, 1, 1, 2])
+    centred = torch.tensor([-1.0, 1.0, -2.0, -2.0, -1.0, 5.0, 0.0])
+    torch.testing.assert_close(advantage(reward, group, torch.tensor(1.0)), centred / 1.0001)
+
+
 def test_a_scale_for_each_group():
     std = torch.tensor([(14 / 3) ** 0.5] * 3 + [(2 / 3) ** 0.5] * 3)
     torch.testing.assert_close(group_std(REWARD, GROUP).float(), std)
