@@ -47,7 +47,7 @@ class Config:
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the gradient
     decay: float = 0.999  # of the average of the weights
-    times: Literal["uniform", "skewed"] = "uniform"  # skewed: CellFlux's, more of them near the source
+    times: Literal["uniform", "skewed"] = "uniform"  # skewed: CellFlux's, more of them near the sample
     noise_level: float = 1.0  # std of the noise on the source
     noise_share: float = 1.0  # share of the samples that have it; CellFlux: 0.5. Sampling always has it
     condition_dropout: float = 0.2  # share of the samples whose condition is left out
@@ -95,6 +95,8 @@ def main(config: Config) -> None:
         output_dir=config.output_dir,
         threads=config.threads,
     )
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
     accelerator.init_trackers("base")
     run = Run(config, accelerator, *load_data(config))
     start = run.load() if config.resume else 0

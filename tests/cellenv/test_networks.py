@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch.nn.functional import silu
 
-from cellenv.networks import PRESETS, Attention, UNet, UNetConfig, group_norm, time_features
+from cellenv.networks import PRESETS, Attention, Residual, UNet, UNetConfig, group_norm, time_features
 
 TINY = UNetConfig(size=(3, 8, 12), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0, patch=2)
 
@@ -119,6 +120,17 @@ def test_patches_are_channels_and_return_to_their_place(network, inputs):
     cut = x_t.reshape(4, 3, 4, 2, 6, 2).permute(0, 1, 3, 5, 2, 4).reshape(4, 12, 4, 6)
     v = plain(cut, t, condition).reshape(4, 3, 2, 2, 4, 6).permute(0, 1, 4, 2, 5, 3).reshape(4, 3, 8, 12)
     torch.testing.assert_close(network(x_t, t, condition), v)
+
+
+def test_residual_block_scales_and_shifts_what_it_normalised():
+    block = scrambled(Residual(8, 12, 6, dropout=0.0).double())
+    rng = torch.Generator().manual_seed(2)
+    h = torch.randn(2, 8, 3, 4, dtype=torch.float64, generator=rng)
+    emb = torch.randn(2, 6, dtype=torch.float64, generator=rng)
+    scale, shift = block.emb_layers[1](silu(emb))[:, :, None, None].split(12, dim=1)
+    inner = block.in_layers[2](silu(block.in_layers[0](h)))
+    out = block.out_layers[3](silu(block.out_layers[0](inner) * (1 + scale) + shift))
+    torch.testing.assert_close(block(h, emb), block.skip_connection(h) + out)
 
 
 def test_attention_is_softmax_over_all_pixels():

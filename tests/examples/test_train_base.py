@@ -1,0 +1,169 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cellenv.data.cells import CellData
+from cellenv.generator import CellFlux
+from cellenv.networks import PRESETS, UNetConfig
+
+
+class FewCells(CellData):
+    """Noise: 24 images, two compounds; a control's first pixel is -1 and a treated image's 1."""
+
+    channels = ("actin", "tubulin", "DNA")
+    size = (3, 8, 8)
+    compounds = moas = ("a", "b")
+    compound_moa = torch.tensor([0, 1])
+
+    def __init__(self):
+        rng = torch.Generator().manual_seed(0)
+        self.perturbation = torch.arange(24) % 3 - 1
+        self.batch = torch.arange(24) // 12
+        self.keys = tuple(map(str, range(24)))
+        self.conditions = torch.randn(2, 4, generator=rng)
+        self.pixels = torch.rand(24, *self.size, generator=rng) * 1.8 - 0.9
+        self.pixels[:, 0, 0, 0] = torch.where(self.perturbation < 0, -1.0, 1.0)
+
+    def images(self, rows):
+        return self.pixels[rows]
+
+
+@pytest.fixture
+def script(monkeypatch, request):
+    monkeypatch.syspath_prepend(request.config.rootpath / "examples")
+    import train_base
+
+    tiny = UNetConfig(condition_dim=4, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
+    monkeypatch.setitem(PRESETS, "embedded", tiny)
+    monkeypatch.setattr(train_base, "load_data", lambda config: (FewCells(), FewCells()))
+    return train_base
+
+
+@pytest.fixture
+def config(script, tmp_path):
+    return replace(script.SMOKE, output_dir=tmp_path / "run", steps=8, threads=1, lr=0.01)
+
+
+def weights(folder, steps):
+    return load_file(folder / f"generator-{steps:06d}" / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_run_ends_with_a_generator_that_says_how_it_was_made(script, config):
+    script.main(config)
+    folder = config.output_dir / "generator-000008"
+    generator = CellFlux.from_pretrained(folder)
+    assert generator.config.condition_dim == 4
+    metadata = json.loads((folder / "config.json").read_text())["metadata"]
+    assert metadata["config"]["steps"] == 8
+    assert [step for step, _ in metadata["validation_loss"]] == [2, 4, 6, 8]
+    assert (config.output_dir / "samples-000008.png").exists()
+
+
+def test_stop_and_resume_is_bit_for_bit(script, config, monkeypatch, tmp_path):
+    script.main(config)
+    stopped = replace(config, output_dir=tmp_path / "stopped")
+    step = script.Run.step
+
+    def killed(run, number, share):
+        if number == 5:
+            raise KeyboardInterrupt
+        return step(run, number, share)
+
+    monkeypatch.setattr(script.Run, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        script.main(stopped)
+    monkeypatch.setattr(script.Run, "step", step)
+    torch.manual_seed(123)  # another process has another global state
+    script.main(replace(stopped, resume=True))
+    assert same(weights(config.output_dir, 8), weights(stopped.output_dir, 8))
+
+
+def test_more_steps_go_on_from_before_the_cooldown(script, config, tmp_path):
+    longer = replace(config, steps=12, cooldown=0.5)
+    script.main(longer)
+    extended = replace(longer, output_dir=tmp_path / "extended", steps=8)
+    script.main(extended)
+    script.main(replace(extended, steps=12, resume=True))
+    assert same(weights(longer.output_dir, 12), weights(extended.output_dir, 12))
+    assert not same(weights(extended.output_dir, 8), weights(extended.output_dir, 12))
+
+
+def test_nothing_to_resume(script, config):
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume"):
+        script.main(replace(config, resume=True))
+
+
+def test_pairs_run_from_control_to_treated_of_one_batch(script, config):
+    data = FewCells()
+    plain = replace(config, noise_level=0.0, flip=0.0, condition_dropout=0.0)
+    pairs = script.draw_pairs(data, 64, torch.Generator().manual_seed(0), plain, slice(None))
+    source = [int((data.pixels == x).flatten(1).all(1).nonzero()) for x in pairs.x0]
+    sample = [int((data.pixels == x).flatten(1).all(1).nonzero()) for x in pairs.x1]
+    assert (data.perturbation[source] == -1).all()
+    assert (data.perturbation[sample] >= 0).all()
+    assert torch.equal(data.batch[source], data.batch[sample])
+    assert torch.equal(pairs.condition, data.conditions[data.perturbation[sample]])
+    assert pairs.keep.all()
+
+
+def test_two_processes_share_the_pairs_of_one(script, config):
+    def draw(share):
+        return script.draw_pairs(FewCells(), 9, torch.Generator().manual_seed(0), config, share)
+
+    whole, halves = draw(slice(None)), [draw(slice(rank, None, 2)) for rank in (0, 1)]
+    for value, first, second in zip(whole, *halves, strict=True):
+        assert torch.equal(value[0::2], first)
+        assert torch.equal(value[1::2], second)
+
+
+def test_shares_of_noise_and_of_left_out_conditions(script, config):
+    config = replace(config, noise_level=0.5, noise_share=0.25, condition_dropout=0.4, flip=0.0)
+    pairs = script.draw_pairs(FewCells(), 4000, torch.Generator().manual_seed(0), config, slice(None))
+    assert pairs.keep.float().mean() == pytest.approx(0.6, abs=0.03)
+    noise = pairs.x0[:, 0, 0, 0] + 1
+    assert (noise != 0).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert noise[noise != 0].std() == pytest.approx(0.5, abs=0.03)
+
+
+def test_loss_is_zero_at_the_true_velocity(script):
+    x0, x1 = torch.rand(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    t, condition, keep = torch.rand(4), torch.zeros(4, 2), torch.ones(4, dtype=torch.bool)
+
+    def true_velocity(x_t, t, condition, keep):
+        return (x_t - x0) / t.reshape(4, 1, 1, 1)
+
+    pairs = script.Pairs(x0, x1, t, condition, keep)
+    torch.testing.assert_close(script.flow_matching_loss(true_velocity, pairs), torch.zeros(4), rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        script.flow_matching_loss(lambda *_: torch.zeros_like(x0), pairs), (x1 - x0).pow(2).mean((1, 2, 3))
+    )
+
+
+def test_skewed_times_lie_nearer_to_the_sample(script):
+    uniform, skewed = (
+        script.draw_times(20_000, torch.Generator().manual_seed(0), name) for name in ("uniform", "skewed")
+    )
+    assert uniform.median() == pytest.approx(0.5, abs=0.01)
+    assert skewed.median() == pytest.approx(1 / (1 + torch.tensor(-1.2).exp().item()), abs=0.01)
+    assert 0 < skewed.min() < skewed.max() < 1
+
+
+def test_learning_rate(script):
+    factors = [script.lr_factor(step, 100, 10, 0.2) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert factors[10:81] == [1.0] * 71
+    assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
+
+
+def test_mirrors_act_on_their_own_axis(script):
+    x = torch.rand(4, 1, 2, 3)
+    out = script.mirror(x, torch.tensor([[False, True, False, True], [False, False, True, True]]))
+    for row, axes in enumerate([(), (1,), (2,), (1, 2)]):
+        assert torch.equal(out[row], x[row].flip(axes))
