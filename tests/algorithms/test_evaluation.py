@@ -185,8 +185,8 @@ def test_twins_are_named_by_their_generator_and_no_compound_comes_first():
     first = [int(compound[twin_rows(compound, 1, rng(seed))[0]]) for seed in range(30)]
     assert len(set(first)) > 6
     order = compound[twin_rows(compound, 24, rng())[0]]
-    assert not torch.equal(order, order.sort()[0])
     assert (torch.bincount(order, minlength=12) == 2).all()
+    assert len(order[:12].unique()) < 12  # nor are they dealt round by round
 
 
 def test_too_many_contexts_are_refused_with_what_there_is():
