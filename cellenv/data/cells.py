@@ -4,6 +4,7 @@ N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, 
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from tensordict import TensorDict
@@ -40,15 +41,16 @@ class CellData(ABC):
     def __len__(self) -> int:
         return len(self.perturbation)
 
-    @property
+    @cached_property
     def treated(self) -> Tensor:
         """Rows of the treated images."""
         return (self.perturbation >= 0).nonzero().squeeze(1)
 
-    @property
+    @cached_property
     def controls(self) -> Tensor:
-        """Rows of the control images."""
-        return (self.perturbation < 0).nonzero().squeeze(1)
+        """Rows of the control images, sorted by experimental batch."""
+        rows = (self.perturbation < 0).nonzero().squeeze(1)
+        return rows[torch.argsort(self.batch[rows], stable=True)]
 
     def compound_id(self, name: str) -> int:
         """The id of a compound by name."""
@@ -58,18 +60,15 @@ class CellData(ABC):
 
     def draw_controls(self, batch: Tensor, rng: torch.Generator) -> Tensor:
         """Rows of random controls, one of each experimental batch in `batch`, (n,)."""
-        rows = self.controls[torch.argsort(self.batch[self.controls], stable=True)]
-        n_batches = int(max(self.batch.max(), batch.max() if len(batch) else 0)) + 1
-        count = torch.bincount(self.batch[rows], minlength=n_batches)[batch]
-        if (count == 0).any():
-            raise ValueError(f"experimental batch {int(batch[count == 0][0])} holds no control in this split")
-        start = torch.searchsorted(self.batch[rows], batch)
-        return rows[start + (torch.rand(len(batch), generator=rng) * count).long()]
+        shelves = self.batch[self.controls]
+        start, end = torch.searchsorted(shelves, batch), torch.searchsorted(shelves, batch, right=True)
+        if (start == end).any():
+            raise ValueError(f"experimental batch {int(batch[start == end][0])} holds no control in this split")
+        return self.controls[start + (torch.rand(len(batch), generator=rng) * (end - start)).long()]
 
     def draw_treated(self, n: int, rng: torch.Generator) -> Tensor:
         """Rows of n random treated images."""
-        treated = self.treated
-        return treated[torch.randint(len(treated), (n,), generator=rng)]
+        return self.treated[torch.randint(len(self.treated), (n,), generator=rng)]
 
     def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:
         """What the generator sees in place of these treated rows, a TensorDict of batch size (n,).
