@@ -185,7 +185,7 @@ def main(config: Config) -> None:
     if not config.resume and accelerator.is_main_process and (moved := set_aside(config.output_dir)):
         print(f"{config.output_dir} held another run; it lies in {moved} now (--resume would go on with it)")
     accelerator.wait_for_everyone()
-    accelerator.init_trackers("tracker", config=flat(asdict(config)))
+    accelerator.init_trackers("cellfluxrl", config=flat(asdict(config)))
 
     data = SyntheticCells("train")
     theta, old, ref = three_models(config)

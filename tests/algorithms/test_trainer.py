@@ -4,16 +4,18 @@ import copy
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from nft_toys import DATA, ToyNet, three, toy_collect
+from PIL import Image
 from tensordict import TensorDict
 from torch import nn
 
 from algorithms import controls, coupling
 from algorithms.clock import Clock
 from algorithms.launch import start_accelerator
-from algorithms.logs import rollout_metrics, time_metrics
+from algorithms.logs import mean_seconds, rollout_metrics, time_metrics
 from algorithms.losses.nft import NFTLoss
 from algorithms.renoise import Renoise, total_reward
 from algorithms.trainer import Forwarder, TrainConfig, follow, nft_decay, train, update
@@ -221,3 +223,44 @@ def test_accumulation_by_the_launcher_is_refused(monkeypatch, fresh_accelerate):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     with pytest.raises(ValueError, match="gradient accumulation of 4 came from the launcher"):
         start_accelerator(threads=1)
+
+
+def test_pictures_show_the_average_weights_at_intervals(tmp_path):
+    theta, old, ref = three(ToyNet())
+    seen = []
+
+    def show():
+        seen.append(theta.outer.weight.clone())
+        return np.full((8, 9, 3), 10 * len(seen), np.uint8)
+
+    ema = train(
+        start_accelerator(threads=1),
+        TrainConfig(iterations=5, learning_rate=1e-2, show_every=2),
+        NFTLoss(theta, old, ref),
+        collect=toy_collect(old, DATA, groups=range(2), group_size=4, seed=1),
+        prepare=Renoise(coupling=coupling.group, seed=1),
+        theta=theta,
+        old=old,
+        show=show,
+        output_dir=tmp_path,
+    )
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["000002.png", "000004.png"]
+    assert np.asarray(Image.open(tmp_path / "samples" / "000004.png")).max() == 20
+    assert not torch.equal(seen[1], theta.outer.weight)
+    with ema.swapped(theta):
+        assert (seen[1] - theta.outer.weight).norm() < (seen[0] - theta.outer.weight).norm()
+
+
+def test_ranks_that_drift_apart_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("algorithms.trainer.gather_object", lambda mine: [*mine, "other weights"])
+    with pytest.raises(RuntimeError, match="the ranks hold different weights"):
+        run(tmp_path)
+
+
+def test_seconds_by_phase_and_the_share_outside_the_network(tmp_path):
+    run(tmp_path)
+    seconds = mean_seconds(tmp_path / "log.jsonl")
+    assert list(seconds) == ["rollout", "rewards", "train", "other", "total", "outside"]
+    parts = sum(seconds[name] for name in ("rollout", "rewards", "train", "other"))
+    assert parts == pytest.approx(seconds["total"])
+    assert seconds["outside"] == pytest.approx((seconds["rewards"] + seconds["other"]) / seconds["total"])
