@@ -1,8 +1,6 @@
 """One flat loop under Accelerate: collect, prepare, update, move the old policy, log, save.
 
-It knows Accelerate, the optimizer, the EMA, checkpoints and logs. What an algorithm is made of comes in two parts:
-`prepare(rollout, iteration)`, the rows to learn from, and `loss(rows)`, whose `loss_*` are summed and the rest logged.
-n rows of this rank.
+It knows Accelerate, the optimizer, the EMA, checkpoints and logs; what is learned, and from what, is an `Algorithm`.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +27,9 @@ from algorithms.logs import Log, averages, rollout_metrics, time_metrics
 class TrainConfig:
     """How the weights move; an iteration is one rollout and `optimizer_steps` steps on it."""
 
+    output_dir: Path
     iterations: int
+    resume: bool = False  # go on from the newest checkpoint in output_dir
     learning_rate: float = 3e-4
     warm_up: int = 0  # iterations over which the learning rate rises from near 0
     weight_decay: float = 0.0
@@ -41,62 +41,66 @@ class TrainConfig:
     show_every: int = 10  # iterations
 
 
-def nft_decay(iteration: int) -> float:
-    """d_i = min(0.001 i, 0.5): the old policy follows at once in the beginning and slower later (DiffusionNFT)."""
-    return min(0.001 * iteration, 0.5)
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """A method, and the weights that it moves. A new one is a new loss and a new `prepare`; the loop stays.
+
+    loss: rows -> `loss_*`, which are summed, and metrics, which are logged; its parameters that want a gradient train.
+    collect: (iteration, clock) -> this rank's rollout with `group` and ("next", "reward"), made with the old weights.
+    prepare: (rollout, iteration) -> rows, as many on every rank. What is drawn depends on the iteration alone.
+    theta, old: the model that is trained, inside the loss, and the one that rolls out.
+    decay: old <- d old + (1 - d) theta after iteration i, d = decay(i). The default is always on policy.
+    constant: models inside the loss that never change (the reference); a checkpoint holds their fingerprint alone.
+    """
+
+    loss: LossModule
+    collect: Callable[[int, Clock], TensorDictBase]
+    prepare: Callable[[TensorDictBase, int], TensorDictBase]
+    theta: nn.Module
+    old: nn.Module
+    decay: Callable[[int], float] = lambda iteration: 0.0
+    constant: Sequence[nn.Module] = ()
 
 
 def train(
     accelerator: Accelerator,
     config: TrainConfig,
-    loss: LossModule,
+    algorithm: Algorithm,
     *,
-    collect: Callable[[int, Clock], TensorDictBase],
-    prepare: Callable[[TensorDictBase, int], TensorDictBase],
-    theta: nn.Module,
-    old: nn.Module,
-    output_dir: str | Path,
-    constant: Sequence[nn.Module] = (),
-    decay: Callable[[int], float] = nft_decay,
     show: Callable[[], np.ndarray] | None = None,
     settings: dict[str, Any] | None = None,
-    resume: bool = False,
 ) -> EMA:
-    """Train the weights of `loss` and return their running mean; theta and old are the models inside it.
+    """Train theta in place and return its running mean.
 
-    collect: (iteration, clock) -> this rank's rollout with `group` and ("next", "reward"), made with the old weights.
-    prepare: (rollout, iteration) -> rows, as many on every rank. What is drawn depends on the iteration alone.
-    constant: models inside the loss that never change (the reference); a checkpoint holds their fingerprint alone.
-    decay: old <- d old + (1 - d) theta after iteration i, d = decay(i). show: a picture of what theta makes.
-    settings: what must be the same when a run is resumed.
+    show: a picture of what theta makes, called with the mean weights. settings: what must be the same on resuming.
     """
-    forwarder = accelerator.prepare(Forwarder(loss))
-    trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    forwarder = accelerator.prepare(Forwarder(algorithm.loss))
+    trained = [parameter for parameter in algorithm.loss.parameters() if parameter.requires_grad]
     optimizer = accelerator.prepare(
         torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     )
-    run = Run(accelerator, loss, optimizer, EMA(theta, config.ema_decay), constant, settings or {}, Path(output_dir))
-    start = run.load() if resume else 0
+    run = Run(
+        accelerator, algorithm, optimizer, EMA(algorithm.theta, config.ema_decay), settings or {}, config.output_dir
+    )
+    start = run.load() if config.resume else 0
     run.check_ranks()
-    clock = Clock(accelerator.device)
-    log = Log(accelerator, run.output_dir, start)
+    clock, log = Clock(accelerator.device), Log(accelerator, config.output_dir, start)
     for iteration in (bar := log.bar(range(start, config.iterations), config.iterations)):
-        rollout = collect(iteration, clock)
-        rows = prepare(rollout, iteration)
-        warm = min(1.0, (iteration + 1) / max(1, config.warm_up))
+        rollout = algorithm.collect(iteration, clock)
+        rows = algorithm.prepare(rollout, iteration)
+        lr = config.learning_rate * min(1.0, (iteration + 1) / max(1, config.warm_up))
         for parameters in optimizer.param_groups:
-            parameters["lr"] = warm * config.learning_rate
-        metrics = rollout_metrics(rollout, accelerator.gather) | update(
-            accelerator, forwarder, optimizer, trained, rows, config, clock
-        )
-        run.ema.update(theta)
-        follow(old, theta, decay(iteration))
-        log.numbers(iteration, metrics | {"lr": warm * config.learning_rate} | time_metrics(clock.lap()), bar)
+            parameters["lr"] = lr
+        metrics = rollout_metrics(rollout, accelerator.gather)
+        metrics |= update(accelerator, forwarder, optimizer, trained, rows, config, clock)
+        run.ema.update(algorithm.theta)
+        follow(algorithm.old, algorithm.theta, algorithm.decay(iteration))
+        log.numbers(iteration, metrics | {"lr": lr} | time_metrics(clock.lap()), bar)
         done = iteration + 1
         if done % config.save_every == 0 or done == config.iterations:
             run.save(done)
         if show is not None and accelerator.is_main_process and done % config.show_every == 0:
-            with run.ema.swapped(theta):
+            with run.ema.swapped(algorithm.theta):
                 log.picture(done, show())
     return run.ema
 
@@ -160,10 +164,9 @@ class Run:
     """What a checkpoint holds, and where it goes."""
 
     accelerator: Accelerator
-    loss: LossModule
+    algorithm: Algorithm
     optimizer: torch.optim.Optimizer
     ema: EMA
-    constant: Sequence[nn.Module]
     settings: dict[str, Any]
     output_dir: Path
 
@@ -174,7 +177,7 @@ class Run:
         if self.accelerator.is_main_process:
             state = {
                 "loss": self._changing(),
-                "constant": [checkpoint.fingerprint(model) for model in self.constant],
+                "constant": [checkpoint.fingerprint(model) for model in self.algorithm.constant],
                 "optimizer": self.optimizer.state_dict(),
                 "ema": self.ema.state_dict(),
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
@@ -193,9 +196,9 @@ class Run:
         if other := [name for name in sorted(now | then) if now.get(name) != then.get(name)]:
             was = ", ".join(f"{name}={then.get(name)!r}, now {now.get(name)!r}" for name in other)
             raise ValueError(f"the run in {self.output_dir} was started with {was}; resume it with the same settings")
-        if state["constant"] != [checkpoint.fingerprint(model) for model in self.constant]:
+        if state["constant"] != [checkpoint.fingerprint(model) for model in self.algorithm.constant]:
             raise ValueError(f"the run in {self.output_dir} was started from other pretrained weights than these")
-        self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
+        self.algorithm.loss.load_state_dict(self.algorithm.loss.state_dict() | state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.load_state_dict(state["ema"])
         if self.accelerator.scaler is not None:
@@ -206,11 +209,13 @@ class Run:
 
     def check_ranks(self) -> None:
         """Every rank holds the same weights, bit for bit, or the ranks have drifted apart."""
-        if len(set(gather_object([checkpoint.fingerprint(self.loss)]))) > 1:
+        if len(set(gather_object([checkpoint.fingerprint(self.algorithm.loss)]))) > 1:
             raise RuntimeError("the ranks hold different weights: gradients were not shared among them")
 
     def _changing(self) -> dict[str, Tensor]:
         """The weights of the loss without those of the constant models."""
-        fixed = {id(tensor) for model in self.constant for tensor in model.state_dict(keep_vars=True).values()}
-        state = self.loss.state_dict(keep_vars=True)
+        fixed = {
+            id(tensor) for model in self.algorithm.constant for tensor in model.state_dict(keep_vars=True).values()
+        }
+        state = self.algorithm.loss.state_dict(keep_vars=True)
         return {name: tensor.detach() for name, tensor in state.items() if id(tensor) not in fixed}

@@ -91,11 +91,11 @@ from algorithms.checkpoint import set_aside
 from algorithms.launch import start_accelerator
 from algorithms.logs import flat, mean_seconds
 from algorithms.lora import add_lora, merge_lora
-from algorithms.losses.nft import NFTLoss
+from algorithms.losses.nft import NFTLoss, old_decay
 from algorithms.pictures import composite, grid
 from algorithms.renoise import Renoise, total_reward
 from algorithms.rollouts import Bandit, draw_groups, share
-from algorithms.trainer import TrainConfig, train
+from algorithms.trainer import Algorithm, TrainConfig, train
 from cellenv.data.cells import CellData
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv
@@ -190,20 +190,21 @@ def main(config: Config) -> None:
     data = SyntheticCells("train")
     theta, old, ref = three_models(config)
     loss = NFTLoss(theta, old, ref, beta=config.beta, kl_weight=config.kl_weight, adaptive=config.loss == "adaptive")
-    ema = train(
-        accelerator,
-        TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}),
-        loss,
+    algorithm = Algorithm(
+        loss=loss,
         collect=make_collect(config, data, old, accelerator),
         prepare=make_prepare(config, data, old, accelerator.gather),
         theta=theta,
         old=old,
+        decay=partial(old_decay, slope=config.decay_slope, most=config.decay_most),
         constant=[ref],
-        decay=lambda i: min(config.decay_slope * i, config.decay_most),
+    )
+    ema = train(
+        accelerator,
+        TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}),
+        algorithm,
         show=make_show(config, data, ref, theta),
-        output_dir=config.output_dir,
         settings={name: str(value) for name, value in asdict(config).items() if name not in FREE},
-        resume=config.resume,
     )
     if accelerator.is_main_process:
         with ema.swapped(theta):

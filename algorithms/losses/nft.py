@@ -87,6 +87,11 @@ def residual(d: Tensor) -> Tensor:
     return (mean_square.clamp(min=0) / square).sqrt()
 
 
+def old_decay(iteration: int, *, slope: float = 0.001, most: float = 0.5) -> float:
+    """d_i = min(slope i, most): old <- d old + (1 - d) theta after iteration i; on policy at first, then lagging."""
+    return min(slope * iteration, most)
+
+
 class NFTLoss(LossModule):
     """Reads x0 (the source x0' that re-noises), x1, t, r, condition; writes loss_nft, loss_kl and metrics.
 

@@ -3,7 +3,9 @@
 import copy
 import sys
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from tensordict import TensorDict
@@ -12,10 +14,10 @@ from torch import nn
 from algorithms import coupling
 from algorithms.clock import Clock
 from algorithms.launch import start_accelerator
-from algorithms.losses.nft import NFTLoss
-from algorithms.renoise import Renoise
+from algorithms.losses.nft import NFTLoss, old_decay
+from algorithms.renoise import Renoise, total_reward
 from algorithms.rollouts import draw_groups, share
-from algorithms.trainer import Forwarder, TrainConfig, train, update
+from algorithms.trainer import Algorithm, Forwarder, TrainConfig, train, update
 from cellenv.data.cells import CellData
 from cellenv.path import lift, uniform_times
 from cellenv.solvers import euler
@@ -91,47 +93,48 @@ def toy_collect(model, data, *, groups, group_size, seed, steps=4, noise=0.5, re
     return collect
 
 
-def toy_run(output_dir, accelerator, *, resume=False, iterations=6, pause=0.0, model=None, **config):
-    """A run on four groups of six, shared among the ranks; returns the loss module, with theta, old and ref inside."""
+def toy_algorithm(model=None, *, accelerator=None, signal=total_reward, **options):
+    """DiffusionNFT on four groups of six, shared among the ranks."""
     theta, old, ref = three(model or ToyNet())
-    loss = NFTLoss(theta, old, ref, beta=1.0, kl_weight=0.01)
-    groups = share(4, accelerator.process_index, accelerator.num_processes)
-    collect = toy_collect(old, DATA, groups=groups, group_size=6, seed=5)
+    ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     coupled = partial(coupling.independent, data=DATA, noise_level=0.5)
+    gather = accelerator.gather if accelerator else lambda x: x
+    return Algorithm(
+        **{
+            "loss": NFTLoss(theta, old, ref, beta=1.0, kl_weight=0.01),
+            "collect": toy_collect(old, DATA, groups=share(4, *ranks), group_size=6, seed=5),
+            "prepare": Renoise(coupling=coupled, seed=5, gather=gather, signal=signal),
+            "theta": theta,
+            "old": old,
+            "decay": partial(old_decay, slope=0.1),
+            "constant": [ref],
+        }
+        | options
+    )
+
+
+def toy_run(output_dir, accelerator, *, pause=0.0, model=None, **config):
+    """Six iterations, or as the config says; returns the loss module, with theta, old and ref inside."""
+    algorithm = toy_algorithm(model, accelerator=accelerator)
 
     def slowly(iteration, clock):
         time.sleep(pause)
-        return collect(iteration, clock)
+        return algorithm.collect(iteration, clock)
 
-    train(
-        accelerator,
-        TrainConfig(
-            iterations=iterations, micro_batch=10, learning_rate=3e-3, weight_decay=1e-4, save_every=2, **config
-        ),
-        loss,
-        collect=slowly,
-        prepare=Renoise(coupling=coupled, seed=5, gather=accelerator.gather),
-        theta=theta,
-        old=old,
-        constant=[ref],
-        output_dir=output_dir,
-        resume=resume,
-        settings={"seed": 5},
-    )
-    return loss
+    usual = {"iterations": 6, "micro_batch": 10, "learning_rate": 3e-3, "weight_decay": 1e-4, "save_every": 2}
+    config = TrainConfig(output_dir=Path(output_dir), **(usual | config))
+    train(accelerator, config, replace(algorithm, collect=slowly), settings={"seed": 5})
+    return algorithm.loss
 
 
 def toy_gradient(accelerator):
     """The gradient of the first iteration over all ranks, flat."""
-    theta, old, ref = three(ToyNet(seed=accelerator.process_index))  # rank 0's weights reach the others
-    loss = NFTLoss(theta, old, ref, kl_weight=0.01)
-    forwarder = accelerator.prepare(Forwarder(loss))
+    algorithm = toy_algorithm(ToyNet(seed=accelerator.process_index), accelerator=accelerator)  # DDP sends rank 0's
+    theta = algorithm.theta
+    forwarder = accelerator.prepare(Forwarder(algorithm.loss))
     optimizer = accelerator.prepare(torch.optim.SGD(theta.parameters(), lr=0.0))
-    groups = share(4, accelerator.process_index, accelerator.num_processes)
-    rollout = toy_collect(old, DATA, groups=groups, group_size=6, seed=5)(0, Clock())
-    coupled = partial(coupling.independent, data=DATA, noise_level=0.5)
-    rows = Renoise(coupling=coupled, seed=5, gather=accelerator.gather)(rollout, 0)
-    config = TrainConfig(iterations=1, micro_batch=10, max_grad_norm=1e9)
+    rows = algorithm.prepare(algorithm.collect(0, Clock()), 0)
+    config = TrainConfig(output_dir=Path(), iterations=1, micro_batch=10, max_grad_norm=1e9)
     update(accelerator, forwarder, optimizer, list(theta.parameters()), rows, config, Clock())
     return torch.cat([parameter.grad.flatten() for parameter in theta.parameters()])
 

@@ -2,45 +2,33 @@
 
 import copy
 import json
-from functools import partial
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from nft_toys import DATA, ToyNet, three, toy_collect
+from nft_toys import ToyNet, three, toy_algorithm
 from PIL import Image
 from tensordict import TensorDict
 from torch import nn
 
-from algorithms import controls, coupling
+from algorithms import controls
 from algorithms.clock import Clock
 from algorithms.launch import start_accelerator
 from algorithms.logs import mean_seconds, rollout_metrics, time_metrics
-from algorithms.losses.nft import NFTLoss
-from algorithms.renoise import Renoise, total_reward
-from algorithms.trainer import Forwarder, TrainConfig, follow, nft_decay, train, update
+from algorithms.losses.nft import NFTLoss, old_decay
+from algorithms.renoise import total_reward
+from algorithms.trainer import Algorithm, Forwarder, TrainConfig, follow, train, update
 
 
-def run(tmp_path, *, model=None, signal=total_reward, accelerator=None, resume=False, settings=None, **config):
-    """A short run on the toy; returns theta, the lines of the log and the EMA."""
-    accelerator = accelerator or start_accelerator(threads=1)
-    theta, old, ref = three(model or ToyNet())
-    loss = NFTLoss(theta, old, ref, beta=1.0)
-    ema = train(
-        accelerator,
-        TrainConfig(**{"iterations": 3, "micro_batch": 24, "learning_rate": 3e-3} | config),
-        loss,
-        collect=toy_collect(old, DATA, groups=range(4), group_size=6, seed=5),
-        prepare=Renoise(coupling=partial(coupling.independent, data=DATA, noise_level=0.5), seed=5, signal=signal),
-        theta=theta,
-        old=old,
-        constant=[ref],
-        output_dir=tmp_path,
-        resume=resume,
-        settings=settings,
-    )
+def run(tmp_path, *, algorithm=None, accelerator=None, show=None, **config):
+    """A short run on the toy; returns the algorithm, the lines of the log and the EMA."""
+    algorithm = algorithm or toy_algorithm()
+    config = TrainConfig(output_dir=tmp_path, **({"iterations": 3, "learning_rate": 1e-2} | config))
+    ema = train(accelerator or start_accelerator(threads=1), config, algorithm, show=show)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    return theta, lines, ema
+    return algorithm, lines, ema
 
 
 def rows(n=24):
@@ -56,7 +44,9 @@ def gradient(micro_batch, rows, optimizer_steps=1):
     theta, old, ref = three(ToyNet())
     forwarder = accelerator.prepare(Forwarder(NFTLoss(theta, old, ref)))
     optimizer = accelerator.prepare(torch.optim.SGD(theta.parameters(), lr=0.0))
-    config = TrainConfig(iterations=1, micro_batch=micro_batch, optimizer_steps=optimizer_steps, max_grad_norm=1e9)
+    config = TrainConfig(
+        output_dir=Path(), iterations=1, micro_batch=micro_batch, optimizer_steps=optimizer_steps, max_grad_norm=1e9
+    )
     metrics = update(accelerator, forwarder, optimizer, list(theta.parameters()), rows, config, Clock())
     return torch.cat([p.grad.flatten() for p in theta.parameters()]), metrics
 
@@ -80,7 +70,7 @@ def test_reward_rises_and_falls_when_flipped(tmp_path):
     """The known answer: brightness is rewarded, so images get brighter, and darker when the sign is turned."""
     reward = {}
     for name, signal in (("real", total_reward), ("flipped", controls.flipped)):
-        _, lines, _ = run(tmp_path / name, signal=signal, iterations=25, learning_rate=1e-2)
+        _, lines, _ = run(tmp_path / name, algorithm=toy_algorithm(signal=signal), iterations=25)
         reward[name] = [line["reward"] for line in lines]
     assert reward["real"][0] == reward["flipped"][0]
     assert sum(reward["real"][-3:]) / 3 > reward["real"][0] + 0.15
@@ -88,14 +78,12 @@ def test_reward_rises_and_falls_when_flipped(tmp_path):
 
 
 def test_zero_reward_leaves_the_weights_alone(tmp_path):
-    before = ToyNet()
-    theta, lines, ema = run(tmp_path, model=copy.deepcopy(before), signal=controls.zero)
-    for mine, its in zip(theta.parameters(), before.parameters(), strict=True):
-        assert torch.equal(mine, its)
+    algorithm, lines, ema = run(tmp_path, algorithm=toy_algorithm(ToyNet(), signal=controls.zero))
+    pairs = list(zip(algorithm.theta.parameters(), ToyNet().parameters(), strict=True))
+    assert all(torch.equal(mine, its) for mine, its in pairs)
     assert lines[-1]["grad_norm"] == 0 and lines[-1]["frac_reward_zero_std"] == 0  # the log shows the true reward
-    with ema.swapped(theta):
-        for mine, its in zip(theta.parameters(), before.parameters(), strict=True):
-            assert torch.equal(mine, its)
+    with ema.swapped(algorithm.theta):
+        assert all(torch.equal(mine, its) for mine, its in pairs)
 
 
 def test_shuffled_permutes_inside_groups():
@@ -112,7 +100,7 @@ def test_shuffled_permutes_inside_groups():
 
 
 def test_old_follows_by_the_schedule():
-    assert [nft_decay(i) for i in (0, 1, 100, 500, 9000)] == [0.0, 0.001, 0.1, 0.5, 0.5]
+    assert [old_decay(i) for i in (0, 1, 100, 500, 9000)] == [0.0, 0.001, 0.1, 0.5, 0.5]
     old, theta = nn.Linear(2, 1), nn.Linear(2, 1)
     expected = 0.25 * old.weight + 0.75 * theta.weight
     follow(old, theta, 0.25)
@@ -122,29 +110,23 @@ def test_old_follows_by_the_schedule():
 
 
 def test_rollouts_come_from_old_and_old_from_theta(tmp_path):
-    theta, old, ref = three(ToyNet())
-    seen = []
-    start = copy.deepcopy(theta.state_dict())
+    algorithm, seen = toy_algorithm(decay=lambda i: 0.5), []
 
     def collect(iteration, clock):
-        seen.append(copy.deepcopy(old.state_dict()))
-        return toy_collect(old, DATA, groups=range(2), group_size=4, seed=1)(iteration, clock)
+        seen.append(copy.deepcopy(algorithm.old.state_dict()))
+        return algorithm.collect(iteration, clock)
 
-    train(
-        start_accelerator(threads=1),
-        TrainConfig(iterations=3, learning_rate=1e-2),
-        NFTLoss(theta, old, ref),
-        collect=collect,
-        prepare=Renoise(coupling=coupling.group, seed=1),
-        theta=theta,
-        old=old,
-        decay=lambda i: 0.5,
-        output_dir=tmp_path,
-    )
-    assert all(torch.equal(seen[0][key], start[key]) for key in start)
+    run(tmp_path, algorithm=replace(algorithm, collect=collect))
+    start, reference = ToyNet().state_dict(), algorithm.constant[0].state_dict()
+    assert all(torch.equal(seen[0][key], start[key]) and torch.equal(reference[key], start[key]) for key in start)
     assert not torch.equal(seen[1]["outer.weight"], seen[0]["outer.weight"])
-    assert all(torch.equal(ref.state_dict()[key], start[key]) for key in start)
-    assert not torch.equal(theta.outer.weight, old.outer.weight)
+    assert not torch.equal(algorithm.theta.outer.weight, algorithm.old.outer.weight)
+
+
+def test_without_a_schedule_old_is_theta(tmp_path):
+    algorithm, _, _ = run(tmp_path, algorithm=toy_algorithm(decay=Algorithm.decay))
+    assert torch.equal(algorithm.theta.outer.weight, algorithm.old.outer.weight)
+    assert not torch.equal(algorithm.theta.outer.weight, ToyNet().outer.weight)
 
 
 def test_warm_up_and_log_keys(tmp_path):
@@ -182,27 +164,16 @@ def test_clock_loses_no_time_between_laps():
 
 
 def test_nan_in_an_image_stops_the_run_before_the_step(tmp_path):
-    theta, old, ref = three(ToyNet())
-    collect = toy_collect(old, DATA, groups=range(2), group_size=4, seed=1)
+    algorithm = toy_algorithm()
 
     def spoiled(iteration, clock):
-        td = collect(iteration, clock)
+        td = algorithm.collect(iteration, clock)
         td["action"][0, 0, 0, 0] = float("nan")
         return td
 
-    before = copy.deepcopy(theta.state_dict())
     with pytest.raises(FloatingPointError, match="the gradient is nan"):
-        train(
-            start_accelerator(threads=1),
-            TrainConfig(iterations=1),
-            NFTLoss(theta, old, ref),
-            collect=spoiled,
-            prepare=Renoise(coupling=coupling.group, seed=1),
-            theta=theta,
-            old=old,
-            output_dir=tmp_path,
-        )
-    assert all(torch.equal(theta.state_dict()[key], before[key]) for key in before)
+        run(tmp_path, algorithm=replace(algorithm, collect=spoiled))
+    assert torch.equal(algorithm.theta.outer.weight, ToyNet().outer.weight)
 
 
 def test_bf16_learns_too(tmp_path, fresh_accelerate):
@@ -226,29 +197,18 @@ def test_accumulation_by_the_launcher_is_refused(monkeypatch, fresh_accelerate):
 
 
 def test_pictures_show_the_average_weights_at_intervals(tmp_path):
-    theta, old, ref = three(ToyNet())
-    seen = []
+    algorithm, seen = toy_algorithm(), []
 
     def show():
-        seen.append(theta.outer.weight.clone())
+        seen.append(algorithm.theta.outer.weight.clone())
         return np.full((8, 9, 3), 10 * len(seen), np.uint8)
 
-    ema = train(
-        start_accelerator(threads=1),
-        TrainConfig(iterations=5, learning_rate=1e-2, show_every=2),
-        NFTLoss(theta, old, ref),
-        collect=toy_collect(old, DATA, groups=range(2), group_size=4, seed=1),
-        prepare=Renoise(coupling=coupling.group, seed=1),
-        theta=theta,
-        old=old,
-        show=show,
-        output_dir=tmp_path,
-    )
+    _, _, ema = run(tmp_path, algorithm=algorithm, show=show, iterations=4, show_every=2)
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["000002.png", "000004.png"]
     assert np.asarray(Image.open(tmp_path / "samples" / "000004.png")).max() == 20
-    assert not torch.equal(seen[1], theta.outer.weight)
-    with ema.swapped(theta):
-        assert (seen[1] - theta.outer.weight).norm() < (seen[0] - theta.outer.weight).norm()
+    assert not torch.equal(seen[1], algorithm.theta.outer.weight)
+    with ema.swapped(algorithm.theta):
+        assert torch.equal(seen[1], algorithm.theta.outer.weight)
 
 
 def test_ranks_that_drift_apart_stop_the_run(tmp_path, monkeypatch):
