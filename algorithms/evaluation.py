@@ -9,7 +9,7 @@ What each figure means: docs/evaluation.md.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class Rulers:
     judge_containment: share of the nuclei inside cells, (B,), by a segmenter that never trained one.
     measure: measures by name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
     sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
+    features: further networks by name, images -> (B, F); each gets `frechet_NAME` and `kernel_NAME`.
     device: where the callables want their images and contexts.
     """
 
@@ -41,6 +42,7 @@ class Rulers:
     judge_containment: Callable[[Tensor], Tensor]
     measure: Callable[[Tensor], Mapping[str, Tensor]]
     sigma: Mapping[str, Tensor]
+    features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     device: torch.device | str = "cpu"
 
 
@@ -50,7 +52,8 @@ def assess(
 ) -> TensorDict:
     """All values of every image: images (n, G, C, H, W), contexts [n] -> batch [n, G].
 
-    Keys ("interval", NAME) rewards and judges, ("measure", NAME), `right` (the judge names the MoA), `features`.
+    Keys ("interval", NAME): rewards and judges; ("measure", NAME); ("features", "judge" or NAME); `right`: the judge
+    names the MoA.
     """
     n, size = images.shape[:2]
     if images.ndim != 5 or contexts.batch_size != torch.Size([n]):
@@ -64,8 +67,12 @@ def assess(
         interval = {name: value.reshape(-1) for name, value in rulers.score(batch, context).items()}
         interval["judge_moa"] = probabilities.gather(1, moa.unsqueeze(1)).squeeze(1)  # (B,)
         interval["judge_containment"] = rulers.judge_containment(batch)
-        right, measure = probabilities.argmax(1) == moa, dict(rulers.measure(batch))
-        values = {"interval": interval, "measure": measure, "right": right, "features": features}
+        values = {
+            "interval": interval,
+            "right": probabilities.argmax(1) == moa,
+            "measure": dict(rulers.measure(batch)),
+            "features": {"judge": features} | {name: net(batch) for name, net in rulers.features.items()},
+        }
         parts.append(TensorDict(values, batch_size=[len(rows)]).cpu())
         progress(len(rows))
     return torch.cat(parts).reshape(n, size)
@@ -148,7 +155,8 @@ def _reference_values(images: Tensor, rulers: Rulers, batch_size: int, progress:
     parts = []
     with torch.no_grad():
         for batch in images.to(rulers.device).split(batch_size):
-            values = {"features": rulers.judge(batch)[1], "measure": dict(rulers.measure(batch))}
+            features = {"judge": rulers.judge(batch)[1]} | {name: net(batch) for name, net in rulers.features.items()}
+            values = {"features": features, "measure": dict(rulers.measure(batch))}
             parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
             progress(len(batch))
     return torch.cat(parts)
@@ -162,12 +170,11 @@ def _context_means(row: TensorDict) -> dict[str, np.ndarray]:
 def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
     """The figures of a whole row; those that depend on n as means over the G draws."""
     each_draw = row.unbind(1)  # G times [n]
-    figures = {
-        "frechet": np.mean([frechet_distance(draw["features"], real["features"]) for draw in each_draw]),
-        "kernel": np.mean([kernel_distance(draw["features"], real["features"]) for draw in each_draw]),
-        "diversity": diversity(row["features"]),
-        "moa_accuracy": row["right"].double().mean(),
-    }
+    figures = {"diversity": diversity(row["features", "judge"]), "moa_accuracy": row["right"].double().mean()}
+    for name, reference in real["features"].items():
+        ending = "" if name == "judge" else f"_{name}"
+        for figure, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
+            figures[figure + ending] = np.mean([distance(draw["features", name], reference) for draw in each_draw])
     for name, reference in real["measure"].items():
         per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
         figures[f"w1_{name}"] = nan_mean(per_draw)

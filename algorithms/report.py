@@ -44,8 +44,8 @@ SECTIONS = (
     Section("Morphology", "z-score rewards, 0 is the mean real cell of the MoA; real cells earn about −1", MORPHOLOGY),
     Section(
         "Distance to real cells",
-        "less is better; Fréchet and kernel in the judge's features, W1 in σ of real cells of the same MoA",
-        {"frechet": "Fréchet", "kernel": "kernel"}
+        "less is better; Fréchet and kernel in the judge's features, W1 in σ of real cells of the MoA",
+        {"frechet": "Fréchet", "kernel": "kernel", "frechet_inception": "FID", "kernel_inception": "KID"}
         | {f"w1_{name}": f"W1 {label}" for name, label in MORPHOLOGY.items()}
         | {"w1_mean": "W1, mean"},
     ),

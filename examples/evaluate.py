@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from algorithms.clock import Clock
 from algorithms.evaluation import Rulers, evaluate, save_evaluation, twin_rows
+from algorithms.inception import inception_features
 from algorithms.pictures import composite
 from algorithms.report import Gallery, page, save_page, tables
 from cellenv.data.cells import CellData
@@ -56,6 +57,7 @@ class Config:
     classifier: Path | None = None  # weights of the rewarding classifier for that data
     judge: Path | None = None  # weights of the judging one
     reference: Path | None = None  # statistics of its real images, from fit_reference.py
+    inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts, noise and bootstrap
 
@@ -87,6 +89,7 @@ def make_rulers(
     classifier: nn.Module | None = None,
     judge: Classifier | None = None,
     reference: Reference | None = None,
+    inception: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Rulers:
     """Rewards, measures and judges for images of these data: those given, and of the embedded world what is None."""
@@ -122,6 +125,7 @@ def make_rulers(
         judge_containment=judge_containment,
         measure=measures,
         sigma={name: reference.sigma(key) for name, key in MEASURES.items()},
+        features={"inception": inception_features(inception, device)} if inception else {},
         device=device,
     )
 
@@ -220,6 +224,7 @@ def main(config: Config) -> None:
         classifier=config.classifier and MoAClassifier.from_pretrained(config.classifier),
         judge=config.judge and JudgeClassifier.from_pretrained(config.judge),
         reference=config.reference and Reference.load(config.reference),
+        inception=config.inception,
         device=device,
     )
     evaluate_run(

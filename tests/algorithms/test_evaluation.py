@@ -91,7 +91,8 @@ def test_each_image_is_scored_in_its_own_context():
     assert values["right"].all() and values["interval", "moa"].allclose(torch.tensor(0.6))
     shuffled = assess(images, TensorDict({"moa": (contexts["moa"] + 1) % MOAS}, batch_size=[N]), TOY)
     assert not shuffled["right"].any() and shuffled["interval", "moa"].allclose(torch.tensor(0.0))
-    torch.testing.assert_close(values["features"], assess(images, contexts, TOY, batch_size=1000)["features"])
+    whole = assess(images, contexts, TOY, batch_size=1000)
+    torch.testing.assert_close(values["features", "judge"], whole["features", "judge"])
 
 
 def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
@@ -102,6 +103,15 @@ def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
     assert row["frechet"] == pytest.approx(np.mean(per_draw))
     pooled = frechet_distance(brightness(images.flatten(0, 1)), real)
     assert row["frechet"] != pytest.approx(pooled, rel=1e-3)
+
+
+def test_further_features_get_distances_of_their_own():
+    rulers = replace(TOY, features={"red": lambda images: brightness(images)[:, :2]})
+    images, reference = toy_images(0.3, size=1), toy_images(0.5, size=1, seed=2).squeeze(1)
+    row = toy_evaluation(rows={"base": images}, rulers=rulers)["rows"]["base"]
+    red, real = brightness(images.squeeze(1))[:, :2], brightness(reference)[:, :2]
+    assert row["frechet_red"] == pytest.approx(frechet_distance(red, real))
+    assert row["frechet"] == toy_evaluation(rows={"base": images})["rows"]["base"]["frechet"] != row["frechet_red"]
 
 
 def test_identical_rows_do_not_differ_and_the_reference_is_at_distance_zero_from_itself():
