@@ -1,0 +1,5 @@
+"""Losses that post-train a generator: a pure function each, and the LossModule that feeds it."""
+
+from algorithms.losses.nft import NFTLoss
+
+__all__ = ["NFTLoss"]

@@ -1,0 +1,1 @@
+"""Cells to learn from: one protocol, two worlds, on disk and procedural."""
