@@ -32,17 +32,23 @@ def frechet_distance(features: Tensor, real: Tensor) -> float:
 
 
 def kernel_distance(features: Tensor, real: Tensor) -> float:
-    """The unbiased estimate of the squared MMD with k(a, b) = (a . b / F + 1)^3, of (n, F) and (n, F): 0 on average
-    for two sets of one distribution, so a small negative value is possible.
+    """The squared MMD of two feature sets, (n, F) each, with k(a, b) = (a . b / F + 1)^3, by the U-statistic
 
-    Source: Binkowski et al., arXiv:1801.01401, section 4, as torchmetrics computes it, on all images at once.
+        sum_{i != j} [k(x_i, x_j) + k(y_i, y_j) - 2 k(x_i, y_j)] / (n (n - 1)).
+
+    Without bias, also where x_i and y_i belong together (one compound): 0 on average for sets of one distribution, so
+    it can be slightly negative. Source: Gretton et al., JMLR 13 (2012), lemma 6; the kernel of KID, arXiv:1801.01401.
+    Departure from KID: pairs i = j stay out of the cross terms too; with them matched sets come out below 0.
     """
-    from torchmetrics.image.kid import poly_mmd
+    from torchmetrics.image.kid import poly_kernel
 
     check_pair(features, real)
-    if len(features) != len(real):
-        raise ValueError(f"need as many images as real images; got {len(features)} and {len(real)}")
-    return float(poly_mmd(real.double(), features.double()))
+    n = len(features)
+    if n != len(real):
+        raise ValueError(f"need as many images as real images; got {n} and {len(real)}")
+    x, y = features.double(), real.double()
+    h = poly_kernel(x, x) + poly_kernel(y, y) - 2 * poly_kernel(x, y)  # (n, n)
+    return float((h.sum() - h.trace()) / (n * (n - 1)))
 
 
 def diversity(features: Tensor) -> float:

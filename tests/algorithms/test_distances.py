@@ -24,13 +24,23 @@ def test_kernel_distance_is_the_unbiased_double_sum():
         return (float(x @ y) / 4 + 1) ** 3
 
     inner = [sum(k(s[i], s[j]) for i in range(6) for j in range(6) if i != j) / 30 for s in (a, b)]
-    cross = sum(k(x, y) for x in a for y in b) / 36
+    cross = sum(k(a[i], b[j]) for i in range(6) for j in range(6) if i != j) / 30
     assert kernel_distance(a, b) == pytest.approx(sum(inner) - 2 * cross)
 
 
 def test_kernel_distance_is_zero_on_average_for_one_distribution():
     values = [kernel_distance(normal(40, 2 * i), normal(40, 2 * i + 1)) for i in range(100)]
     assert abs(np.mean(values)) < 3 * np.std(values) / 10 and min(values) < 0
+
+
+def test_kernel_distance_has_no_bias_for_sets_that_are_matched_by_compound():
+    compound = torch.arange(8).repeat(5)  # 40 images, compounds far apart
+    centre = 2 * normal(8, 1000)
+    values = [
+        kernel_distance(centre[compound] + normal(40, 2 * i), centre[compound] + normal(40, 2 * i + 1))
+        for i in range(100)
+    ]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 10
 
 
 def test_diversity_is_the_mean_distance_inside_a_context_only():
