@@ -8,12 +8,13 @@ after Dhariwal & Nichol (arXiv:2105.05233). Parameter names are those of the pub
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellenv.path import lift
+from cellenv.path import lift, velocity_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +29,14 @@ class UNetConfig:
     attention: tuple[int, ...] = (2,)  # downsampling factors at which features attend to each other
     dropout: float = 0.3
     patch: int = 1  # p x p pixels become channels before the network, and pixels again after it
+    predicts: Literal["v", "x1"] = "v"  # what the last layer says; x1 spares a small network the copying of noise
 
     def __post_init__(self) -> None:
         for name in ("size", "multipliers", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
+        if self.predicts not in ("v", "x1"):
+            raise ValueError(f"predicts must be 'v' or 'x1'; got {self.predicts!r}")
         if len(self.size) != 3 or any(pixels % factor for pixels in self.size[1:]):
             raise ValueError(f"need size (C, H, W) with H and W divisible by {factor}; got {self.size}")
 
@@ -42,7 +46,7 @@ PRESETS: dict[str, UNetConfig] = {
     "cellflux-rxrx1": UNetConfig(size=(6, 96, 96), condition_dim=200),
     "cellflux-jump": UNetConfig(size=(5, 96, 96), condition_dim=1224),
     "embedded": UNetConfig(
-        condition_dim=64, width=32, multipliers=(2, 3), blocks=1, attention=(2,), dropout=0, patch=4
+        condition_dim=64, width=32, multipliers=(2, 3), blocks=1, attention=(2,), dropout=0, patch=4, predicts="x1"
     ),
 }
 
@@ -109,7 +113,8 @@ class UNet(nn.Module):
         h = self.middle_block(h, emb)
         for stage in self.output_blocks:
             h = stage(torch.cat([h, skips.pop()], dim=1), emb)
-        return F.pixel_shuffle(self.out(h), self.config.patch).to(x_t.dtype)  # (B, C, H, W)
+        out = F.pixel_shuffle(self.out(h), self.config.patch).to(x_t.dtype)  # (B, C, H, W)
+        return velocity_to(out, x_t, t) if self.config.predicts == "x1" else out
 
 
 class Stage(nn.Sequential):

@@ -24,6 +24,11 @@ def velocity(x0: Tensor, x1: Tensor) -> Tensor:
     return x1 - x0
 
 
+def velocity_to(x1: Tensor, x_t: Tensor, t: Tensor, *, least: float = 0.05) -> Tensor:
+    """v = (x1 - x_t) / max(1 - t, least), the velocity of one who is at x_t and expects to end at x1."""
+    return (x1 - x_t) / lift((1 - t).clamp(min=least), x_t)
+
+
 def uniform_times(steps: int) -> Tensor:
     """K + 1 equally spaced times from 0 to 1, (K + 1,) float64."""
     if steps < 1:

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import silu
 
 from cellenv.networks import PRESETS, Attention, Residual, UNet, UNetConfig, group_norm, time_features
+from cellenv.path import lift
 
 TINY = UNetConfig(size=(3, 8, 12), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0, patch=2)
 
@@ -75,6 +78,15 @@ def test_velocity_is_zero_before_training_and_so_is_every_residual(inputs):
     block = UNet(TINY).double().middle_block
     h, emb = torch.randn(2, 16, 2, 3, dtype=torch.float64), torch.randn(2, 32, dtype=torch.float64)
     torch.testing.assert_close(block(h, emb), h)
+
+
+def test_a_network_that_predicts_x1_ends_there_in_one_step(network, inputs):
+    x_t, t, condition = inputs
+    t = 0.9 * t
+    other = UNet(replace(TINY, predicts="x1")).double()
+    other.load_state_dict(network.state_dict())
+    end = x_t + lift(1 - t, x_t) * other(x_t, t, condition)
+    torch.testing.assert_close(end, network(x_t, t, condition))
 
 
 def test_rows_do_not_touch(network, inputs):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cellenv.path import edm_times, interpolate, lift, uniform_times, velocity
+from cellenv.path import edm_times, interpolate, lift, uniform_times, velocity, velocity_to
 
 
 @pytest.fixture
@@ -28,6 +28,14 @@ def test_velocity_is_the_derivative_of_the_path(pair):
     x0, x1 = pair
     t, h = torch.full((4,), 0.3, dtype=torch.float64), 0.5
     torch.testing.assert_close((interpolate(x0, x1, t + h) - interpolate(x0, x1, t)) / h, velocity(x0, x1))
+
+
+def test_velocity_to_an_end_point_is_that_of_the_path_until_the_floor(pair):
+    x0, x1 = pair
+    t = torch.tensor([0.0, 0.4, 0.9, 0.99], dtype=torch.float64)
+    v = velocity_to(x1, interpolate(x0, x1, t), t)
+    torch.testing.assert_close(v[:3], velocity(x0, x1)[:3])
+    torch.testing.assert_close(v[3], velocity(x0, x1)[3] * 0.01 / 0.05)
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 1), ()])
