@@ -4,7 +4,7 @@ The two differ in architecture, augmentation and seed. The temperature is fitted
 calibration error and the confusion matrix are those of the test split.
 
     python examples/train_classifier.py --model classifier --seed 0 --weights rewards/assets/classifier.safetensors
-    python examples/train_classifier.py --model judge --seed 1 --weights rewards/assets/judge.safetensors
+    python examples/train_classifier.py --model judge --seed 1 --lr 1e-3 --weights rewards/assets/judge.safetensors
 """
 
 import shlex
