@@ -16,6 +16,18 @@ class Features(torch.nn.Identity):
         self.num_features = num_features
 
 
+def standardise(features: Tensor, real: Tensor) -> Tensor:
+    """(features - mean of real) / rms standard deviation of real: one number for all features, so angles stay.
+
+    features (..., F), real (n, F). A network's features have any scale; the cubic kernel wants about one, or a few
+    images decide.
+    """
+    scale = real.var(0).mean().sqrt()
+    if not scale > 0:
+        raise ValueError(f"need real features that vary, got a standard deviation of {float(scale)}")
+    return (features - real.mean(0)) / scale
+
+
 def frechet_distance(features: Tensor, real: Tensor) -> float:
     """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of two feature sets, (n, F) and (n', F), in float64.
 

@@ -17,7 +17,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from algorithms.distances import diversity, frechet_distance, kernel_distance
+from algorithms.distances import diversity, frechet_distance, kernel_distance, standardise
 from algorithms.files import write_whole
 from algorithms.statistics import mean_interval, nan_mean, resamples, wasserstein_by_group
 
@@ -33,7 +33,7 @@ class Rulers:
     judge_containment: share of the nuclei inside cells, (B,), by a segmenter that never trained one.
     measure: measures by name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
     sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
-    features: further networks by name, images -> (B, F); each gets `frechet_NAME` and `kernel_NAME`.
+    features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
     device: where the callables want their images and contexts.
     """
 
@@ -170,11 +170,13 @@ def _context_means(row: TensorDict) -> dict[str, np.ndarray]:
 def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
     """The figures of a whole row; those that depend on n as means over the G draws."""
     each_draw = row.unbind(1)  # G times [n]
-    figures = {"diversity": diversity(row["features", "judge"]), "moa_accuracy": row["right"].double().mean()}
-    for name, reference in real["features"].items():
+    figures = {"moa_accuracy": row["right"].double().mean()}
+    for name, raw in real["features"].items():
         ending = "" if name == "judge" else f"_{name}"
-        for figure, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
-            figures[figure + ending] = np.mean([distance(draw["features", name], reference) for draw in each_draw])
+        features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
+        figures["frechet" + ending] = np.mean([frechet_distance(draw, reference) for draw in features.unbind(1)])
+        figures["kernel" + ending] = np.mean([kernel_distance(draw, reference) for draw in features.unbind(1)])
+        figures["diversity" + ending] = diversity(features)
     for name, reference in real["measure"].items():
         per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
         figures[f"w1_{name}"] = nan_mean(per_draw)

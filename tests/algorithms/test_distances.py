@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.distances import diversity, frechet_distance, kernel_distance
+from algorithms.distances import diversity, frechet_distance, kernel_distance, standardise
 
 
 def normal(n: int, seed: int, shift: float = 0.0, scale: float = 1.0, features: int = 4) -> torch.Tensor:
@@ -48,6 +48,14 @@ def test_diversity_is_the_mean_distance_inside_a_context_only():
     far = torch.full((3, 2), 100.0)
     assert diversity(torch.stack([one, far])) == pytest.approx((10 / 3 + 0) / 2)
     assert np.isnan(diversity(far.unsqueeze(1)))
+
+
+def test_standardise_moves_and_scales_all_features_alike():
+    real = torch.tensor([[0.0, 10.0], [2.0, 14.0]])  # variances 2 and 8, rms deviation sqrt 5
+    got = standardise(torch.tensor([[[1.0, 12.0], [2.0, 10.0]]]), real)
+    torch.testing.assert_close(got, torch.tensor([[[0.0, 0.0], [1.0, -2.0]]]) / 5**0.5)
+    with pytest.raises(ValueError, match="features that vary"):
+        standardise(real, real[:1].repeat(3, 1))
 
 
 def test_distances_refuse_what_they_cannot_compare():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from algorithms.distances import frechet_distance
+from algorithms.distances import frechet_distance, standardise
 from algorithms.evaluation import Rulers, assess, evaluate, save_evaluation, twin_rows
 
 MOAS = 3
@@ -99,10 +99,19 @@ def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
     images, reference = toy_images(0.3), toy_images(0.5, size=1, seed=2).squeeze(1)
     row = toy_evaluation(rows={"base": images})["rows"]["base"]
     real = brightness(reference)
-    per_draw = [frechet_distance(brightness(images[:, g]), real) for g in range(G)]
+    per_draw = [
+        frechet_distance(standardise(brightness(images[:, g]), real), standardise(real, real)) for g in range(G)
+    ]
     assert row["frechet"] == pytest.approx(np.mean(per_draw))
-    pooled = frechet_distance(brightness(images.flatten(0, 1)), real)
+    pooled = frechet_distance(standardise(brightness(images.flatten(0, 1)), real), standardise(real, real))
     assert row["frechet"] != pytest.approx(pooled, rel=1e-3)
+
+
+def test_distances_and_diversity_do_not_depend_on_the_scale_of_the_features():
+    larger = replace(TOY, judge=lambda images: (TOY.judge(images)[0], 50 + 20 * brightness(images)))
+    rows, scaled = (toy_evaluation(rulers=rulers)["rows"]["rl"] for rulers in (TOY, larger))
+    for name in ("frechet", "kernel", "diversity"):
+        assert scaled[name] == pytest.approx(rows[name], rel=1e-4)
 
 
 def test_further_features_get_distances_of_their_own():
@@ -110,7 +119,7 @@ def test_further_features_get_distances_of_their_own():
     images, reference = toy_images(0.3, size=1), toy_images(0.5, size=1, seed=2).squeeze(1)
     row = toy_evaluation(rows={"base": images}, rulers=rulers)["rows"]["base"]
     red, real = brightness(images.squeeze(1))[:, :2], brightness(reference)[:, :2]
-    assert row["frechet_red"] == pytest.approx(frechet_distance(red, real))
+    assert row["frechet_red"] == pytest.approx(frechet_distance(standardise(red, real), standardise(real, real)))
     assert row["frechet"] == toy_evaluation(rows={"base": images})["rows"]["base"]["frechet"] != row["frechet_red"]
 
 
