@@ -215,4 +215,4 @@ def _difference(figure: Mapping | float | None, reach: float) -> Difference:
     tone = (values[0] > 0) - (values[2] < 0)
     low, mean, high = (number(value, sign=True, decimals=3) for value in values)
     bar = tuple(50 + 48 * value / (reach or 1) for value in values)
-    return Difference(mean, f"({low} to {high})", tone, MARKS[tone], bar)
+    return Difference(mean, f"({low}, {high})", tone, MARKS[tone], bar)

@@ -72,7 +72,9 @@ def _gap(gain: Mapping, rows: Mapping, baseline: str) -> Check:
     )
     if gap <= 0:
         return Check(promise, None, "the baseline's total is not below that of real cells")
-    return Check(promise, gain["total"]["mean"] >= GAP_SHARE * gap, f"{gain['total']['mean'] / gap:.0%}")
+    return Check(
+        promise, gain["total"]["mean"] >= GAP_SHARE * gap, f"{gain['total']['mean'] / gap:.0%}".replace("-", "−")
+    )
 
 
 def _maybe(value: float | None, question) -> bool | None:
@@ -88,4 +90,4 @@ def _signed(value: float | None) -> str:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return f"({_signed(low)} to {_signed(high)})"
+    return f"({_signed(low)}, {_signed(high)})"

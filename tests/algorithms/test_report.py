@@ -116,8 +116,8 @@ def test_terminal_table_shows_every_row_and_the_difference(evaluation):
     text = terminal(evaluation)
     assert "Evaluation on 32 held-out contexts" in text
     (line,) = [part for part in text.splitlines() if part.strip().startswith("total")]
-    assert re.sub(" +", " ", line).strip() == "total 1.000 1.200 1.300 +0.200 (+0.100 to +0.300) ▲"
-    assert "rl: what it had to reach" in text and "+0.200 (+0.100 to +0.300)" in text
+    assert re.sub(" +", " ", line).strip() == "total 1.000 1.200 1.300 +0.200 (+0.100, +0.300) ▲"
+    assert "rl: what it had to reach" in text and "+0.200 (+0.100, +0.300)" in text
 
 
 def test_controls_are_shown_but_promise_nothing(evaluation):
