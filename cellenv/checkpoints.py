@@ -61,6 +61,12 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{weights_file} is no safetensors file: {error}") from error
 
 
+def digest(path: str | Path) -> str:
+    """The SHA-256 that was saved with these weights: a name for exactly them."""
+    config_file = files(path)[1]
+    return json.loads(config_file.read_text())["sha256"]
+
+
 def load_state(model: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
     """Fill the model with every weight, or say which do not fit; `path` is named in the error."""
     try:

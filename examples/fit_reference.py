@@ -11,17 +11,19 @@ from pathlib import Path
 
 import torch
 from command_line import parse
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 from tqdm import tqdm
 
+from cellenv.checkpoints import digest
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from rewards.measures import measure
 from rewards.reference import Reference
-from rewards.segmentation.embedded import EmbeddedSegmenter
+from rewards.segmentation.embedded import SHIPPED, EmbeddedSegmenter
 from rewards.segmentation.protocol import Segmenter
 
 
@@ -29,7 +31,7 @@ from rewards.segmentation.protocol import Segmenter
 class Config:
     data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     split: str = "train"
-    segmenter: Path | None = None  # weights; without any, the embedded ones
+    segmenter: Path = SHIPPED  # weights; those of the rewards
     output: Path = Path("runs/reference.json")
     min_cells: int = 30  # images an MoA needs
     batch: int = 256  # images at once
@@ -51,20 +53,32 @@ def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch: int)
 
 def show(reference: Reference) -> None:
     """Mean and standard deviation, a row an MoA."""
-    table = Table("MoA", "images", *reference.mean, title="mean ± standard deviation")
+    table = Table(
+        Column("MoA", no_wrap=True),
+        "n",
+        *(name.replace("_", " ") for name in reference.mean),
+        title="mean ± standard deviation",
+        box=SIMPLE,
+    )
     for m, moa in enumerate(reference.moas):
-        cells = [f"{reference.mean[name][m]:.3g} ± {reference.std[name][m]:.2g}" for name in reference.mean]
+        digits = {name: 0 if mean[m] >= 10 else 2 for name, mean in reference.mean.items()}
+        cells = [f"{reference.mean[name][m]:.{d}f}\n±{reference.std[name][m]:.{d}f}" for name, d in digits.items()]
         table.add_row(moa, str(int(reference.count[m])), *cells)
     Console().print(table)
 
 
 def main(config: Config) -> None:
     data = SyntheticCells(config.split) if config.data is None else ImagingCells(config.data, config.split)
-    segmenter = EmbeddedSegmenter.from_pretrained(*([] if config.segmenter is None else [config.segmenter]))
+    segmenter = EmbeddedSegmenter.from_pretrained(config.segmenter)
     order = torch.randperm(len(data.treated), generator=torch.Generator().manual_seed(config.seed))
     rows = data.treated[order[: config.limit]]
     measures = measure_rows(data, rows, segmenter, config.batch)
-    about = {"command": f"python {shlex.join(sys.argv)}", "split": config.split, "images": len(rows)}
+    about = {
+        "command": f"python {shlex.join(sys.argv)}",
+        "split": config.split,
+        "images": len(rows),
+        "segmenter": digest(config.segmenter),
+    }
     moa = data.compound_moa[data.perturbation[rows]]
     reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
     reference.save(config.output)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellenv.checkpoints import load_state, load_weights, save_weights, write_atomically
+from cellenv.checkpoints import digest, load_state, load_weights, save_weights, write_atomically
 
 
 @pytest.fixture(params=["folder", "net.safetensors"])
@@ -101,6 +101,15 @@ def test_nan_config_writes_nothing(tmp_path):
 def test_config_is_readable(tmp_path):
     save_weights(tmp_path / "net.safetensors", STATE, {"width": 3})
     assert json.loads((tmp_path / "net.json").read_text())["width"] == 3
+
+
+def test_digest_names_the_weights(path):
+    save_weights(path, STATE, {"note": "a"})
+    first = digest(path)
+    save_weights(path, STATE, {"note": "b"})
+    assert digest(path) == first
+    save_weights(path, STATE | {"n": torch.tensor(4)}, {"note": "a"})
+    assert digest(path) != first
 
 
 def test_foreign_weights_do_not_fit():

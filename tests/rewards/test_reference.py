@@ -4,7 +4,9 @@ import math
 import pytest
 import torch
 
+from cellenv.checkpoints import digest
 from rewards.reference import Reference
+from rewards.segmentation.embedded import SHIPPED
 
 MOAS = ("Actin disruptors", "mevinolin/lovastatin")
 
@@ -86,3 +88,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="need 2 numbers"):
         Reference.load(file)
+
+
+def test_shipped_statistics_were_seen_through_the_shipped_segmenter():
+    assert Reference.load().about["segmenter"] == digest(SHIPPED)

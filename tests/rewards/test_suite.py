@@ -159,6 +159,21 @@ def test_step_equals_offline(data):
         torch.testing.assert_close(offline["rewards", name], stepped["next", "rewards", name])
 
 
+def test_the_embedded_suite_likes_real_images_and_not_noise(data):
+    """No argument: the shipped weights. Real images earn what a real image earns; static earns the worst."""
+    rows = data.treated[::16]  # 65
+    td = TensorDict({"action": data.images(rows), "moa": data.compound_moa[data.perturbation[rows]]}, [len(rows)])
+    real = {name: value.mean().item() for name, value in cellflux_rewards()(td)["rewards"].items()}
+    assert real["moa"] > 0.8
+    assert real["containment"] > 0.9
+    for name in ("roundness", "nucleus_size", "cell_size", "nucleus_count", "cell_count"):
+        assert -2 < real[name] < -0.4, name  # E[-z^2] = -1, less where |z| > 5 is cut or sigma has its floor
+
+    static = torch.rand(td["action"].shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = cellflux_rewards()(TensorDict({"action": static, "moa": td["moa"]}, [len(rows)]))
+    assert noise["reward"].mean() < -20
+
+
 def test_one_more_reward_fits_in():
     """What the README shows: a function, a name, a weight."""
     compose = cellflux_rewards(toy_segmenter, Brightness(), REFERENCE)
