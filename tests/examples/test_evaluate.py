@@ -6,7 +6,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from algorithms.evaluation import Rulers
+from algorithms.evaluation import Rulers, assess
+from algorithms.verdict import REWARDS
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
@@ -137,3 +138,40 @@ def test_models_are_named_on_the_command_line(script):
     assert config.model == ("rl=a", "zero-reward=b") and config.contexts == 12
     with pytest.raises(ValueError, match="another NAME for each --model"):
         script.main(script.parse(script.PRESETS, None, ["--model", "a", "--model", "b"]))
+
+
+@pytest.fixture
+def embedded(script, data) -> Rulers:
+    return script.make_rulers(data)
+
+
+def test_embedded_rulers_agree_that_real_cells_are_real(embedded, data):
+    rows = data.treated[::20]
+    contexts = data.contexts(rows, torch.Generator().manual_seed(0))
+    values = assess(data.images(rows).unsqueeze(1), contexts, embedded)
+    assert list(values["interval"].keys()) == ["total", *REWARDS, "judge_moa", "judge_containment"]
+    weights = torch.tensor([5.0, 2.0, 1, 1, 1, 1, 1])
+    weighted = sum(w * values["interval", name] for w, name in zip(weights, REWARDS, strict=True))
+    torch.testing.assert_close(values["interval", "total"], weighted)
+    for name in ("moa", "judge_moa", "containment", "judge_containment"):
+        assert values["interval", name].mean() > 0.75
+    assert values["right"].double().mean() > 0.75
+    assert (values["measure", "nucleus_size"] < values["measure", "cell_size"]).double().mean() > 0.9
+    assert set(values["measure"].keys()) == set(embedded.sigma) == set(REWARDS) - {"moa", "containment"}
+
+
+def test_a_foreign_nucleus_is_seen_by_the_reward_and_by_the_judge(embedded, data):
+    rows = data.treated[::20]
+    contexts = data.contexts(rows, torch.Generator().manual_seed(0))
+    dna, spoilt = data.channels.index("DNA"), data.images(rows)
+    spoilt[:, dna] = spoilt[:, dna].roll((40, 40), (1, 2))
+    values = assess(spoilt.unsqueeze(1), contexts, embedded)["interval"]
+    black = assess(-torch.ones_like(spoilt[:4]).unsqueeze(1), contexts[:4], embedded)["interval"]
+    assert (black["containment"] == 0).all() and (black["judge_containment"] == 0).all()  # no nucleus, no praise
+    assert values["containment"].mean() < 0.75 and values["judge_containment"].mean() < 0.75
+
+
+def test_weights_of_another_world_are_refused(script, data, monkeypatch):
+    monkeypatch.setattr(type(data), "moas", ("one", "two"))
+    with pytest.raises(ValueError, match=r"the judge knows the MoAs .*; the data have \('one', 'two'\)"):
+        script.make_rulers(data)
