@@ -1,4 +1,4 @@
-"""Train the embedded segmenter on synthetic cells with known truth. One core, about 15 minutes.
+"""Train the embedded segmenter on synthetic cells with known truth. About ten minutes of one core.
 
 python examples/train_segmenter.py
 """

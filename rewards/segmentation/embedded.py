@@ -73,7 +73,7 @@ class FlowNet(nn.Module):
 class EmbeddedSegmenter(nn.Module):
     """Nuclei from DNA alone, cells from actin and tubulin alone. Frozen: no gradient passes. -> Masks.
 
-    nucleus_widths, cell_widths: of the two U-Nets; the defaults have 57 k and 158 k parameters.
+    nucleus_widths, cell_widths: of the two U-Nets; the defaults have 57 k and 156 k parameters.
     least_nucleus, least_cell: px^2; smaller objects are specks and left out.
     """
 
