@@ -111,7 +111,7 @@ def optics(x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def nothing_like(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Images without any object: flat, or noise up to sigma 1 px coarse, Gaussian or uniform, stretched or faint. As x."""
+    """Images without any object: flat, or white noise or noise blurred by up to 1 px, stretched or faint. As x."""
     batch = len(x)
     noise = torch.where(
         chance(0.5, batch, rng), torch.randn(x.shape, generator=rng), 3.5 * torch.rand(x.shape, generator=rng)
