@@ -41,7 +41,7 @@ class Segment(Transform):
     def transform_reward_spec(self, reward_spec: Composite) -> Composite:
         size = self.parent.full_action_spec["action"].shape[-2:]
         for key in self.out_keys:
-            reward_spec[key] = Unbounded((*reward_spec.shape, *size), dtype=torch.int32)
+            reward_spec[key] = Unbounded((*reward_spec.shape, *size), dtype=torch.int32, device=reward_spec.device)
         return reward_spec
 
 
@@ -76,7 +76,7 @@ class ImageReward(Transform):
         return next_td.set(self.out_keys[0], reward.reshape(*batch, 1))
 
     def transform_reward_spec(self, reward_spec: Composite) -> Composite:
-        reward_spec[self.out_keys[0]] = Unbounded((*reward_spec.shape, 1))
+        reward_spec[self.out_keys[0]] = Unbounded((*reward_spec.shape, 1), device=reward_spec.device)
         return reward_spec
 
 
@@ -105,5 +105,5 @@ class WeightedSum(Transform):
         return next_td.set("reward", sum(weight * rewards[name] for name, weight in self.weights.items()))  # (B, 1)
 
     def transform_reward_spec(self, reward_spec: Composite) -> Composite:
-        reward_spec["reward"] = Unbounded((*reward_spec.shape, 1))
+        reward_spec["reward"] = Unbounded((*reward_spec.shape, 1), device=reward_spec.device)
         return reward_spec
