@@ -100,11 +100,11 @@ def _cell(look: Phenotype, rng: np.random.Generator) -> _Cell:
     nuclei = _nuclei(look, rng)
     extent = max(np.hypot(*centre) + outline.mean() for centre, outline in nuclei)  # radius of the nuclear region
     direction = pi * rng.random()
-    radius = max(_lognormal(look.cell_radius, 0.13, rng), 1.22 * extent)
+    radius = max(_lognormal(look.cell_radius, 0.13, rng), 1.05 * extent)
     elongation = 1 + (look.cell_elongation - 1) * rng.uniform(0.4, 1.6)
-    room = max(radius / sqrt(elongation) - 1.1 * extent, 0.0)
+    room = max(radius / sqrt(elongation) - extent, 0.0)
     angle = 2 * pi * rng.random()
-    shift = look.nucleus_offset * room * rng.uniform(0.3, 1.2) * np.array([sin(angle), cos(angle)])
+    shift = look.nucleus_offset * room * rng.uniform(0.5, 1.2) * np.array([sin(angle), cos(angle)])
     outline = spiky(bumpy(ellipse(radius, elongation, direction), look.cell_bumps, rng), look.spikes, rng)
     return _Cell(nuclei, shift, outline, direction, False)
 
@@ -113,7 +113,7 @@ def draw_scene(look: Phenotype, size: int, rng: np.random.Generator) -> Scene:
     """One cell with its nuclei in the middle of a crop of size x size px, neighbours around it, touching or apart."""
     middle = np.array([size / 2, size / 2])
     cells, origins = [_cell(look, rng)], [middle + rng.normal(0, 2.0, 2)]
-    for _ in range(min(rng.poisson(1.6 * look.neighbours), 12)):  # places that are taken are given up
+    for _ in range(min(rng.poisson(1.1 * look.neighbours), 12)):  # places that are taken are given up
         cell, angle = _cell(look, rng), 2 * pi * rng.random()
         away = (cells[0].reach() + cell.reach()) * rng.uniform(0.78, 1.08)
         origin = origins[0] + away * np.array([sin(angle), cos(angle)])
@@ -123,7 +123,8 @@ def draw_scene(look: Phenotype, size: int, rng: np.random.Generator) -> Scene:
             origins.append(origin)
     nuclei = [(k, origin + at, line) for k, (c, origin) in enumerate(zip(cells, origins)) for at, line in c.nuclei]
     mitotic = np.array([c.mitotic for c in cells])
-    light = np.exp(0.25 * rng.standard_normal((len(cells), 2))) * np.where(mitotic, 1.5, 1.0)[:, None]
+    light = np.exp(0.38 * rng.standard_normal((len(cells), 1)) + 0.2 * rng.standard_normal((len(cells), 2)))
+    light *= np.where(mitotic, 1.5, 1.0)[:, None]
     owner = np.array([k for k, *_ in nuclei])
     nucleus_light = np.exp(0.15 * rng.standard_normal(len(nuclei))) * np.where(mitotic[owner], 1.7, 1.0)
     return Scene(
