@@ -53,8 +53,8 @@ SECTIONS = (
         "Variety and recognition",
         "",
         {
-            "diversity": "diversity in a group",
-            "moa_accuracy": "MoA accuracy, judge",
+            "diversity": "diversity in group",
+            "moa_accuracy": "accuracy, judge",
             "undefined": "undefined measures",
         },
     ),
@@ -129,7 +129,7 @@ def tables(evaluation: Mapping) -> list[Table]:
     pairs = shown_pairs(evaluation)
     n = next(iter(evaluation["rows"].values()))["n_contexts"]
     legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference"
-    table = Table(title=f"Evaluation on {n} held-out contexts", caption=legend, **STYLE)
+    table = Table(title=f"Evaluation on {n} held-out contexts", caption=legend if pairs else None, **STYLE)
     table.add_column("")
     for name in (*evaluation["rows"], *(pair.replace("-base", " − base") for pair in pairs)):
         table.add_column(name, justify="right")
