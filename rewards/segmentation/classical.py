@@ -33,7 +33,7 @@ class Settings:
 
 
 NUCLEI = Settings(smooth=1.0, lowest=0.30, highest=0.60, contrast=0.3, neck=0.75, smallest=30)
-CELLS = Settings(smooth=1.5, lowest=0.28, highest=0.40, contrast=0.2, neck=3.0, smallest=100)
+CELLS = Settings(smooth=1.5, lowest=0.22, highest=0.32, contrast=0.2, neck=3.0, smallest=100)
 
 
 def segment(plane: np.ndarray, settings: Settings) -> np.ndarray:
