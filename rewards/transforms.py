@@ -38,11 +38,14 @@ class Segment(Transform):
             next_td.set(key, labels.reshape(*td.batch_size, *labels.shape[1:]))
         return next_td
 
-    def transform_reward_spec(self, reward_spec: Composite) -> Composite:
-        size = self.parent.full_action_spec["action"].shape[-2:]
+    def transform_output_spec(self, output_spec: Composite) -> Composite:
+        """Masks are as large as x0; asked of the specs, since a transform in a nested Compose has no parent."""
+        output_spec = output_spec.clone()
+        size = output_spec["full_observation_spec", "x0"].shape[-2:]
+        reward_spec = output_spec["full_reward_spec"]
         for key in self.out_keys:
             reward_spec[key] = Unbounded((*reward_spec.shape, *size), dtype=torch.int32, device=reward_spec.device)
-        return reward_spec
+        return output_spec
 
 
 class ImageReward(Transform):

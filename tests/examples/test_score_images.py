@@ -71,7 +71,9 @@ def test_every_image_has_a_row_and_its_measures(script, folder, tmp_path, capsys
     assert columns == COLUMNS
     assert [row["sample_key"] for row in rows] == [row[1] for row in table]
     assert [(row["compound"], row["moa"], row["state"]) for row in rows] == [(*row[4:6], str(row[6])) for row in table]
-    expected = measure(ClassicalSegmenter()(images))
+    stored = script.ImagingCells(path, split=None, unseen=None).images(torch.arange(len(table)))
+    torch.testing.assert_close(stored, images, rtol=0, atol=1e-5)
+    expected = measure(ClassicalSegmenter()(stored))
     for name, values in expected.items():
         for row, value in zip(rows, values.tolist(), strict=True):
             assert (row[name] == "") if np.isnan(value) else float(row[name]) == pytest.approx(value, rel=1e-5)
