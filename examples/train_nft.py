@@ -25,7 +25,7 @@ class Config:
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # learn from what must not help
     rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
 
-    iterations: int = 60
+    iterations: int = 125
     groups: int = 12  # contexts an iteration, over all processes
     group_size: int = 12  # images of each context
     times_per_sample: int = 2  # rows that each image is trained on
@@ -34,8 +34,8 @@ class Config:
     loss: Literal["adaptive", "plain"] = "adaptive"
     beta: float = 1.0  # mixing width of the NFT loss
     kl_weight: float = 1e-4  # pull to the base
-    decay_slope: float = 1e-3  # the old weights keep min(slope i, most) of themselves after iteration i
-    decay_most: float = 0.5
+    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i; slow ones
+    decay_most: float = 0.8  # average over iterations, which these small ones need (published: 0.001, 0.5)
 
     lora_rank: int = 0  # of the adapters (alpha = 2 rank); 0 trains all weights
     learning_rate: float = 3e-4  # of AdamW
