@@ -24,6 +24,7 @@ TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attenti
 def script(monkeypatch, request):
     """The script with brightness for a reward, and an evaluation that only remembers what it was given."""
     monkeypatch.syspath_prepend(request.config.rootpath / "examples")
+    import post_training
     import train_nft
 
     def suite(preset):
@@ -31,9 +32,11 @@ def script(monkeypatch, request):
         return Compose(bright, WeightedSum({"bright": 1.0}))
 
     calls = []
-    monkeypatch.setattr(train_nft, "cellflux_rewards", suite)
-    monkeypatch.setattr(train_nft, "make_rulers", lambda data, **_: None)
-    monkeypatch.setattr(train_nft, "evaluate_run", lambda models, data, folder, **kw: calls.append((models, data, kw)))
+    monkeypatch.setattr(post_training, "cellflux_rewards", suite)
+    monkeypatch.setattr(post_training, "make_rulers", lambda data, **_: None)
+    monkeypatch.setattr(
+        post_training, "evaluate_run", lambda models, data, folder, **kw: calls.append((models, data, kw))
+    )
     train_nft.calls = calls
     return train_nft
 

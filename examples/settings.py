@@ -1,0 +1,59 @@
+"""What every post-training script can be told; a script adds the fields of its own loss. Light to import."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    output_dir: Path
+    resume: bool = False  # go on from the newest checkpoint in output_dir
+    generator: str = "embedded"  # what to start from: a name, or a folder that save_pretrained wrote
+    control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # learn from what must not help
+    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
+
+    iterations: int = 125
+    groups: int = 12  # contexts an iteration, over all processes
+    group_size: int = 12  # images of each context
+
+    lora_rank: int = 0  # of the adapters (alpha = 2 rank); 0 trains all weights
+    learning_rate: float = 3e-4  # of AdamW
+    warm_up: int = 5  # iterations
+    weight_decay: float = 0.0  # towards zero, not towards the base
+    max_grad_norm: float = 1.0
+    optimizer_steps: int = 1  # an iteration
+    ema_decay: float = 0.999  # of the average of the weights, which is what is evaluated
+
+    chunk: int = 48  # images at once on a process, in rollouts
+    micro_batch: int = 48  # rows at once on a process, in training
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None  # None: as `accelerate launch` was told
+    threads: int | None = None  # of a process on a CPU; None shares the cores
+    trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
+    save_every: int = 10  # iterations
+    show_every: int = 10  # iterations between pictures
+    contexts: int = 256  # of the evaluation
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenoiseSettings(Settings):
+    """Of the losses that add noise to finished images again."""
+
+    times_per_sample: int = 2  # rows that each image is trained on
+    coupling: Literal["independent", "group", "generating"] = "independent"  # which source re-noises an image
+    times: Literal["uniform", "rollout"] = "uniform"  # at which times; rollout: those of the sampler
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def presets(default: AnySettings) -> dict[str, AnySettings]:
+    """The default; two iterations with the evaluation, to see that all runs; and a long run."""
+    folder = default.output_dir
+    small = {"iterations": 2, "groups": 2, "group_size": 4, "save_every": 1, "show_every": 1, "contexts": 16}
+    return {
+        "default": default,
+        "smoke": replace(default, output_dir=folder.with_name(f"{folder.name}-smoke"), **small),
+        "long": replace(default, output_dir=folder.with_name(f"{folder.name}-long"), iterations=480),
+    }
