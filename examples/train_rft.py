@@ -1,0 +1,59 @@
+"""Post-train the virtual cell with rejection fine-tuning (RFT), then compare it with its base.
+
+    accelerate launch examples/train_rft.py
+    accelerate launch examples/train_rft.py --preset smoke                       # two iterations and the evaluation
+
+As train_nft.py, but for the loss: flow matching on the best images of each group, the others are thrown away.
+With --control zero the first ones are kept: what fine-tuning on its own images does to a model.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from command_line import parse
+from settings import RenoiseSettings, presets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RenoiseSettings):
+    output_dir: Path = Path("runs/rft")
+    keep: int = 3  # images of each group
+    kl_weight: float = 1e-4  # pull to the base
+    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i
+    decay_most: float = 0.8
+
+
+PRESETS = presets(Config())
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+from functools import partial
+
+from post_training import Setup, post_train
+
+from algorithms.losses.nft import old_decay
+from algorithms.losses.rft import KeepBest, RFTLoss
+from algorithms.trainer import Algorithm
+
+
+def build(setup: Setup) -> Algorithm:
+    config, theta, old, ref = setup.config, setup.theta, setup.old, setup.ref
+    return Algorithm(
+        loss=RFTLoss(theta, old, ref, kl_weight=config.kl_weight),
+        collect=setup.bandit(),
+        prepare=KeepBest(renoise=setup.renoise(), keep=config.keep),
+        theta=theta,
+        old=old,
+        decay=partial(old_decay, slope=config.decay_slope, most=config.decay_most),
+        constant=[ref],
+    )
+
+
+def main(config: Config) -> None:
+    post_train(config, build)
+
+
+if __name__ == "__main__":
+    main(CONFIG)
