@@ -1,5 +1,8 @@
 """Losses that post-train a generator: a pure function each, and the LossModule that feeds it."""
 
+from algorithms.losses.awm import AWMLoss
 from algorithms.losses.nft import NFTLoss
+from algorithms.losses.rft import RFTLoss
+from algorithms.losses.rwr import RWRLoss
 
-__all__ = ["NFTLoss"]
+__all__ = ["AWMLoss", "NFTLoss", "RFTLoss", "RWRLoss"]
