@@ -115,10 +115,10 @@ def evaluate(
             gain = {key: means[name][key] - means[baseline][key] for key in means[baseline]}
             change = {key: _number(numbers[name][key] - numbers[baseline][key]) for key in numbers[baseline]}
             change["n_contexts"] = len(contexts)
-            paired[f"{name}-{baseline}"] = _intervals(gain, draws) | change
+            paired[f"{name}-{baseline}"] = intervals(gain, draws) | change
     return {
         "rows": {
-            name: _intervals(means[name], draws) | {key: _number(value) for key, value in numbers[name].items()}
+            name: intervals(means[name], draws) | {key: _number(value) for key, value in numbers[name].items()}
             for name in rows
         },
         "paired": paired,
@@ -185,8 +185,8 @@ def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str,
     return {name: float(value) for name, value in figures.items()} | {"n_contexts": len(row)}
 
 
-def _intervals(values: Mapping[str, np.ndarray], draws: np.ndarray) -> dict[str, dict]:
-    """{"mean": m, "ci": [low, high]} of each."""
+def intervals(values: Mapping[str, np.ndarray], draws: np.ndarray) -> dict[str, dict]:
+    """{"mean": m, "ci": [low, high]} of each; values (n,) by name, draws (K, n) from `resamples`; None is undefined."""
     intervals = {name: mean_interval(value, draws) for name, value in values.items()}
     return {name: {"mean": _number(i.mean), "ci": [_number(i.low), _number(i.high)]} for name, i in intervals.items()}
 
