@@ -30,10 +30,10 @@ from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
-from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
+from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference, cellflux_rewards
 from rewards.classifier import Classifier
 from rewards.measures import containment, measure
-from rewards.segmentation import CHANNELS, ClassicalSegmenter, EmbeddedSegmenter, Masks, Segmenter
+from rewards.segmentation import CHANNELS, EmbeddedSegmenter, Masks, Segmenter
 
 MEASURES = {  # what each reward but MoA and containment measures
     "roundness": "roundness",
@@ -102,7 +102,7 @@ def make_rulers(
                 f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
             )
     suite = cellflux_rewards(segmenter, classifier, reference, preset).to(device)
-    judge_segmenter = ClassicalSegmenter()
+    judge_segmenter = JudgeSegmenter.from_pretrained().to(device)
 
     def score(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:
         scored = suite(contexts.set("action", images))

@@ -23,7 +23,7 @@ from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from rewards.measures import measure
 from rewards.reference import Reference
-from rewards.segmentation.embedded import SHIPPED, EmbeddedSegmenter
+from rewards.segmentation.embedded import EmbeddedSegmenter
 from rewards.segmentation.protocol import Segmenter
 
 
@@ -31,7 +31,7 @@ from rewards.segmentation.protocol import Segmenter
 class Config:
     data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     split: str = "train"
-    segmenter: Path = SHIPPED  # weights; those of the rewards
+    segmenter: Path = EmbeddedSegmenter.shipped  # weights; those of the rewards
     output: Path = Path("runs/reference.json")
     min_cells: int = 30  # images an MoA needs
     batch: int = 256  # images at once

@@ -1,4 +1,7 @@
-"""A classifier that judges and never trains anything: another architecture, resolution, augmentation and seed."""
+"""Judges: a classifier and a segmenter that never train a generator, unlike the rewards' in architecture and seed.
+
+A generator that learns to please the networks of its rewards, and not to draw cells, does not please these.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rewards.classifier import ASSETS, Classifier
+from rewards.segmentation.embedded import EmbeddedSegmenter
 from rewards.segmentation.protocol import CHANNELS
 
 
@@ -36,3 +40,18 @@ class JudgeClassifier(Classifier):
 def stage(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
     """Convolve, normalise, bend, halve."""
     return [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), nn.GroupNorm(8, n_out), nn.GELU(), nn.MaxPool2d(2)]
+
+
+class JudgeSegmenter(EmbeddedSegmenter):
+    """Fewer and wider levels than the rewarding segmenter's, trained on the plates and cells of another world seed."""
+
+    shipped = ASSETS / "judge_segmenter.safetensors"
+
+    def __init__(
+        self,
+        nucleus_widths: Sequence[int] = (12, 20, 32),
+        cell_widths: Sequence[int] = (12, 24, 36, 48),
+        least_nucleus: int = 30,
+        least_cell: int = 100,
+    ):
+        super().__init__(nucleus_widths, cell_widths, least_nucleus, least_cell)

@@ -23,6 +23,7 @@ class Phenotype:
     spikes: float = 0.10  # length of protrusions, as a share of the radius
     neighbours: float = 3.6  # mean number of other cells in the crop
     mitotic: float = 0.04  # share of cells that are rounded up with condensed DNA
+    dying: float = 2.0  # mean number of shrunken cells with condensed nuclei, as far as there is room
     dna_texture: float = 0.25
     actin_cortex: float = 0.9
     actin_fibres: float = 0.6
@@ -38,31 +39,32 @@ UNTREATED = Phenotype()
 
 MECHANISMS: dict[str, Phenotype] = {
     "Actin disruptors": Phenotype(
-        cell_radius=21, cell_elongation=1.05, spikes=0.45, extra_nuclei=0.4, neighbours=2.2, actin_cortex=0.25,
-        actin_fibres=0.05, actin_puncta=1.4, vacuoles=0.5,
+        cell_radius=21, cell_elongation=1.05, spikes=0.45, extra_nuclei=0.4, neighbours=2.2, dying=3.0,
+        actin_cortex=0.25, actin_fibres=0.05, actin_puncta=1.4, vacuoles=0.5,
     ),
     "Aurora kinase inhibitors": Phenotype(
-        nucleus_radius=25, nucleus_bumps=0.15, extra_nuclei=0.35, cell_radius=34, neighbours=0.9, dna_texture=0.45,
+        nucleus_radius=25, nucleus_bumps=0.15, extra_nuclei=0.35, cell_radius=34, neighbours=0.9, dying=2.4,
+        dna_texture=0.45,
     ),
     "Cholesterol-lowering": Phenotype(
         nucleus_radius=15.5, nucleus_elongation=1.55, cell_radius=21, cell_elongation=2.3, spikes=0.5, neighbours=2.2,
         actin_fibres=0.3, perinuclear=0.9,
     ),
     "DNA damage": Phenotype(
-        nucleus_radius=24, nucleus_elongation=1.3, cell_radius=35, cell_bumps=0.13, neighbours=0.6, dna_texture=0.12,
-        actin_fibres=1.0,
+        nucleus_radius=24, nucleus_elongation=1.3, cell_radius=35, cell_bumps=0.13, neighbours=0.6, dying=3.5,
+        dna_texture=0.12, actin_fibres=1.0,
     ),
     "DNA replication": Phenotype(
-        nucleus_radius=22, nucleus_elongation=1.4, nucleus_bumps=0.06, cell_radius=26, neighbours=1.2,
+        nucleus_radius=22, nucleus_elongation=1.4, nucleus_bumps=0.06, cell_radius=26, neighbours=1.2, dying=2.8,
         dna_texture=0.6, actin_cortex=0.7,
     ),
     "Eg5 inhibitors": Phenotype(
-        nucleus_radius=14.5, cell_radius=20, neighbours=1.8, mitotic=0.85, spikes=0.2, actin_cortex=1.2,
+        nucleus_radius=14.5, cell_radius=20, neighbours=1.8, mitotic=0.85, dying=2.4, spikes=0.2, actin_cortex=1.2,
         perinuclear=1.0,
     ),
     "Epithelial": Phenotype(
         nucleus_radius=15.5, nucleus_elongation=1.1, cell_radius=21, cell_elongation=1.05, cell_bumps=0.05, spikes=0.0,
-        neighbours=6.0, actin_cortex=2.0, actin_fibres=0.2,
+        neighbours=6.0, dying=1.2, actin_cortex=2.0, actin_fibres=0.2,
     ),
     "Kinase inhibitors": Phenotype(
         nucleus_radius=17, cell_radius=25, cell_bumps=0.16, spikes=0.8, neighbours=2.4, actin_fibres=1.3,
@@ -70,7 +72,7 @@ MECHANISMS: dict[str, Phenotype] = {
     ),
     "Microtubule destabilizers": Phenotype(
         nucleus_radius=12.5, nucleus_bumps=0.08, extra_nuclei=1.7, cell_radius=23, neighbours=1.5, mitotic=0.15,
-        tubulin_fibres=0.05, tubulin_extent=0.72, perinuclear=0.3, actin_puncta=0.3,
+        dying=3.2, tubulin_fibres=0.05, tubulin_extent=0.72, perinuclear=0.3, actin_puncta=0.3,
     ),
     "Microtubule stabilizers": Phenotype(
         nucleus_radius=15, nucleus_bumps=0.12, extra_nuclei=1.0, cell_radius=28, neighbours=1.5, tubulin_fibres=2.2,
@@ -78,11 +80,11 @@ MECHANISMS: dict[str, Phenotype] = {
     ),
     "Protein degradation": Phenotype(
         nucleus_radius=17, cell_radius=18, cell_elongation=1.4, spikes=0.3, neighbours=1.0,
-        mitotic=0.1, perinuclear=2.0, tubulin_fibres=0.4, vacuoles=0.2,
+        mitotic=0.1, dying=4.5, perinuclear=2.0, tubulin_fibres=0.4, vacuoles=0.2,
     ),
     "Protein synthesis": Phenotype(
         nucleus_radius=15.5, nucleus_elongation=1.15, cell_radius=20, cell_bumps=0.06, spikes=0.05, neighbours=3.4,
-        dna_texture=0.05, actin_cortex=0.5, actin_fibres=0.2, tubulin_fibres=0.35, perinuclear=0.7,
+        dying=3.0, dna_texture=0.05, actin_cortex=0.5, actin_fibres=0.2, tubulin_fibres=0.35, perinuclear=0.7,
     ),
 }  # fmt: skip
 

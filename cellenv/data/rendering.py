@@ -203,7 +203,7 @@ def render(scene: Scene, look: Phenotype, optics: Optics, size: int, rng: np.ran
     textures = (
         look.dna_texture, look.actin_cortex, look.actin_fibres, look.actin_puncta, look.tubulin_fibres,
         max(look.tubulin_scale, 2.0), max(look.tubulin_extent, 0.3), look.perinuclear, min(look.vacuoles, 0.9),
-        rng.uniform(0.4, 0.92),
+        rng.uniform(0.75, 1.0),
     )  # fmt: skip
     stained = _stain(
         cells, nuclei, rho, edge, nucleus_edge, scene.cell_direction, scene.cell_light, scene.cell_soft,

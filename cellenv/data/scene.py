@@ -104,26 +104,41 @@ def _cell(look: Phenotype, rng: np.random.Generator) -> _Cell:
     elongation = 1 + (look.cell_elongation - 1) * rng.uniform(0.4, 1.6)
     room = max(radius / sqrt(elongation) - extent, 0.0)
     angle = 2 * pi * rng.random()
-    shift = look.nucleus_offset * room * rng.uniform(0.5, 1.2) * np.array([sin(angle), cos(angle)])
+    shift = look.nucleus_offset * room * rng.uniform(0.8, 1.35) * np.array([sin(angle), cos(angle)])
     outline = spiky(bumpy(ellipse(radius, elongation, direction), look.cell_bumps, rng), look.spikes, rng)
     return _Cell(nuclei, shift, outline, direction, False)
 
 
+def _dying(rng: np.random.Generator) -> _Cell:
+    """A shrunken cell, little more than its condensed nucleus."""
+    radius = rng.uniform(6.5, 10)
+    body = bumpy(ellipse(radius, rng.uniform(1, 1.4), pi * rng.random()), 0.08, rng)
+    nucleus = bumpy(ellipse(radius - rng.uniform(1.2, 3), rng.uniform(1, 1.3), pi * rng.random()), 0.04, rng)
+    return _Cell([(rng.normal(0, 0.7, 2), nucleus)], np.zeros(2), body, pi * rng.random(), False)
+
+
 def draw_scene(look: Phenotype, size: int, rng: np.random.Generator) -> Scene:
-    """One cell with its nuclei in the middle of a crop of size x size px, neighbours around it, touching or apart."""
-    middle = np.array([size / 2, size / 2])
-    cells, origins = [_cell(look, rng)], [middle + rng.normal(0, 2.0, 2)]
-    for _ in range(min(rng.poisson(1.1 * look.neighbours), 12)):  # places that are taken are given up
+    """One cell with its nuclei in the middle of a crop of size x size px, others around it, touching or apart."""
+    cells, origins = [_cell(look, rng)], [size / 2 + rng.normal(0, 2.0, 2)]
+
+    def add(cell: _Cell, origin: np.ndarray, apart: float) -> None:
+        """Give the place up if it is taken: other nuclei closer than `apart` of the two radii."""
+        near = [np.hypot(*(origin - other)) < apart * (cell.reach() + c.reach()) for c, other in zip(cells, origins)]
+        if not any(near):
+            cells.append(cell)
+            origins.append(origin)
+
+    for _ in range(min(rng.poisson(1.1 * look.neighbours), 12)):
         cell, angle = _cell(look, rng), 2 * pi * rng.random()
         away = (cells[0].reach() + cell.reach()) * rng.uniform(0.78, 1.08)
         origin = origins[0] + away * np.array([sin(angle), cos(angle)])
-        near = [np.hypot(*(origin - other)) < 0.72 * (cell.reach() + c.reach()) for c, other in zip(cells, origins)]
-        if not any(near) and (origin > -0.7 * cell.reach()).all() and (origin < size + 0.7 * cell.reach()).all():
-            cells.append(cell)
-            origins.append(origin)
+        if (np.abs(origin - size / 2) < size / 2 + 0.7 * cell.reach()).all():  # some of it is seen
+            add(cell, origin, apart=0.72)
+    for _ in range(rng.poisson(look.dying)):
+        add(_dying(rng), rng.uniform(0, size, 2), apart=0.9)
     nuclei = [(k, origin + at, line) for k, (c, origin) in enumerate(zip(cells, origins)) for at, line in c.nuclei]
     mitotic = np.array([c.mitotic for c in cells])
-    light = np.exp(0.38 * rng.standard_normal((len(cells), 1)) + 0.2 * rng.standard_normal((len(cells), 2)))
+    light = np.exp(0.7 * rng.standard_normal((len(cells), 1)) + 0.2 * rng.standard_normal((len(cells), 2)))
     light *= np.where(mitotic, 1.5, 1.0)[:, None]
     owner = np.array([k for k, *_ in nuclei])
     nucleus_light = np.exp(0.15 * rng.standard_normal(len(nuclei))) * np.where(mitotic[owner], 1.7, 1.0)

@@ -1,4 +1,4 @@
-"""A segmenter that was not trained: threshold, distance, watershed. The held-out judge of the embedded one.
+"""A segmenter that was not trained: threshold, distance, watershed.
 
 B batch, H, W pixels. Nuclei from DNA alone, cells from actin and tubulin alone.
 """

@@ -6,7 +6,7 @@ B batch, C channels, H, W pixels. Made by examples/train_segmenter.py; the weigh
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from cellenv.checkpoints import load_state, load_weights, save_weights
 from rewards.segmentation.decode import decode, tidy
 from rewards.segmentation.protocol import CHANNELS, Masks, split_channels
 
-SHIPPED = Path(__file__).parents[1] / "assets" / "segmenter.safetensors"
+ASSETS = Path(__file__).parents[1] / "assets"
 POOL = 4  # px: extremes are taken of means over 4 x 4 px, so that noise makes no contrast
 LEAST_RANGE = 0.4  # of [-1, 1]: a flatter image is not stretched to full contrast
 CHUNK = 64  # images at once: the activations stay in the cache
@@ -77,6 +77,8 @@ class EmbeddedSegmenter(nn.Module):
     least_nucleus, least_cell: px^2; smaller objects are specks and left out.
     """
 
+    shipped: ClassVar[Path] = ASSETS / "segmenter.safetensors"  # the weights of the embedded world
+
     def __init__(
         self,
         nucleus_widths: Sequence[int] = (8, 16, 24, 32),
@@ -112,13 +114,14 @@ class EmbeddedSegmenter(nn.Module):
                 chunks.append(tidy(decode(out[:, :2], out[:, 2]), smallest))
         return torch.cat(chunks)
 
-    def save_pretrained(self, path: str | Path = SHIPPED, training: dict[str, Any] | None = None) -> None:
+    def save_pretrained(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
         """Write weights and JSON whole or not at all; `training` records how they came about."""
         save_weights(path, self.state_dict(), self.config | {"training": training or {}})
 
     @classmethod
-    def from_pretrained(cls, path: str | Path = SHIPPED) -> "EmbeddedSegmenter":
-        """The shipped segmenter, or one that was saved elsewhere."""
+    def from_pretrained(cls, path: str | Path | None = None) -> Self:
+        """The segmenter saved there, or the embedded world's."""
+        path = cls.shipped if path is None else path
         config, weights = load_weights(path)
         segmenter = cls(**{key: value for key, value in config.items() if key != "training"})
         load_state(segmenter, weights, path)

@@ -6,7 +6,7 @@ import torch
 
 from cellenv.checkpoints import digest
 from rewards.reference import Reference
-from rewards.segmentation.embedded import SHIPPED
+from rewards.segmentation.embedded import EmbeddedSegmenter
 
 MOAS = ("Actin disruptors", "mevinolin/lovastatin")
 
@@ -91,4 +91,4 @@ def test_missing_and_damaged_files_are_named(tmp_path):
 
 
 def test_shipped_statistics_were_seen_through_the_shipped_segmenter():
-    assert Reference.load().about["segmenter"] == digest(SHIPPED)
+    assert Reference.load().about["segmenter"] == digest(EmbeddedSegmenter.shipped)
