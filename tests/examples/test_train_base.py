@@ -146,6 +146,33 @@ def test_loss_is_zero_at_the_true_velocity(script):
     )
 
 
+def test_guidance_is_met_where_one_pass_equals_two(script):
+    w, v, none = 0.6, *torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    keep = torch.tensor([True, True, True, False])
+    pairs = script.Pairs(torch.zeros_like(v), v, torch.rand(4), torch.zeros(4, 2), keep)
+
+    def guided(x_t, t, condition=None, keep=None):
+        return none if condition is None else torch.where(keep[:, None, None, None], (1 + w) * v - w * none, none)
+
+    loss = script.flow_matching_loss(guided, pairs, w)
+    torch.testing.assert_close(loss[:3], torch.zeros(3), rtol=0, atol=1e-10)
+    torch.testing.assert_close(loss[3], (none - v)[3].pow(2).mean())
+
+
+def test_guidance_moves_the_target_and_not_the_gradient(script):
+    w, x0, x1 = 0.6, *torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    pairs = script.Pairs(x0, x1, torch.rand(4), torch.zeros(4, 2), torch.ones(4, dtype=torch.bool))
+    scale = torch.tensor(0.5, requires_grad=True)
+
+    def network(x_t, t, condition=None, keep=None):
+        return scale * (x_t if condition is None else 3 * x_t)
+
+    script.flow_matching_loss(network, pairs, w).sum().backward()
+    x_t = script.interpolate(x0, x1, pairs.t)
+    target = x1 - x0 + w / (1 + w) * (1.5 - 0.5) * x_t
+    torch.testing.assert_close(scale.grad, (2 * (1.5 * x_t - target) * 3 * x_t).mean((1, 2, 3)).sum())
+
+
 def test_skewed_times_lie_nearer_to_the_sample(script):
     uniform, skewed = (
         script.draw_times(20_000, torch.Generator().manual_seed(0), name) for name in ("uniform", "skewed")
