@@ -49,12 +49,12 @@ def test_zoom_enlarges_and_gain_brightens_its_own_stain(script):
 
 
 def test_it_learns_what_each_compound_wants(script):
-    config = script.Config(iterations=25, groups=16, group_size=4, minibatch=32, learning_rate=0.01)
-    env = VirtualCellEnv(SyntheticCells("test"), batch_size=64, group_size=4, seed=0)
+    config = script.Config(iterations=11, groups=12, group_size=4, minibatch=24, learning_rate=0.01)
+    env = VirtualCellEnv(SyntheticCells("test"), batch_size=48, group_size=4, seed=0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         rewards = list(script.reinforce(TransformedEnv(env, taste()), config))
-    assert len(rewards) == 25
+    assert len(rewards) == 11
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.15
 
 

@@ -52,7 +52,8 @@ def base(tmp_path):
 
 
 def settings(script, base, name, **options):
-    usual = {"generator": str(base), "threads": 1, "learning_rate": 1e-2, "trackers": (), "optimizer_steps": 2}
+    usual = {"generator": str(base), "threads": 1, "learning_rate": 1e-2, "trackers": ()}
+    usual |= {"optimizer_steps": 2, "show_every": 100, "groups": 1}
     return replace(script.PRESETS["smoke"], output_dir=base.parent / name, **(usual | options))
 
 
