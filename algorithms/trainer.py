@@ -48,7 +48,8 @@ class Algorithm:
     loss: rows -> `loss_*`, which are summed, and metrics, which are logged; its parameters that want a gradient train.
     collect: (iteration, clock) -> this rank's rollout with `group` and ("next", "reward"), made with the old weights.
     prepare: (rollout, iteration) -> rows, as many on every rank. What is drawn depends on the iteration alone.
-    theta, old: the model that is trained, inside the loss, and the one that rolls out.
+    theta, old: the model that is trained, and the one that rolls out: both inside the loss, whose state a checkpoint
+        holds, or one and the same.
     decay: old <- d old + (1 - d) theta after iteration i, d = decay(i). The default is always on policy.
     constant: models inside the loss that never change (the reference); a checkpoint holds their fingerprint alone.
     """
