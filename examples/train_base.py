@@ -22,6 +22,7 @@ from tqdm import tqdm
 from algorithms import checkpoint
 from algorithms.ema import EMA
 from algorithms.launch import Precision, start_accelerator
+from algorithms.losses.matching import flow_matching
 from algorithms.pictures import composite, grid, save_png
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
@@ -241,7 +242,7 @@ def flow_matching_loss(network: torch.nn.Module, pairs: Pairs, guidance: float =
         with torch.no_grad():
             away = v_theta - network(x_t, pairs.t).float()
             v = v + guidance / (1 + guidance) * lift(pairs.keep, v) * away
-    return (v_theta - v).pow(2).flatten(1).mean(1)
+    return flow_matching(v_theta, v)
 
 
 def draw_pairs(data: CellData, n: int, rng: torch.Generator, config: Config, share: slice) -> Pairs:

@@ -9,8 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from algorithms.advantages import A_MAX
-from algorithms.losses.matching import MatchingLoss, flow_matching
-from algorithms.losses.nft import at_least_fp32
+from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
 
 
 def awm_loss(v_theta: Tensor, v_old: Tensor, v: Tensor, A: Tensor, *, clip: float) -> Tensor:

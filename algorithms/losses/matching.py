@@ -1,4 +1,4 @@
-"""What the losses on re-noised samples share that weigh flow matching: the distance, the models, the pull to the base.
+"""What the losses on re-noised samples share: the distance, the models, the pull to the base.
 
 In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the source that re-noises the sample x1.
 B batch, C channels, H, W pixels, D condition size.
@@ -11,7 +11,6 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from algorithms.losses.nft import at_least_fp32
 from cellenv.path import interpolate, velocity
 
 
@@ -19,6 +18,14 @@ def flow_matching(v_theta: Tensor, v: Tensor) -> Tensor:
     """|v_theta - v|^2, mean over C, H, W: (B, C, H, W) twice -> (B,), in float32 or wider."""
     v_theta, v = at_least_fp32(v_theta, v)
     return (v_theta - v).square().flatten(1).mean(1)
+
+
+def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All in their widest type, float32 or wider: in bf16 a time near 1 is 1, and 1 - t is lost."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 class Match(NamedTuple):

@@ -9,9 +9,9 @@ import math
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
-from torchrl.objectives import LossModule
 
-from cellenv.path import interpolate, lift, velocity
+from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
+from cellenv.path import lift
 
 
 def nft_loss(
@@ -34,9 +34,7 @@ def nft_loss_plain(v_theta: Tensor, v_old: Tensor, v: Tensor, r: Tensor, *, beta
     """
     v_theta, v_old, v, r = at_least_fp32(v_theta, v_old, v, r)
     v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
-    positive = (v_plus - v).square().flatten(1).mean(1)  # (B,)
-    negative = (v_minus - v).square().flatten(1).mean(1)
-    return (5 / beta) * (r * positive + (1 - r) * negative)
+    return (5 / beta) * (r * flow_matching(v_plus, v) + (1 - r) * flow_matching(v_minus, v))
 
 
 def nft_loss_adaptive(v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: Tensor, *, beta: float) -> Tensor:
@@ -65,14 +63,6 @@ def scaled_square(e: Tensor) -> Tensor:
     return e.square().mean(1) / e.detach().abs().mean(1).clamp(min=1e-5)
 
 
-def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All in their widest type, float32 or wider: in bf16 a time near 1 is 1, and 1 - t is lost."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
 def residual(d: Tensor) -> Tensor:
     """|E[d]| / rms(d) for d = v_old - v, (B, ...): in [0, 1], near 0 while the coupling suits the base.
 
@@ -92,12 +82,10 @@ def old_decay(iteration: int, *, slope: float = 0.001, most: float = 0.5) -> flo
     return min(slope * iteration, most)
 
 
-class NFTLoss(LossModule):
+class NFTLoss(MatchingLoss):
     """Reads x0 (the source x0' that re-noises), x1, t, r, condition; writes loss_nft, loss_kl and metrics.
 
-    model: theta, called model(x_t, t, condition) -> v. model_old: the sampler of this round. model_ref: the pretrained
-    one; loss_kl = kl_weight mean((v_theta - v_ref)^2), and `kl` is the same without the weight. No model is copied; old
-    and ref are frozen. drift = mean((v_theta - v_old)^2); residual: see the function. It draws nothing.
+    kl: see `MatchingLoss`. drift = mean((v_theta - v_old)^2); residual: see the function. It draws nothing.
     """
 
     in_keys = ["x0", "x1", "t", "r", "condition"]  # noqa: RUF012 - TorchRL's form
@@ -113,32 +101,21 @@ class NFTLoss(LossModule):
         kl_weight: float = 1e-4,
         adaptive: bool = True,
     ):
-        super().__init__()
         if beta <= 0 or kl_weight < 0:
             raise ValueError(f"need beta > 0 and kl_weight >= 0, got {beta} and {kl_weight}")
-        if len({id(model), id(model_old), id(model_ref)}) < 3:
-            raise ValueError("need three sets of weights, got the same module twice: pass copy.deepcopy of it")
-        self.model = model
-        self.model_old = model_old.requires_grad_(False)
-        self.model_ref = model_ref.requires_grad_(False)
-        self.beta, self.kl_weight, self.adaptive = beta, kl_weight, adaptive
+        super().__init__(model, model_old, model_ref, kl_weight=kl_weight)
+        self.beta, self.adaptive = beta, adaptive
 
     def forward(self, tensordict: TensorDict) -> TensorDict:
-        x0, x1, t, r = at_least_fp32(*(tensordict[key] for key in ("x0", "x1", "t", "r")))
-        condition = tensordict["condition"]
-        x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
+        match = self.match(tensordict)
         with torch.no_grad():
-            v_old, v_ref = self.model_old(x_t, t, condition), self.model_ref(x_t, t, condition)
-        v_theta = self.model(x_t, t, condition)
-        v_theta, v_old, v_ref = at_least_fp32(v_theta, v_old, v_ref)
-        loss = nft_loss(v_theta, v_old, v, t, r, beta=self.beta, adaptive=self.adaptive).mean()
-        kl = (v_theta - v_ref).square().mean()
+            v_old = self.model_old(match.x_t, match.t, tensordict["condition"])
+        r, form = tensordict["r"], {"beta": self.beta, "adaptive": self.adaptive}
         return TensorDict(
             {
-                "loss_nft": loss,
-                "loss_kl": self.kl_weight * kl,
-                "kl": kl.detach(),
-                "drift": (v_theta.detach() - v_old).square().mean(),
-                "residual": residual(v_old - v),
+                "loss_nft": nft_loss(match.v_theta, v_old, match.v, match.t, r, **form).mean(),
+                **self.pull(match, tensordict),
+                "drift": flow_matching(match.v_theta.detach(), v_old).mean(),
+                "residual": residual(v_old - match.v),
             }
         )

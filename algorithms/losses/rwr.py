@@ -11,8 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from algorithms.advantages import advantage, batch_std, group_mean
-from algorithms.losses.matching import MatchingLoss, flow_matching
-from algorithms.losses.nft import at_least_fp32
+from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
 from algorithms.renoise import Renoise
 
 
