@@ -10,15 +10,17 @@ import torch
 from accelerate import Accelerator
 from evaluate import evaluate_run, make_rulers
 from settings import Settings
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import TransformedEnv
+from torchrl.objectives import LossModule
 
 from algorithms import controls, coupling
 from algorithms.checkpoint import set_aside
 from algorithms.launch import start_accelerator
 from algorithms.logs import flat, mean_seconds
 from algorithms.lora import add_lora, merge_lora
+from algorithms.losses.nft import old_decay
 from algorithms.pictures import composite, grid
 from algorithms.renoise import Renoise, total_reward
 from algorithms.rollouts import Bandit, draw_groups, share
@@ -70,6 +72,20 @@ class Setup:
             "shuffled": partial(controls.shuffled, seed=self.config.seed),
             "flipped": controls.flipped,
         }[self.config.control]
+
+    def on_renoised(
+        self, loss: LossModule, prepare: Callable[[TensorDictBase, int], TensorDictBase] | None = None
+    ) -> Algorithm:
+        """A loss on what the old weights drew, re-noised; the config is a RenoiseSettings. prepare: of `renoise()`."""
+        return Algorithm(
+            loss=loss,
+            collect=self.bandit(),
+            prepare=self.renoise() if prepare is None else prepare,
+            theta=self.theta,
+            old=self.old,
+            decay=partial(old_decay, slope=self.config.decay_slope, most=self.config.decay_most),
+            constant=[self.ref],
+        )
 
     def renoise(self) -> Renoise:
         """How a rollout becomes rows for a loss on re-noised images; the config is a RenoiseSettings."""

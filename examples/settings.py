@@ -43,6 +43,19 @@ class RenoiseSettings(Settings):
     times_per_sample: int = 2  # rows that each image is trained on
     coupling: Literal["independent", "group", "generating"] = "independent"  # which source re-noises an image
     times: Literal["uniform", "rollout"] = "uniform"  # at which times; rollout: those of the sampler
+    kl_weight: float = 1e-4  # pull to the base
+    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i; slow ones
+    decay_most: float = 0.8  # average over iterations, which these small ones need (published: 0.001, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainSettings(Settings):
+    """Of the losses that see the sampler as a chain of noisy steps."""
+
+    optimizer_steps: int = 2  # an iteration; only the later ones meet the clip
+    window: tuple[int, int] = (0, 2)  # the first noisy step of the sampler and the one after the last
+    eta: float = 0.5  # noise of a step of length h: eta sqrt(h)
+    clip: float = 1e-4  # of the ratio of probabilities, whose logarithms are means over pixels
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

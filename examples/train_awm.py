@@ -17,9 +17,6 @@ from settings import RenoiseSettings, presets
 class Config(RenoiseSettings):
     output_dir: Path = Path("runs/awm")
     clip: float = 0.01  # how far the log-likelihood of an image may move from the old weights
-    kl_weight: float = 1e-4  # pull to the base
-    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i
-    decay_most: float = 0.8
 
 
 PRESETS = presets(Config())
@@ -28,26 +25,15 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-from functools import partial
-
 from post_training import Setup, post_train
 
 from algorithms.losses.awm import AWMLoss
-from algorithms.losses.nft import old_decay
 from algorithms.trainer import Algorithm
 
 
 def build(setup: Setup) -> Algorithm:
-    config, theta, old, ref = setup.config, setup.theta, setup.old, setup.ref
-    return Algorithm(
-        loss=AWMLoss(theta, old, ref, clip=config.clip, kl_weight=config.kl_weight),
-        collect=setup.bandit(),
-        prepare=setup.renoise(),
-        theta=theta,
-        old=old,
-        decay=partial(old_decay, slope=config.decay_slope, most=config.decay_most),
-        constant=[ref],
-    )
+    config, models = setup.config, (setup.theta, setup.old, setup.ref)
+    return setup.on_renoised(AWMLoss(*models, clip=config.clip, kl_weight=config.kl_weight))
 
 
 def main(config: Config) -> None:

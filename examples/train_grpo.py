@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import parse
-from settings import Settings, presets
+from settings import ChainSettings, presets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(ChainSettings):
     output_dir: Path = Path("runs/grpo")
-    optimizer_steps: int = 2  # an iteration; only the later ones meet the clip
-    window: tuple[int, int] = (0, 2)  # the first noisy step of the sampler and the one after the last
-    eta: float = 0.5  # noise of a step of length h: eta sqrt(h)
-    clip: float = 1e-4  # of the ratio of probabilities, whose logarithms are means over pixels
     kl_weight: float = 0.01  # pull to the base
 
 

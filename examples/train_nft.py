@@ -23,9 +23,6 @@ class Config(RenoiseSettings):
     output_dir: Path = Path("runs/nft")
     loss: Literal["adaptive", "plain"] = "adaptive"
     beta: float = 1.0  # mixing width of the NFT loss
-    kl_weight: float = 1e-4  # pull to the base
-    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i; slow ones
-    decay_most: float = 0.8  # average over iterations, which these small ones need (published: 0.001, 0.5)
 
 
 PRESETS = presets(Config())
@@ -34,26 +31,16 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-from functools import partial
-
 from post_training import Setup, post_train
 
-from algorithms.losses.nft import NFTLoss, old_decay
+from algorithms.losses.nft import NFTLoss
 from algorithms.trainer import Algorithm
 
 
 def build(setup: Setup) -> Algorithm:
-    config, theta, old, ref = setup.config, setup.theta, setup.old, setup.ref
+    config, models = setup.config, (setup.theta, setup.old, setup.ref)
     adaptive = config.loss == "adaptive"
-    return Algorithm(
-        loss=NFTLoss(theta, old, ref, beta=config.beta, kl_weight=config.kl_weight, adaptive=adaptive),
-        collect=setup.bandit(),
-        prepare=setup.renoise(),
-        theta=theta,
-        old=old,
-        decay=partial(old_decay, slope=config.decay_slope, most=config.decay_most),
-        constant=[ref],
-    )
+    return setup.on_renoised(NFTLoss(*models, beta=config.beta, kl_weight=config.kl_weight, adaptive=adaptive))
 
 
 def main(config: Config) -> None:

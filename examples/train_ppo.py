@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import parse
-from settings import Settings, presets
+from settings import ChainSettings, presets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(ChainSettings):
     output_dir: Path = Path("runs/ppo")
-    optimizer_steps: int = 2  # an iteration; only the later ones meet the clip
-    window: tuple[int, int] = (0, 2)  # the first noisy step of the sampler and the one after the last
-    eta: float = 0.5  # noise of a step of length h: eta sqrt(h)
-    clip: float = 1e-4  # of the ratio of probabilities, whose logarithms are means over pixels
     lmbda: float = 0.95  # 1 trusts the reward alone, 0 the critic's next value
     critic_weight: float = 0.5
 

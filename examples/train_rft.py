@@ -18,9 +18,6 @@ from settings import RenoiseSettings, presets
 class Config(RenoiseSettings):
     output_dir: Path = Path("runs/rft")
     keep: int = 3  # images of each group
-    kl_weight: float = 1e-4  # pull to the base
-    decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i
-    decay_most: float = 0.8
 
 
 PRESETS = presets(Config())
@@ -29,26 +26,16 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-from functools import partial
-
 from post_training import Setup, post_train
 
-from algorithms.losses.nft import old_decay
 from algorithms.losses.rft import KeepBest, RFTLoss
 from algorithms.trainer import Algorithm
 
 
 def build(setup: Setup) -> Algorithm:
-    config, theta, old, ref = setup.config, setup.theta, setup.old, setup.ref
-    return Algorithm(
-        loss=RFTLoss(theta, old, ref, kl_weight=config.kl_weight),
-        collect=setup.bandit(),
-        prepare=KeepBest(renoise=setup.renoise(), keep=config.keep),
-        theta=theta,
-        old=old,
-        decay=partial(old_decay, slope=config.decay_slope, most=config.decay_most),
-        constant=[ref],
-    )
+    config, models = setup.config, (setup.theta, setup.old, setup.ref)
+    keep_best = KeepBest(renoise=setup.renoise(), keep=config.keep)
+    return setup.on_renoised(RFTLoss(*models, kl_weight=config.kl_weight), keep_best)
 
 
 def main(config: Config) -> None:
