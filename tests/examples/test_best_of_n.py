@@ -25,11 +25,6 @@ def script(monkeypatch, request):
     return best_of_n
 
 
-@pytest.fixture(scope="module")
-def data() -> SyntheticCells:
-    return SyntheticCells("test")
-
-
 class Brighten(nn.Module):
     """v = gain."""
 

@@ -23,11 +23,6 @@ def script(monkeypatch, request):
     return evaluate
 
 
-@pytest.fixture(scope="module")
-def data() -> SyntheticCells:
-    return SyntheticCells("test")
-
-
 class Brighten(nn.Module):
     """v = gain (1 + mean of the condition)."""
 

@@ -9,46 +9,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from torchrl.envs import Compose
 
 from cellenv.generator import CellFlux, Sampling
-from cellenv.networks import UNet, UNetConfig
-from cellenv.streams import rng_at
-from rewards.transforms import ImageReward, WeightedSum
-
-TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
 
 
 @pytest.fixture
-def script(monkeypatch, request):
-    """The script with brightness for a reward, and an evaluation that only remembers what it was given."""
-    monkeypatch.syspath_prepend(request.config.rootpath / "examples")
-    import post_training
+def script(evaluated):
+    """The script, and what its evaluation was given."""
     import train_nft
 
-    def suite(preset):
-        bright = ImageReward("bright", lambda images: images.flatten(1).mean(1))
-        return Compose(bright, WeightedSum({"bright": 1.0}))
-
-    calls = []
-    monkeypatch.setattr(post_training, "cellflux_rewards", suite)
-    monkeypatch.setattr(post_training, "make_rulers", lambda data, **_: None)
-    monkeypatch.setattr(
-        post_training, "evaluate_run", lambda models, data, folder, **kw: calls.append((models, data, kw))
-    )
-    train_nft.calls = calls
+    train_nft.calls = evaluated
     return train_nft
 
 
 @pytest.fixture
-def config(script, tmp_path):
-    network = UNet(TINY)
-    for i, parameter in enumerate(network.parameters()):
-        nn.init.normal_(parameter, std=0.1, generator=rng_at(8, i))
-    CellFlux(network, TINY, Sampling(steps=2, noise_level=0.5)).save_pretrained(tmp_path / "base")
+def config(script, save_base, tmp_path):
+    base = save_base(Sampling(steps=2, noise_level=0.5))
     smoke = script.PRESETS["smoke"]
-    return replace(smoke, output_dir=tmp_path / "run", generator=str(tmp_path / "base"), threads=1, learning_rate=1e-2)
+    return replace(smoke, output_dir=tmp_path / "run", generator=str(base), threads=1, learning_rate=1e-2)
 
 
 def weights(folder):
