@@ -9,23 +9,25 @@ from typing import Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
 def start_accelerator(
     *,
-    mixed_precision: Precision | None = None,
+    mixed_precision: Precision = "no",
     trackers: Sequence[str] = (),
     output_dir: str | Path | None = None,
     threads: int | None = None,
 ) -> Accelerator:
-    """mixed_precision None: what `accelerate launch` was told. trackers: by name, as Accelerate knows them.
+    """Of this process, on the GPU or CPU that it finds.
 
+    mixed_precision: auto is what `accelerate launch` was told; told nothing or no, bf16 where the hardware has it.
+    trackers: by name, as Accelerate knows them.
     threads: of a process on a machine without a GPU; None shares the cores among the processes (`accelerate launch`
     leaves one thread to each).
     """
     cpu = not torch.accelerator.is_available()
-    precision = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
         raise ValueError("fp16 needs a GPU and this machine has none; use --mixed-precision bf16 or no")
     accelerator = Accelerator(
@@ -49,6 +51,20 @@ def start_accelerator(
     if cpu:
         torch.set_num_threads(threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return accelerator
+
+
+def automatic_precision() -> str:
+    """What `accelerate launch` was told; it says no when told nothing, and then the hardware decides."""
+    told = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    return "bf16" if told == "no" and multiplies_bf16() else told
+
+
+def multiplies_bf16() -> bool:
+    """Whether this machine has instructions for bfloat16; where it has not, bf16 on a CPU is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.13 does not say
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def cores() -> int:

@@ -27,7 +27,7 @@ class Settings:
 
     chunk: int = 48  # images at once on a process, in rollouts
     micro_batch: int = 48  # rows at once on a process, in training
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None  # None: as `accelerate launch` was told
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # auto: as told, else bf16 if the hardware has it
     threads: int | None = None  # of a process on a CPU; None shares the cores
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
     save_every: int = 10  # iterations

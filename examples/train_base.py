@@ -23,6 +23,7 @@ from algorithms import checkpoint
 from algorithms.ema import EMA
 from algorithms.launch import Precision, start_accelerator
 from algorithms.losses.matching import flow_matching
+from algorithms.muon import Muon
 from algorithms.pictures import composite, grid, save_png
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
@@ -42,7 +43,7 @@ class Config:
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
     steps: int = 6_000  # optimizer steps
     batch_size: int = 48  # pairs a step, over all processes
-    lr: float = 1e-3  # of AdamW, after the warm-up
+    lr: float = 2e-3  # of Muon and AdamW, after the warm-up
     warmup: int = 500  # steps in which the learning rate rises
     cooldown: float = 0.2  # share of the steps, at the end, in which it falls to 0
     weight_decay: float = 0.01
@@ -54,7 +55,7 @@ class Config:
     condition_dropout: float = 0.2  # share of the samples whose condition is left out
     guidance: float = 0.7  # that is trained into the network: one pass then draws what two draw with this guidance
     flip: float = 0.3  # probability of each mirroring, for either image alone
-    mixed_precision: Precision | None = None  # None: as `accelerate launch` was told
+    mixed_precision: Precision = "auto"  # auto: as `accelerate launch` was told, else bf16 if the hardware has it
     threads: int | None = None  # of each process on a machine without a GPU; None shares the cores
     trackers: tuple[str, ...] = ()  # for example tensorboard
     seed: int = 0
@@ -131,10 +132,8 @@ class Run:
         sizes = replace(PRESETS[config.network], size=train.size, condition_dim=train.conditions.shape[1])
         torch.manual_seed(seed_at(config.seed, WEIGHTS))
         self.generator = CellFlux(UNet(sizes), sizes, Sampling(noise_level=config.noise_level))
-        optimizer = torch.optim.AdamW(
-            self.generator.parameters(), config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay
-        )
         self.generator.to(accelerator.device)
+        optimizer = Muon(self.generator.parameters(), config.lr, weight_decay=config.weight_decay)
         self.ema = EMA(self.generator, config.decay)
         self.network, self.optimizer = accelerator.prepare(self.generator.network, optimizer)
         self.history: list[tuple[int, float]] = []  # (step, validation loss)
@@ -200,9 +199,8 @@ class Run:
         """Go on from the newest checkpoint, or from the last of the constant learning rate if `steps` has changed."""
         folder = self.config.output_dir
         state = checkpoint.load_latest(folder / "checkpoints")
-        if state and state["steps"] != self.config.steps:
-            if state["iteration"] > cooldown_start(min(state["steps"], self.config.steps), self.config.cooldown):
-                state = checkpoint.load_latest(folder / "stable")
+        if state is None or self._cooled_for_other_steps(state):
+            state = checkpoint.load_latest(folder / "stable")
         if state is None:
             raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
         self.generator.network.load_state_dict(state["network"])
@@ -212,6 +210,10 @@ class Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.history = [tuple(point) for point in state["history"]]
         return state["iteration"]
+
+    def _cooled_for_other_steps(self, state: dict[str, Any]) -> bool:
+        steps, cooldown = self.config.steps, self.config.cooldown
+        return state["steps"] != steps and state["iteration"] > cooldown_start(min(state["steps"], steps), cooldown)
 
     def publish(self) -> None:
         """The generator with averaged weights, and how it came to be."""

@@ -13,7 +13,7 @@ from PIL import Image
 from tensordict import TensorDict
 from torch import nn
 
-from algorithms import controls
+from algorithms import controls, launch
 from algorithms.clock import Clock
 from algorithms.launch import start_accelerator
 from algorithms.logs import mean_seconds, rollout_metrics, time_metrics
@@ -187,7 +187,19 @@ def test_fp16_on_a_cpu_says_so(monkeypatch, fresh_accelerate):
         start_accelerator(mixed_precision="fp16")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
-        start_accelerator()
+        start_accelerator(mixed_precision="auto")
+
+
+@pytest.mark.parametrize(
+    "told, hardware, expected",
+    [("no", True, "bf16"), ("no", False, "no"), (None, True, "bf16"), ("fp16", True, "fp16"), ("bf16", False, "bf16")],
+)
+def test_automatic_precision_is_the_launchers_or_what_the_hardware_does_best(monkeypatch, told, hardware, expected):
+    monkeypatch.setattr(launch, "multiplies_bf16", lambda: hardware)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if told is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
+    assert launch.automatic_precision() == expected
 
 
 def test_accumulation_by_the_launcher_is_refused(monkeypatch, fresh_accelerate):

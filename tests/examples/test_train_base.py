@@ -44,7 +44,7 @@ def script(monkeypatch, request):
 
 @pytest.fixture
 def config(script, tmp_path):
-    return replace(script.SMOKE, output_dir=tmp_path / "run", steps=8, threads=1, lr=0.01)
+    return replace(script.SMOKE, output_dir=tmp_path / "run", steps=8, threads=1, mixed_precision="no", lr=0.01)
 
 
 def weights(folder, steps):

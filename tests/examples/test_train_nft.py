@@ -26,7 +26,8 @@ def script(evaluated):
 def config(script, save_base, tmp_path):
     base = save_base(Sampling(steps=2, noise_level=0.5))
     smoke = script.PRESETS["smoke"]
-    return replace(smoke, output_dir=tmp_path / "run", generator=str(base), threads=1, learning_rate=1e-2)
+    here = {"output_dir": tmp_path / "run", "generator": str(base), "threads": 1, "mixed_precision": "no"}
+    return replace(smoke, **here, learning_rate=1e-2)
 
 
 def weights(folder):

@@ -40,7 +40,8 @@ def run(script, base, name):
     """Train with these options; returns the run's folder."""
 
     def run(folder, **options):
-        usual = {"generator": str(base), "threads": 1, "learning_rate": 1e-2, "trackers": (), "show_every": 9}
+        usual = {"generator": str(base), "threads": 1, "mixed_precision": "no", "learning_rate": 1e-2}
+        usual |= {"trackers": (), "show_every": 9}
         if name in RENOISE:
             usual |= {"optimizer_steps": 2, "groups": 1}
         config = replace(script.PRESETS["smoke"], output_dir=base.parent / folder, **(usual | options))
