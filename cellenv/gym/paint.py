@@ -1,0 +1,33 @@
+"""Make the whole image: where generators from elsewhere are scored. Agents do not learn it from scratch."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from tensordict import TensorDict
+from torch import Tensor
+
+from cellenv.gym.select import rate_all
+from cellenv.gym.task import Task
+from cellenv.gym.world import World
+
+
+class Paint(Task):
+    """Observation: `condition` and `control`. Action: the image of the treated cells, (C, H, W) in [-1, 1].
+
+    The score has the 0 and 1 of Select with eight candidates; a better generator may exceed 1.
+    """
+
+    draws = 8
+
+    def __init__(self, world: World | None = None, **options: Any):
+        super().__init__(world, **options)
+        self.action_space = spaces.Box(-1, 1, self.world.data.size, np.float32)
+
+    def images(self, scene: TensorDict, actions: Tensor) -> Tensor:
+        return actions
+
+    def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
+        """The mean of eight draws of the generator, and the best of them."""
+        rewards = rate_all(self.world, scene, self.world.candidates(scene, self.draws))
+        return rewards.mean(1), rewards.amax(1)

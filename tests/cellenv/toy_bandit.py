@@ -1,0 +1,46 @@
+"""A world that costs nothing: cells of noise, a generator that adds its condition's mean, brightness as the reward."""
+
+import torch
+from torch import nn
+from torchrl.envs import Compose
+from toy_cells import ToyCells
+
+from cellenv.generator import CellFlux, Sampling
+from cellenv.gym import World
+from cellenv.networks import UNetConfig
+from rewards.transforms import ImageReward, WeightedSum
+
+
+class Shift(nn.Module):
+    """v = gain * mean of the condition, everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, x_t, t, condition):
+        return (self.gain * condition.mean(1))[:, None, None, None].expand_as(x_t)
+
+
+def toy_generator() -> CellFlux:
+    data = ToyCells()
+    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
+    return CellFlux(Shift(), config, Sampling(steps=2, solver="euler", noise_level=0.5))
+
+
+def brightness(images):
+    return images.flatten(1).mean(1)
+
+
+def toy_suite() -> Compose:
+    contrast = ImageReward("contrast", lambda images, moa: images.flatten(1).std(1) * (moa + 1), ("action", "moa"))
+    return Compose(ImageReward("bright", brightness), contrast, WeightedSum({"bright": 1.0, "contrast": 0.5}))
+
+
+def toy_features(images):
+    return images.mean((2, 3))
+
+
+def toy_world(**changes) -> World:
+    parts = {"generator": toy_generator(), "data": ToyCells(), "suite": toy_suite(), "features": toy_features}
+    return World(**(parts | changes))
