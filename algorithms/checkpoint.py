@@ -50,7 +50,8 @@ def load_latest(folder: str | Path) -> dict[str, Any] | None:
             logger.warning("%s; trying the one before it", error)
             damaged.append(path)
     if damaged:
-        raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(p.name for p in damaged)}; start anew")
+        names = ", ".join(path.name for path in damaged)
+        raise ValueError(f"no checkpoint in {folder} can be used ({names}); leave out --resume to start anew")
     return None
 
 
@@ -60,9 +61,14 @@ def load(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as file:
             if (part := file.testzip()) is not None:
                 raise ValueError(f"checkpoint {path} is damaged in {part}")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, OSError, RuntimeError, EOFError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(f"checkpoint {path} holds more than tensors, numbers and strings, and was not read") from None
+    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+    if not isinstance(state, dict) or "iteration" not in state:
+        raise ValueError(f"{path} is no checkpoint of a run: it does not say which iteration it was written after")
+    return state
 
 
 def found(folder: str | Path) -> list[Path]:

@@ -23,7 +23,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of the model; once per optimizer step."""
+        """Move the average towards the weights of the model: update n, whatever the caller counts."""
         self.updates += 1
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, parameter in self._matched(model):

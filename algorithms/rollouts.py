@@ -19,10 +19,9 @@ from cellenv.streams import rng_at
 
 
 def share(groups: int, rank: int, ranks: int) -> range:
-    """The groups of this rank; a group lives on one."""
-    if groups % ranks:
-        raise ValueError(f"need a number of groups that {ranks} processes can share evenly, got {groups}")
-    return range(rank * groups // ranks, (rank + 1) * groups // ranks)
+    """The groups of this rank, as many as any other has: where they cannot be shared evenly, a few are added."""
+    each = -(-groups // ranks)
+    return range(rank * each, (rank + 1) * each)
 
 
 def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, iteration: int) -> TensorDict:

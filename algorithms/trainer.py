@@ -190,9 +190,10 @@ class Run:
 
     def load(self) -> int:
         """Put the newest whole checkpoint in place; returns how many iterations are done."""
-        state = checkpoint.load_latest(self.output_dir / "checkpoints")
+        folder = self.output_dir / "checkpoints"
+        state = checkpoint.load_latest(folder)
         if state is None:
-            return 0
+            raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
         now, then = self.settings, state["settings"]
         if other := [name for name in sorted(now | then) if now.get(name) != then.get(name)]:
             was = ", ".join(f"{name}={then.get(name)!r}, now {now.get(name)!r}" for name in other)

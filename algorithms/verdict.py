@@ -20,7 +20,7 @@ class Check(NamedTuple):
 
 
 def verdict(evaluation: Mapping, row: str = "rl", baseline: str = "base") -> list[Check]:
-    """Eight promises: better where it is rewarded, worse nowhere, and not by deceit or collapse."""
+    """Nine promises: better where it is rewarded, worse nowhere, and not by deceit or collapse."""
     new, old, gain = evaluation["rows"][row], evaluation["rows"][baseline], evaluation["paired"][f"{row}-{baseline}"]
     low, high = gain["total"]["ci"]
     worse = [name for name in REWARDS if name in gain and (gain[name]["ci"][1] or 0) < 0]

@@ -28,3 +28,11 @@ def check_rows(values: Tensor, shape: Sequence[int], name: str) -> None:
         raise ValueError(f"{name} needs shape {tuple(shape)}; got {tuple(values.shape)}")
     if not values.isfinite().all():
         raise ValueError(f"{name} needs finite values; {int((~values.isfinite()).sum())} are nan or infinite")
+
+
+def check_ids(ids: Tensor, names: Sequence[str], name: str) -> None:
+    """Raise ValueError unless each id is the place of a name."""
+    strange = ids[(ids < 0) | (ids >= len(names))]
+    if len(strange):
+        known = f"0 to {len(names) - 1}, for {names[0]!r} to {names[-1]!r}"
+        raise ValueError(f"{name} needs {known}; got {strange[0]}")

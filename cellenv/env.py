@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from cellenv.checks import check_images
+from cellenv.checks import check_ids, check_images, check_rows
 from cellenv.data.cells import CellData
 from cellenv.streams import seed_at
 
@@ -108,6 +108,9 @@ class VirtualCellEnv(EnvBase):
             raise ValueError(f"set_state=True needs a TensorDict with {sorted(needed)}; {sorted(missing)} are missing")
         contexts = td.select(*self.observation_spec.keys(), strict=False).reshape(-1)
         check_images(contexts["x0"], self.dataset.size, "x0")
+        check_rows(contexts["condition"], (len(contexts), self.dataset.conditions.shape[1]), "condition")
+        check_ids(contexts["perturbation"], self.dataset.compounds, "perturbation")
+        check_ids(contexts["moa"], self.dataset.moas, "moa")
         if "group" not in contexts:
             contexts["group"] = torch.arange(len(contexts))
         if "seed" not in contexts:

@@ -1,7 +1,7 @@
 """What all post-training scripts share: models, rewarded environment, loop, and the evaluation at the end."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -12,11 +12,12 @@ from evaluate import evaluate_run, make_rulers
 from settings import Settings
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torchrl.envs import TransformedEnv
+from torchrl.envs import Compose, TransformedEnv
 from torchrl.objectives import LossModule
 
 from algorithms import controls, coupling
 from algorithms.checkpoint import set_aside
+from algorithms.evaluation import twin_rows
 from algorithms.launch import start_accelerator
 from algorithms.logs import flat, mean_seconds
 from algorithms.lora import add_lora, merge_lora
@@ -30,7 +31,7 @@ from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
 from cellenv.streams import rng_at
-from rewards import cellflux_rewards
+from rewards import WeightedSum, cellflux_rewards
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
 ADAPTERS, PICTURES = 2**31 - 2, 2**31 - 3  # streams of the seed
@@ -47,11 +48,14 @@ class Setup:
     theta: CellFlux
     old: CellFlux
     ref: CellFlux
+    weights: Mapping[str, float] | None = None  # of the rewards, by name; None: those of the suite
 
     def bandit(self, policy: TensorDictModuleBase | None = None) -> Bandit:
         """Contexts, images by the policy (the old weights), rewards."""
         config, rank, ranks = self.config, self.accelerator.process_index, self.accelerator.num_processes
         suite = cellflux_rewards(preset=config.rewards).to(self.accelerator.device)
+        if self.weights is not None:
+            suite = Compose(suite, WeightedSum(self.weights))
         return Bandit(
             env=TransformedEnv(VirtualCellEnv(self.data), suite),
             policy=GeneratorPolicy(self.old) if policy is None else policy,
@@ -114,20 +118,26 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
         output_dir=config.output_dir,
         threads=config.threads,
     )
+    accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
+    if config.groups % accelerator.num_processes:
+        accelerator.print(
+            f"{config.groups} groups become more, as many on each of {accelerator.num_processes} processes"
+        )
+    data, test = SyntheticCells("train"), SyntheticCells("test")
+    twin_rows(test.perturbation[test.treated], config.contexts, rng_at(config.seed))  # too many are refused here
+    theta, old, ref = three_models(config)
     if not config.resume and accelerator.is_main_process and (moved := set_aside(config.output_dir)):
         print(f"{config.output_dir} held another run; it lies in {moved} now (--resume would go on with it)")
     accelerator.wait_for_everyone()
     accelerator.init_trackers("cellfluxrl", config=flat(asdict(config)))
-
-    data = SyntheticCells("train")
-    theta, old, ref = three_models(config)
     setup = Setup(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
     ema = train(
         accelerator,
         TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}),
         build(setup),
         show=make_show(config, data, ref, theta),
-        settings={name: str(value) for name, value in asdict(config).items() if name not in FREE},
+        settings={name: str(value) for name, value in asdict(config).items() if name not in FREE}
+        | {"mixed_precision": accelerator.mixed_precision},
     )
     if accelerator.is_main_process:
         with ema.swapped(theta):
@@ -137,7 +147,6 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
         trained.save_pretrained(config.output_dir / "model", {"training": flat(asdict(config))})
         seconds = mean_seconds(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
-        test = SyntheticCells("test")
         evaluate_run(
             {"base": ref, ROWS[config.control]: trained},
             test,
@@ -151,9 +160,10 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
 
 
 def three_models(config: Settings) -> tuple[CellFlux, CellFlux, CellFlux]:
-    """theta, old and ref: equal, of their own memory."""
+    """theta, old and ref: equal, of their own memory; what learns draws as the losses see it, without guidance."""
     ref = CellFlux.from_pretrained(config.generator)
     theta = copy.deepcopy(ref)
+    theta.guidance = 0.0
     if config.lora_rank:
         rng = rng_at(config.seed, ADAPTERS)
         add_lora(theta.network, rng, rank=config.lora_rank, alpha=2.0 * config.lora_rank)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+COUNTS = "iterations groups optimizer_steps chunk micro_batch save_every show_every contexts".split()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -14,8 +16,8 @@ class Settings:
     rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
 
     iterations: int = 125
-    groups: int = 12  # contexts an iteration, over all processes
-    group_size: int = 12  # images of each context
+    groups: int = 12  # contexts an iteration, over all processes, as many on each
+    group_size: int = 12  # images of each context, at least 2
 
     lora_rank: int = 0  # of the adapters (alpha = 2 rank); 0 trains all weights
     learning_rate: float = 3e-4  # of AdamW
@@ -34,6 +36,12 @@ class Settings:
     show_every: int = 10  # iterations between pictures
     contexts: int = 256  # of the evaluation
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"group_size": 2, "lora_rank": 0, "warm_up": 0} | dict.fromkeys(COUNTS, 1)
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

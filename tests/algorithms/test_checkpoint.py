@@ -94,14 +94,17 @@ def test_when_all_are_damaged_all_are_named(tmp_path):
     for iteration in (1, 2):
         checkpoint.save(tmp_path, iteration, {"x": torch.ones(3)})
         spoil(tmp_path / f"{iteration:06d}.pt", "cut")
-    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: 000002.pt, 000001.pt"):
+    with pytest.raises(ValueError, match=r"can be used \(000002.pt, 000001.pt\); leave out --resume"):
         checkpoint.load_latest(tmp_path)
 
 
-def test_a_file_that_holds_code_is_refused(tmp_path):
-    torch.save({"x": os.system}, tmp_path / "000001.pt")
-    with pytest.raises(ValueError, match="every checkpoint"):
+def test_files_with_code_and_files_of_another_program_are_refused(tmp_path, caplog):
+    torch.save({"iteration": 2, "x": os.system}, tmp_path / "000002.pt")
+    torch.save({"foo": 1}, tmp_path / "000001.pt")
+    with pytest.raises(ValueError, match="can be used"):
         checkpoint.load_latest(tmp_path)
+    assert "000002.pt holds more than tensors" in caplog.text
+    assert "000001.pt is no checkpoint of a run" in caplog.text
 
 
 def test_no_checkpoint_is_a_fresh_start(tmp_path):
@@ -161,3 +164,10 @@ def test_a_fingerprint_sees_one_bit_and_the_name():
     other.bias.data[0] = torch.nextafter(other.bias.data[0], torch.tensor(9.0))
     assert checkpoint.fingerprint(layer) != checkpoint.fingerprint(other)
     assert checkpoint.fingerprint(nn.Sequential(layer)) != checkpoint.fingerprint(layer)
+
+
+def test_nothing_to_resume_is_said_and_the_log_stays(straight, tmp_path):
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint to resume in .*; leave out --resume"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+    assert (tmp_path / "log.jsonl").read_text() == "{}\n"

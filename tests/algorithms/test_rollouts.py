@@ -7,7 +7,7 @@ from torch import nn
 from torchrl.envs import Compose, TransformedEnv
 
 from algorithms.clock import Clock
-from algorithms.rollouts import Bandit
+from algorithms.rollouts import Bandit, share
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import CellFlux, GeneratorPolicy, Sampling
 from cellenv.networks import UNetConfig
@@ -64,3 +64,8 @@ def test_time_is_booked_where_it_went(bandit):
     clock = Clock()
     bandit()(7, clock)
     assert {"rollout", "rewards", "other", "total"} == set(clock.lap())
+
+
+def test_groups_are_shared_evenly_and_a_few_are_added_where_they_cannot_be():
+    assert [share(12, rank, 3) for rank in range(3)] == [range(0, 4), range(4, 8), range(8, 12)]
+    assert [share(12, rank, 8) for rank in range(8)] == [range(2 * rank, 2 * rank + 2) for rank in range(8)]

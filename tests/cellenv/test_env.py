@@ -182,3 +182,25 @@ def test_bad_resets_are_refused():
         make().reset(make().reset().exclude("condition"), set_state=True)
     with pytest.raises(ValueError, match="x0 needs"):
         make().reset(make().reset().apply(lambda x: x * 3), set_state=True)
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("perturbation", 999, "perturbation needs 0 to .*; got 999"),
+        ("perturbation", -1, "perturbation needs 0 to .*; got -1"),
+        ("moa", 99, "moa needs 0 to .*; got 99"),
+        ("condition", float("nan"), "condition needs finite values"),
+    ],
+)
+def test_contexts_of_no_compound_are_refused(name, value, message):
+    td = make().reset()
+    td[name][-1] = value
+    with pytest.raises(ValueError, match=message):
+        make().reset(td, set_state=True)
+
+
+def test_conditions_of_another_width_are_refused():
+    td = make().reset()
+    with pytest.raises(ValueError, match="condition needs shape"):
+        make().reset(td.set("condition", td["condition"][:, :1]), set_state=True)

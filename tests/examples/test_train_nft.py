@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from cellenv.generator import CellFlux, Sampling
 
@@ -61,6 +62,44 @@ def test_resume_goes_on_and_a_second_start_moves_the_first_aside(script, config,
     script.main(replace(config, iterations=1))
     assert len((tmp_path / "run.1" / "log.jsonl").read_text().splitlines()) == 3
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [{"groups": 0}, {"group_size": 1}, {"iterations": 0}, {"micro_batch": 0}])
+def test_settings_that_cannot_work_are_refused(config, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
+        replace(config, **options)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"generator": "embeded"}, FileNotFoundError, "no generator at embeded"),
+        ({"contexts": 600}, ValueError, "need 600 pairs"),
+    ],
+)
+def test_a_mistake_is_found_before_the_finished_run_is_moved(script, config, tmp_path, options, error, message):
+    script.main(config)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(error, match=message):
+        script.main(replace(config, **options))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_resume_in_another_precision_is_refused(script, config, fresh_accelerate):
+    script.main(config)
+    AcceleratorState._reset_state(True)
+    with pytest.raises(ValueError, match="mixed_precision='no', now 'bf16'"):
+        script.main(replace(config, resume=True, iterations=3, mixed_precision="bf16"))
+
+
+def test_what_learns_draws_without_guidance(script, config, tmp_path):
+    generator = CellFlux.from_pretrained(config.generator)
+    generator.guidance = 0.5
+    generator.save_pretrained(tmp_path / "guided")
+    script.main(replace(config, generator=str(tmp_path / "guided")))
+    models = script.calls[0][0]
+    assert (models["base"].guidance, models["rl"].guidance) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize("control", ["zero", "shuffled", "flipped"])
