@@ -3,23 +3,31 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+ROUNDING = 1e-3  # an eighth of a grey level: how far rounding may take a pixel beyond -1 or 1
 
 
 def check_images(images: Tensor, size: Sequence[int], name: str) -> None:
     """Raise ValueError unless images are (..., C, H, W) of this size, floating, finite and within [-1, 1]."""
     if images.ndim < 3 or tuple(images.shape[-3:]) != tuple(size):
         raise ValueError(f"{name} needs images of (channels, height, width) {tuple(size)}; got {tuple(images.shape)}")
+    check_pixels(images, name)
+
+
+def check_pixels(images: Tensor, name: str) -> None:
+    """Raise ValueError unless images, of any shape, are floating, finite and within [-1, 1] up to rounding."""
     if not images.is_floating_point():
-        raise ValueError(f"{name} needs floating-point values in [-1, 1]; got {images.dtype}")
+        raise ValueError(f"{name} needs floating-point values in [-1, 1]; got {images.dtype} (0 to 255: x / 127.5 - 1)")
     if not images.numel():
         return
-    low, high = (bound.item() for bound in images.detach().aminmax())  # one nan makes both nan
+    low, high = torch.stack(images.detach().aminmax()).tolist()  # one nan makes both nan
     if not (math.isfinite(low) and math.isfinite(high)):
         strange = int((~images.isfinite()).sum())
         raise ValueError(f"{name} needs finite values in [-1, 1]; {strange} of {images.numel()} are nan or infinite")
-    if low < -1 or high > 1:
-        raise ValueError(f"{name} needs values in [-1, 1]; got {low:.4g} to {high:.4g} (from uint8: x / 127.5 - 1)")
+    if max(-low, high) > 1 + ROUNDING:
+        raise ValueError(f"{name} needs values in [-1, 1]; got {low:.4g} to {high:.4g}: clamp or rescale the images")
 
 
 def check_rows(values: Tensor, shape: Sequence[int], name: str) -> None:

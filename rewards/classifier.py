@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from cellenv.checkpoints import load_state, load_weights, save_weights
+from cellenv.checks import check_pixels
 from rewards.segmentation.protocol import CHANNELS
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,6 +45,7 @@ class Classifier(nn.Module, ABC):
         """(B, C, H, W) in [-1, 1] -> (B, F), what the head sees."""
         if images.shape[1:] != self.size:
             raise ValueError(f"need images of shape (B, {', '.join(map(str, self.size))}), got {tuple(images.shape)}")
+        check_pixels(images, "a classifier")
         return self.pool(self.trunk(images))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from cellenv.checks import check_pixels
+
 CHANNELS = ("actin", "tubulin", "DNA")
 
 
@@ -43,14 +45,6 @@ def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1
         raise ValueError(
             f"need height and width of at least 16 px, multiples of {multiple}; got {height} x {width}: crop or pad"
         )
-    if not images.is_floating_point():
-        raise ValueError(f"need floating point images in [-1, 1], got {images.dtype}: use x / 127.5 - 1 for 0..255")
-    images = images.float()
-    if images.numel():
-        low, high = (float(bound) for bound in images.aminmax())  # nan if any pixel is nan
-        if not (low >= -1.001 and high <= 1.001):
-            raise ValueError(
-                f"need finite pixels in [-1, 1], got values from {low:g} to {high:g}: clamp or rescale the images"
-            )
-    planes = dict(zip(channels, images.unbind(1), strict=True))  # (B, H, W) each
+    check_pixels(images, "a segmenter")
+    planes = dict(zip(channels, images.float().unbind(1), strict=True))  # (B, H, W) each
     return planes["DNA"].unsqueeze(1), torch.stack([planes["actin"], planes["tubulin"]], 1)

@@ -75,6 +75,26 @@ def test_other_images_are_refused(model, shape):
         built(model)(torch.zeros(shape))
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x.masked_fill(x == x.max(), float("nan")), "1 of 55296 are nan or infinite"),
+        (lambda x: 127.5 * x + 127.5, r"needs values in \[-1, 1\]; got .* to 25"),
+        (lambda x: (127.5 * x + 127.5).byte(), r"got torch.uint8 \(0 to 255: x / 127.5 - 1\)"),
+    ],
+)
+def test_unscaled_and_broken_pixels_are_refused(model, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        built(model).features(spoil(images(2)))
+
+
+def test_a_gradient_reaches_the_pixels_and_rounding_is_forgiven():
+    x = (1.0005 * images(2).sign()).requires_grad_()
+    built(MoAClassifier)(x)[:, 0].sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
 def test_one_model_is_not_loaded_as_the_other(tmp_path):
     built(MoAClassifier).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a MoAClassifier, need a JudgeClassifier"):
