@@ -116,13 +116,16 @@ class EmbeddedSegmenter(nn.Module):
 
     def save_pretrained(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
         """Write weights and JSON whole or not at all; `training` records how they came about."""
-        save_weights(path, self.state_dict(), self.config | {"training": training or {}})
+        about = {"model": type(self).__name__} | self.config | {"training": training or {}}
+        save_weights(path, self.state_dict(), about)
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
         """The segmenter saved there, or the embedded world's."""
         path = cls.shipped if path is None else path
         config, weights = load_weights(path)
-        segmenter = cls(**{key: value for key, value in config.items() if key != "training"})
+        if config.get("model") != cls.__name__:
+            raise ValueError(f"{path} holds a {config.get('model')}, need a {cls.__name__}")
+        segmenter = cls(**{key: value for key, value in config.items() if key not in ("model", "training")})
         load_state(segmenter, weights, path)
         return segmenter

@@ -3,7 +3,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cellenv.checkpoints import save_weights
 from cellenv.data.synthetic import SyntheticCells
+from rewards.classifier import MoAClassifier
 from rewards.judge import JudgeSegmenter
 from rewards.measures import measure
 from rewards.segmentation import CHANNELS, CellposeSegmenter, ClassicalSegmenter, EmbeddedSegmenter, split_channels
@@ -129,10 +131,10 @@ BAD = {
     "names": (torch.zeros(2, 3, 96, 96), ("red", "green", "DNA"), "channels named actin, tubulin, DNA"),
     "twice": (torch.zeros(2, 3, 96, 96), ("DNA", "tubulin", "DNA"), "each once"),
     "size": (torch.zeros(2, 3, 8, 96), CHANNELS, "at least 16 px"),
-    "bytes": (torch.zeros(2, 3, 96, 96, dtype=torch.uint8), CHANNELS, "use x / 127.5 - 1"),
+    "bytes": (torch.zeros(2, 3, 96, 96, dtype=torch.uint8), CHANNELS, "x / 127.5 - 1"),
     "range": (torch.full((2, 3, 96, 96), 1.5), CHANNELS, "clamp or rescale"),
-    "nan": (torch.full((2, 3, 96, 96), float("nan")), CHANNELS, "finite pixels"),
-    "inf": (torch.full((2, 3, 96, 96), float("inf")), CHANNELS, "finite pixels"),
+    "nan": (torch.full((2, 3, 96, 96), float("nan")), CHANNELS, "nan or infinite"),
+    "inf": (torch.full((2, 3, 96, 96), float("inf")), CHANNELS, "nan or infinite"),
 }
 
 
@@ -146,7 +148,7 @@ def test_bad_images_are_refused(segmenter, bad):
 def test_one_bad_pixel_is_found(cells):
     images = cells[0].clone()
     images[7, 1, 3, 4] = float("nan")
-    with pytest.raises(ValueError, match="finite pixels"):
+    with pytest.raises(ValueError, match="1 of 331776 are nan or infinite"):
         split_channels(images, CHANNELS)
 
 
@@ -177,6 +179,7 @@ def test_save_and_load_give_the_same_masks(tmp_path, cells):
     shipped = EmbeddedSegmenter.from_pretrained()
     shipped.save_pretrained(tmp_path / "again.safetensors", {"command": "test"})
     again = EmbeddedSegmenter.from_pretrained(tmp_path / "again.safetensors")
+    assert again.config == shipped.config
     for labels, expected in zip(again(cells[0]), shipped(cells[0]), strict=True):
         assert torch.equal(labels, expected)
 
@@ -188,6 +191,22 @@ def test_missing_damaged_or_foreign_weights_are_named(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="damaged"):
         EmbeddedSegmenter.from_pretrained(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "held"),
+    [
+        (EmbeddedSegmenter, JudgeSegmenter.shipped, "JudgeSegmenter"),
+        (JudgeSegmenter, EmbeddedSegmenter.shipped, "EmbeddedSegmenter"),
+        (EmbeddedSegmenter, MoAClassifier.shipped, "MoAClassifier"),
+    ],
+)
+def test_one_model_is_not_loaded_as_another(model, path, held, tmp_path):
+    with pytest.raises(ValueError, match=f"holds a {held}, need a {model.__name__}"):
+        model.from_pretrained(path)
+    save_weights(tmp_path, model().state_dict(), model().config)  # says of no model that it is its own
+    with pytest.raises(ValueError, match=f"holds a None, need a {model.__name__}"):
+        model.from_pretrained(tmp_path)
 
 
 def test_absent_cellpose_weights_say_where_they_were_sought(tmp_path, monkeypatch):
