@@ -1,0 +1,52 @@
+"""A short evaluation to be repeated along a run: fixed held-out contexts, the same noise, few figures. n contexts."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from evaluate import sample_groups
+from results import Marks
+from tensordict import TensorDict
+from torch import Tensor
+from tqdm import tqdm
+
+from algorithms.distances import frechet_distance, standardise
+from algorithms.evaluation import Rulers, assess, twin_rows
+from cellenv.data.cells import CellData
+from cellenv.generator import CellFlux
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """Call it with a generator, or with one image a context; what it says is what `evaluate.py` says of one draw."""
+
+    scene: TensorDict  # the contexts, [n]
+    real: Tensor  # the treated cells behind them, (n, C, H, W)
+    features: Tensor  # of other real cells of the same compounds, by the judge, (n, F)
+    rulers: Rulers
+
+    @classmethod
+    def of(cls, data: CellData, rulers: Rulers, *, contexts: int, seed: int = 0) -> Self:
+        """On the contexts that `evaluate.py` draws of a held-out split with the same number and seed."""
+        rng, treated = torch.Generator().manual_seed(seed), data.treated
+        rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], contexts, rng))
+        scene = data.contexts(rows, rng)
+        with torch.no_grad():
+            features = [rulers.judge(batch.to(rulers.device))[1].cpu() for batch in data.images(twins).split(64)]
+        return cls(scene=scene, real=data.images(rows), features=torch.cat(features), rulers=rulers)
+
+    def __call__(self, model: CellFlux) -> Marks:
+        with tqdm(total=len(self.scene), desc="examine", unit="image", leave=False) as bar:
+            return self.mark(sample_groups(model, self.scene, 1, 64, bar).squeeze(1))
+
+    def mark(self, images: Tensor) -> Marks:
+        """Of images (n, C, H, W), one in each context."""
+        found = assess(images.unsqueeze(1), self.scene, self.rulers).squeeze(1)  # [n]
+        own, other = (standardise(x, self.features) for x in (found["features", "judge"], self.features))
+        values = {name: [_known(x) for x in value.tolist()] for name, value in found["interval"].items()}
+        return Marks(values=values, frechet=frechet_distance(own, other))
+
+
+def _known(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None

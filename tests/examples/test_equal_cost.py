@@ -1,0 +1,140 @@
+"""Runs within a budget of passes, on a tiny generator and a toy reward."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from comparison_toys import rulers
+
+from cellenv.generator import CellFlux, Sampling
+
+STEPS, IMAGES = 4, 8  # of the sampler, of an iteration
+ROWS = 2 * IMAGES  # two times a sample, or two noisy steps
+PRICE = {  # images x steps, then rows x (forward + twice backward + one for each frozen network that is asked)
+    "nft": IMAGES * STEPS + ROWS * (3 + 2),
+    "awm": IMAGES * STEPS + ROWS * (3 + 2),
+    "grpo": IMAGES * STEPS + ROWS * (3 + 1),
+    "rwr": IMAGES * STEPS + ROWS * (3 + 1),
+    "ppo": IMAGES * STEPS + ROWS * 3,
+    "rft": IMAGES * STEPS + (2 * 3 * 2) * (3 + 1),  # three of each of two groups, twice
+}
+
+
+@pytest.fixture
+def script(evaluated, monkeypatch):
+    import equal_cost
+
+    monkeypatch.setattr(equal_cost, "make_rulers", lambda data, **_: rulers(len(data.moas)))
+    return equal_cost
+
+
+@pytest.fixture
+def plan(script, save_base, tmp_path):
+    from plans import Plan
+
+    base = save_base(Sampling(steps=STEPS))
+    small = {"budget": 300, "points": 2, "contexts": 4, "images": IMAGES, "group_size": 4}
+    return Plan(output_dir=tmp_path / "out", generator=str(base), mixed_precision="no", threads=1, **small)
+
+
+@pytest.fixture
+def candidate(script):
+    from plans import Candidate
+
+    def candidate(name="nft", algorithm="nft", learning_rate=1e-2, weights=None, **options):
+        options = {"learning_rate": learning_rate, "warm_up": 0} | options
+        return Candidate(name=name, algorithm=algorithm, options=options, weights=weights)
+
+    return candidate
+
+
+def weights(folder):
+    return torch.cat([value.flatten() for value in CellFlux.from_pretrained(folder).state_dict().values()])
+
+
+def first_line(folder):
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[0])
+
+
+def test_all_algorithms_spend_what_the_formula_says(script, plan, candidate):
+    rivals = [candidate(name, name) for name in PRICE]
+    results = script.run_all(plan, rivals, [3], split="test", label="algorithm")
+    assert results.names() == list(PRICE)
+    for run in results.runs:
+        price = PRICE[run.name]
+        assert [at.passes for at in run.points] == [price * at.iteration for at in run.points]
+        assert [at.iteration for at in run.points] == [0, max(1, 150 // price), 300 // price]
+        assert run.points[0].marks == results.base != run.points[-1].marks
+    seen = {name: first_line(plan.output_dir / name / "seed3")["reward"] for name in ("nft", "awm", "rwr", "rft")}
+    assert len(set(seen.values())) == 1  # the same contexts and noise; the chain has noise of its own
+
+
+def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidate, monkeypatch):
+    from results import load_csv
+
+    results = script.run_all(plan, [candidate()], [0, 1], split="test", label="algorithm")
+    table = load_csv(plan.output_dir / "results.csv", "algorithm")
+    assert list(table) == ["nft"] and len(table["nft"]) == 2
+    for run, columns in zip(results.runs, table["nft"], strict=True):
+        assert columns["seed"].tolist() == [run.seed] * 3 and columns["point"].tolist() == [0, 1, 2]
+        assert columns["passes"].tolist() == [at.passes for at in run.points]
+        assert columns["total"] == pytest.approx([at.marks.of("total").mean() for at in run.points], abs=1e-5)
+        assert columns["frechet"] == pytest.approx([at.marks.frechet for at in run.points], abs=1e-5)
+    assert not list(plan.output_dir.rglob("checkpoints"))
+
+    def no_more(self, candidate, seed):
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(script.Bench, "run", no_more)
+    again = script.run_all(plan, [candidate()], [0, 1], split="test", label="algorithm")
+    assert again == results
+    with pytest.raises(AssertionError, match="made twice"):
+        script.run_all(plan, [candidate()], [2], split="test")
+    for other in ({"plan": replace(plan, budget=500)}, {"candidate": candidate(beta=0.5)}, {"split": "validation"}):
+        told = {"plan": plan, "candidate": candidate(), "split": "test"} | other
+        with pytest.raises(ValueError, match=r"was made with .*, now .*; give another --output-dir"):
+            script.run_all(told["plan"], [told["candidate"]], [0], split=told["split"])
+
+
+def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate):
+    once = script.run_all(replace(plan, points=1), [candidate()], [0], split="test")
+    folder = plan.output_dir / "nft" / "seed0"
+    straight = weights(folder / "model")
+    (folder / "run.json").unlink()
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "000009.pt").write_bytes(b"of a run that was stopped")
+    often = script.run_all(replace(plan, points=3), [candidate()], [0], split="test")
+    assert torch.equal(weights(folder / "model"), straight)
+    assert often.runs[0].points[-1].marks == once.runs[0].points[-1].marks
+
+
+def test_the_averaged_weights_are_examined_and_kept(script, plan, candidate):
+    short = replace(plan, points=1, budget=PRICE["nft"])
+    results = script.run_all(
+        short, [candidate("slow", ema_decay=0.99), candidate("fast", ema_decay=0.0)], [0], split="test"
+    )
+    for run in results.runs:
+        model = CellFlux.from_pretrained(plan.output_dir / run.name / "seed0" / "model")
+        bench = script.Bench(plan=short, split="test")
+        assert bench.exam(model) == run.points[-1].marks
+    assert results.runs[0].points[-1].marks != results.runs[1].points[-1].marks
+
+
+def test_weights_of_the_rewards_reach_the_training(script, plan, candidate):
+    short = replace(plan, points=1, budget=PRICE["nft"])
+    both = [candidate("bright"), candidate("dark", weights={"bright": -2.0})]
+    results = script.run_all(short, both, [0], split="test")
+    bright, dark = (first_line(plan.output_dir / name / "seed0")["reward"] for name in ("bright", "dark"))
+    assert dark == pytest.approx(-2 * bright)
+    learned = [weights(plan.output_dir / name / "seed0" / "model") for name in results.names()]
+    assert not torch.equal(*learned)
+
+
+def test_what_cannot_be_run_is_said(script, plan, candidate):
+    with pytest.raises(ValueError, match=f"at least one iteration, {PRICE['nft']} passes; got 100"):
+        script.run_all(replace(plan, budget=100), [candidate()], [0], split="test")
+    with pytest.raises(ValueError, match="images in whole groups of 3, got 8"):
+        script.run_all(plan, [candidate(group_size=3)], [0], split="test")
+    config = script.settings_of(plan, candidate(group_size=2), 5, plan.output_dir)
+    assert (config.groups, config.group_size, config.seed, config.trackers) == (4, 2, 5, ())
