@@ -169,8 +169,8 @@ def settings_of(plan: Plan, candidate: Candidate, seed: int, folder: Path) -> Se
 def spend(setup: Setup, algorithm: Algorithm, plan: Plan) -> Iterator[tuple[int, int, float, EMA]]:
     """Train until another iteration would exceed the budget; at each point (iterations, passes, seconds, average).
 
-    Counted are the passes of all three sets of weights in rollouts and training, not those of an examination. What one
-    iteration costs is counted in the first.
+    Counted are the passes of all three sets of weights in rollouts and training, not those of an examination, nor
+    those of PPO's critic, which is small. What one iteration costs is counted in the first.
     """
     networks = [model.network for model in (setup.theta, setup.old, setup.ref)]
     spent, seconds = 0, 0.0
