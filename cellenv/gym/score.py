@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -115,6 +116,10 @@ class Scale:
         content = json.dumps(dict(sorted((stored | {self.fingerprint.task: entry}).items())), allow_nan=False)
         write_atomically(file, content.encode() + b"\n")
 
+    def head(self, n: int) -> Self:
+        """The same of the first n contexts."""
+        return replace(self, untouched=self.untouched[:n], oracle=self.oracle[:n])
+
     def score(self, rewards: ArrayLike) -> NDArray[np.float64]:
         """(mean r - mean untouched) / (mean oracle - mean untouched), over the last axis of rewards, (..., n)."""
         rewards, untouched, oracle = (np.asarray(x, np.float64) for x in (rewards, self.untouched, self.oracle))
@@ -132,10 +137,12 @@ class Result(NamedTuple):
     rewards: NDArray[np.float64]  # (n,), of each context
 
 
-def play(task: Task, act: Act, contexts: TensorDict) -> NDArray[np.float64]:
+def play(
+    task: Task, act: Act, contexts: TensorDict, progress: Callable[[Iterable], Iterable] = iter
+) -> NDArray[np.float64]:
     """The reward of an agent in each context, (n,)."""
     rewards = []
-    for part in tqdm(contexts.split(BATCH), desc=task.name, leave=False):
+    for part in progress(contexts.split(BATCH)):
         scene = task.prepare(part)
         rewards.append(task.judge(scene, np.asarray(act(task.observe(scene))))["reward"])
     return torch.cat(rewards).double().cpu().numpy()
@@ -148,5 +155,5 @@ def evaluate(task: Task, act: Act, *, scale: Scale | None = None) -> Result:
     """
     contexts = fixed_contexts(task.world.data, CONTEXTS if scale is None else len(scale.untouched))
     scale = Scale.load(task, contexts) if scale is None else scale
-    rewards = play(task, act, contexts)
+    rewards = play(task, act, contexts, partial(tqdm, desc=task.name, leave=False))
     return Result(float(scale.score(rewards)), rewards)

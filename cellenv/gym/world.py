@@ -1,6 +1,7 @@
 """What a task stands on: a frozen generator, cells, and the rewards of an image. B batch, C, H, W image, F features."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Self
 
 import numpy as np
@@ -18,8 +19,9 @@ CHUNK = 64  # images at once: the activations stay in the cache
 
 
 class World:
-    """Draws contexts, generates images, rates them. What is None is the embedded world's; no field may be changed.
+    """Draws contexts, generates images, rates them. What is None is the embedded world's.
 
+    generator: copied, so that who trains it does not move the benchmark.
     suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. those of `rewards.cellflux_rewards`.
     features: images (B, C, H, W) in [-1, 1] -> (B, F); None takes the classifier of the suite.
 
@@ -39,9 +41,9 @@ class World:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        self.generator = generator.requires_grad_(False).eval().to(self.device)
+        self.generator = deepcopy(generator).eval().to(self.device)
         self.data = SyntheticCells("train") if data is None else data
-        self.suite = (embedded_suite() if suite is None else suite).to(self.device)
+        self.suite = (embedded_suite() if suite is None else suite).clone().to(self.device)  # it gets a parent
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
         self._features = features
 
