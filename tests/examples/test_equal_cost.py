@@ -97,16 +97,25 @@ def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidat
             script.run_all(told["plan"], [told["candidate"]], [0], split=told["split"])
 
 
-def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate):
-    once = script.run_all(replace(plan, points=1), [candidate()], [0], split="test")
+def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate, monkeypatch):
+    four = replace(plan, points=1, budget=4 * PRICE["nft"])
+    once = script.run_all(four, [candidate()], [0], split="test")
     folder = plan.output_dir / "nft" / "seed0"
     straight = weights(folder / "model")
     (folder / "run.json").unlink()
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "000009.pt").write_bytes(b"of a run that was stopped")
-    often = script.run_all(replace(plan, points=3), [candidate()], [0], split="test")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(script, "keep", stop)
+        script.run_all(four, [candidate()], [0], split="test")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000001.pt", "000004.pt"]
+    often = script.run_all(replace(four, points=4), [candidate()], [0], split="test")
     assert torch.equal(weights(folder / "model"), straight)
+    assert [at.passes for at in often.runs[0].points] == [i * PRICE["nft"] for i in range(5)]
     assert often.runs[0].points[-1].marks == once.runs[0].points[-1].marks
+
+
+def stop(*_):
+    raise KeyboardInterrupt
 
 
 def test_the_averaged_weights_are_examined_and_kept(script, plan, candidate):
