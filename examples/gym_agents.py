@@ -29,8 +29,8 @@ class Adapter(VecEnv):
     """
 
     def __init__(self, env: VectorEnv, centre: float = 0.0, width: float = 1.0):
+        self.env, self.centre, self.width = env, centre, width  # before super(), which asks for the render mode
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self.env, self.centre, self.width = env, centre, width
 
     def reset(self) -> dict[str, np.ndarray]:
         seeds = list(self._seeds)  # set by `seed()`, for one reset

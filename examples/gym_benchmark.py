@@ -217,6 +217,7 @@ def plot(runs: Sequence[Run], rows: Sequence[Mapping]) -> bytes:
                 )
         for row in (row for row in rows if (row["task"], row["agent"]) == (task, "best constant")):
             axes.axhspan(row["low"], row["high"], color="#6b7280", alpha=0.25, linewidth=0, label="best constant")
+        axes.axhline(1, color="black", linestyle=":", linewidth=1, label="oracle")
         axes.set(title=task, xlabel="environment steps", ylabel="score")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
