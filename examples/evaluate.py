@@ -7,14 +7,51 @@ Prints the table and writes evaluation.json and evaluation.html (with --unseen: 
 means: docs/evaluation.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 from command_line import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
+    base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
+    output_dir: Path = Path("runs/evaluation")
+    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
+    group_size: int = 4  # samples of each context, by noise alone
+    unseen: bool = False  # the compounds that no generator was trained on
+    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
+    data: Path | None = None  # a folder in the CellFlux layout, with the next three; without one, the embedded world
+    classifier: Path | None = None  # weights of the rewarding classifier for that data
+    judge: Path | None = None  # weights of the judging one
+    reference: Path | None = None  # statistics of its real images, from fit_reference.py
+    inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
+    batch_size: int = 64  # images at once
+    seed: int = 0  # of contexts, noise and bootstrap
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ("classifier", "judge", "reference") if getattr(self, name) is None]
+        if self.data is not None and missing:
+            flags = ", ".join(f"--{name}" for name in missing)
+            raise ValueError(f"--data needs {flags} too: those of the embedded world do not measure other cells")
+
+
+PRESETS = {
+    "default": Config(),
+    "paper": Config(rewards="paper"),
+    "smoke": Config(contexts=12, group_size=2, output_dir=Path("runs/evaluation-smoke")),
+}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+from collections.abc import Mapping
+
+import torch
 from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -41,31 +78,6 @@ MEASURES = {  # what each reward but MoA and containment measures
     "cell_size": "cell_area_max",
     "nucleus_count": "nucleus_count",
     "cell_count": "cell_count",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
-    base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
-    output_dir: Path = Path("runs/evaluation")
-    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
-    group_size: int = 4  # samples of each context, by noise alone
-    unseen: bool = False  # the compounds that no generator was trained on
-    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
-    classifier: Path | None = None  # weights of the rewarding classifier for that data
-    judge: Path | None = None  # weights of the judging one
-    reference: Path | None = None  # statistics of its real images, from fit_reference.py
-    inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
-    batch_size: int = 64  # images at once
-    seed: int = 0  # of contexts, noise and bootstrap
-
-
-PRESETS = {
-    "default": Config(),
-    "paper": Config(rewards="paper"),
-    "smoke": Config(contexts=12, group_size=2, output_dir=Path("runs/evaluation-smoke")),
 }
 
 
@@ -242,4 +254,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(parse(PRESETS, __doc__))
+    main(CONFIG)

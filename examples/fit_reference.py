@@ -4,13 +4,34 @@ action (MoA), seen through the segmenter that rewards use.
     python examples/fit_reference.py --output rewards/assets/reference.json
 """
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from command_line import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
+    split: str = "train"
+    segmenter: Path | None = None  # weights; those of the rewards when None
+    output: Path = Path("runs/reference.json")
+    min_cells: int = 30  # images an MoA needs
+    batch: int = 256  # images at once
+    limit: int | None = None  # images, drawn at random; all when None
+    seed: int = 0  # of the draw
+
+
+PRESETS = {"default": Config(), "smoke": Config(limit=96, min_cells=2)}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+import shlex
+import sys
+
+import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
@@ -25,21 +46,6 @@ from rewards.measures import measure
 from rewards.reference import Reference
 from rewards.segmentation.embedded import EmbeddedSegmenter
 from rewards.segmentation.protocol import Segmenter
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
-    split: str = "train"
-    segmenter: Path = EmbeddedSegmenter.shipped  # weights; those of the rewards
-    output: Path = Path("runs/reference.json")
-    min_cells: int = 30  # images an MoA needs
-    batch: int = 256  # images at once
-    limit: int | None = None  # images, drawn at random; all when None
-    seed: int = 0  # of the draw
-
-
-SMOKE = Config(limit=96, min_cells=2)
 
 
 def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch: int) -> dict[str, Tensor]:
@@ -69,7 +75,8 @@ def show(reference: Reference) -> None:
 
 def main(config: Config) -> None:
     data = SyntheticCells(config.split) if config.data is None else ImagingCells(config.data, config.split)
-    segmenter = EmbeddedSegmenter.from_pretrained(config.segmenter)
+    weights = config.segmenter or EmbeddedSegmenter.shipped
+    segmenter = EmbeddedSegmenter.from_pretrained(weights)
     order = torch.randperm(len(data.treated), generator=torch.Generator().manual_seed(config.seed))
     rows = data.treated[order[: config.limit]]
     measures = measure_rows(data, rows, segmenter, config.batch)
@@ -77,7 +84,7 @@ def main(config: Config) -> None:
         "command": f"python {shlex.join(sys.argv)}",
         "split": config.split,
         "images": len(rows),
-        "segmenter": digest(config.segmenter),
+        "segmenter": digest(weights),
     }
     moa = data.compound_moa[data.perturbation[rows]]
     reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
@@ -87,4 +94,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(parse({"default": Config(), "smoke": SMOKE}, __doc__))
+    main(CONFIG)

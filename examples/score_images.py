@@ -5,16 +5,33 @@
 OUT/measures.csv holds one row an image, empty where a measure is undefined; OUT/contact_sheet.png shows 64 of them.
 """
 
-import csv
-import sys
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    data: tyro.conf.Positional[Path]  # folder with *_df_all.csv, emb_*.csv and the images
+    output_dir: Path = Path("runs/scores")
+    classifier: Path | None = None  # weights of a MoA classifier, or a folder that holds them; None: no MoA score
+    segmenter: Literal["embedded", "classical"] = "embedded"
+    limit: int | None = None  # images, drawn at random; all when None
+    seed: int = 0  # of that draw, and of the contact sheet's
+
+
+if __name__ == "__main__":
+    CONFIG = tyro.cli(Config, description=__doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+import csv
+import sys
+from io import StringIO
+
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -31,18 +48,6 @@ MEASURES = ("nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max", 
 HEADINGS = ("nuclei", "cells", "nucleus px²", "cell px²", "roundness", "contained", "P(MoA)")  # of the printed table
 COLUMNS = ("sample_key", "compound", "moa", "state", *MEASURES, "moa_probability")
 BATCH, SHEET, SHEET_ROW = 64, 64, 8  # images at once; in the contact sheet; in a row of it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    data: tyro.conf.Positional[Path]  # folder with *_df_all.csv, emb_*.csv and the images
-    output_dir: Path = Path("runs/scores")
-    classifier: Path | None = (
-        None  # weights of a MoA classifier, or a folder that holds them; without one, no MoA score
-    )
-    segmenter: Literal["embedded", "classical"] = "embedded"
-    limit: int | None = None  # images, drawn at random; all when None
-    seed: int = 0  # of that draw, and of the contact sheet's
 
 
 def load_classifier(path: Path) -> MoAClassifier:
@@ -138,4 +143,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(CONFIG)

@@ -7,27 +7,11 @@ calibration error and the confusion matrix are those of the test split.
     python examples/train_classifier.py --model judge --seed 1 --lr 1e-3 --weights rewards/assets/judge.safetensors
 """
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import matplotlib
-import torch
 from command_line import parse
-from torch import Tensor
-from torch.nn.functional import conv2d, cross_entropy, grid_sample, pad
-from tqdm import tqdm
-
-from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
-from rewards.classifier import Classifier, MoAClassifier
-from rewards.judge import JudgeClassifier
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +28,27 @@ class Config:
     seed: int = 0
 
 
-SMOKE = Config(epochs=1, batch=16, limit=48)
+PRESETS = {"default": Config(), "smoke": Config(epochs=1, batch=16, limit=48)}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+import shlex
+import sys
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import conv2d, cross_entropy, grid_sample, pad
+from tqdm import tqdm
+
+from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.synthetic import SyntheticCells
+from rewards.classifier import Classifier, MoAClassifier
+from rewards.judge import JudgeClassifier
+
 MODELS = {"classifier": MoAClassifier, "judge": JudgeClassifier}
 Rows = tuple[CellData, Tensor]  # a data set, and some of its treated rows
 
@@ -159,7 +163,8 @@ def confusion_matrix(logits: Tensor, moa: Tensor) -> Tensor:
 def draw_confusion(confusion: Tensor, moas: tuple[str, ...], file: Path) -> None:
     """Rows: true MoA; columns: predicted; shares of a row."""
     share = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
-    figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
     axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(moas)), moas, rotation=60, ha="right")
     axes.set_yticks(range(len(moas)), moas)
@@ -168,7 +173,6 @@ def draw_confusion(confusion: Tensor, moas: tuple[str, ...], file: Path) -> None
         if value >= 0.005:
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black", size=8)
     figure.savefig(file, dpi=100)
-    plt.close(figure)
 
 
 def main(config: Config) -> None:
@@ -208,4 +212,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(parse({"default": Config(), "smoke": SMOKE}, __doc__))
+    main(CONFIG)

@@ -1,16 +1,21 @@
 import io
 import json
+from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
+from folder_toys import write_folder
 from rich.console import Console
 from torch import nn
 
 from algorithms.evaluation import Rulers, assess
 from algorithms.verdict import REWARDS
+from cellenv.data.imaging import BBBC021_UNSEEN, ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
+from rewards import JudgeClassifier, MoAClassifier, Reference
 
 CONTEXTS, GROUP = 9, 2
 
@@ -170,3 +175,53 @@ def test_weights_of_another_world_are_refused(script, data, monkeypatch):
     monkeypatch.setattr(type(data), "moas", ("one", "two"))
     with pytest.raises(ValueError, match=r"the judge knows the MoAs .*; the data have \('one', 'two'\)"):
         script.make_rulers(data)
+
+
+@pytest.fixture
+def other_cells(data, tmp_path):
+    """A folder with the MoAs of the embedded world, of other cells for all that names say; their weights by flag."""
+    seen = [p for p, name in enumerate(data.compounds) if name not in BBBC021_UNSEEN]
+    first = {int(data.compound_moa[p]): p for p in reversed(seen)}.values()
+    treated = torch.cat([(data.perturbation == p).nonzero().flatten()[:2] for p in first])
+    rows = torch.cat([treated, data.controls[:4]])
+    write_folder(tmp_path / "cells", data, rows, data.images(rows))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = {"classifier": MoAClassifier(data.moas), "judge": JudgeClassifier(data.moas)}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / f"{name}.safetensors")
+    reference = Reference.load()
+    replace(reference, std={name: 2 * std for name, std in reference.std.items()}).save(tmp_path / "reference.json")
+    own = {name: tmp_path / f"{name}.safetensors" for name in models} | {"reference": tmp_path / "reference.json"}
+    return tmp_path / "cells", own
+
+
+NEEDED = ("classifier", "judge", "reference")
+
+
+@pytest.mark.parametrize("given", [names for k in range(3) for names in combinations(NEEDED, k)])
+def test_other_cells_are_refused_without_their_own_weights(script, other_cells, given):
+    folder, own = other_cells
+    assert ImagingCells(folder, "test").moas == SyntheticCells.moas  # names do not tell the two worlds apart
+    missing = ", ".join(f"--{name}" for name in NEEDED if name not in given)
+    with pytest.raises(ValueError, match=f"--data needs {missing} too"):
+        script.main(script.Config(data=folder, **{name: own[name] for name in given}))
+
+
+def test_other_cells_are_measured_by_their_own_weights(script, other_cells, save_base, data, monkeypatch):
+    folder, own = other_cells
+    calls = []
+    monkeypatch.setattr(script, "evaluate_run", lambda models, cells, out, **options: calls.append((cells, options)))
+    script.main(script.Config(base=str(save_base(Sampling(steps=1))), data=folder, **own))
+    ((cells, options),) = calls
+    assert cells.path == folder and options["contexts"] == len(data.moas)
+    rulers, rows = options["rulers"], cells.treated[:5]
+    images, contexts = cells.images(rows), cells.contexts(rows, torch.Generator().manual_seed(0))
+    classifier, judge = (
+        model.from_pretrained(own[name]) for model, name in ((MoAClassifier, "classifier"), (JudgeClassifier, "judge"))
+    )
+    with torch.no_grad():
+        probability = classifier(images).softmax(1)[torch.arange(5), contexts["moa"]]
+        torch.testing.assert_close(rulers.score(images, contexts)["moa"].flatten(), probability)
+        torch.testing.assert_close(rulers.judge(images)[0], judge(images).softmax(1))
+    assert rulers.sigma["roundness"].equal(Reference.load(own["reference"]).sigma("roundness"))

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from cellenv.checkpoints import digest
 from cellenv.data.synthetic import SyntheticCells
 from rewards.measures import measure
 from rewards.reference import Reference
-from rewards.segmentation import Masks
+from rewards.segmentation import EmbeddedSegmenter, Masks
 
 
 @pytest.fixture
@@ -31,10 +34,11 @@ def test_measures_of_rows_do_not_depend_on_the_batch(script):
 
 def test_smoke_run_writes_statistics_and_shows_them(script, tmp_path, capsys):
     output = tmp_path / "reference.json"
-    script.main(script.parse({"smoke": script.SMOKE}, None, ["--output", str(output)]))
+    script.main(replace(script.PRESETS["smoke"], output=output))
     reference = Reference.load(output)
     assert reference.moas == SyntheticCells.moas
-    assert int(reference.count.sum()) == reference.about["images"] == script.SMOKE.limit
+    assert reference.about["segmenter"] == digest(EmbeddedSegmenter.shipped)
+    assert int(reference.count.sum()) == reference.about["images"] == script.PRESETS["smoke"].limit
     assert "Eg5 inhibitors" in capsys.readouterr().out
 
 

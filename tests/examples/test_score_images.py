@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folder_toys import write_folder
 from PIL import Image
 
 from cellenv.data.synthetic import SyntheticCells
@@ -31,31 +32,13 @@ def script():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Ten synthetic cells on disk as BBBC021 is laid out, the last one black: the folder, the images, the table."""
+    """Ten synthetic cells, the last one black: the folder, the images, the table."""
     path = tmp_path_factory.mktemp("cells")
     data = SyntheticCells("test")
     rows = torch.cat([data.treated[:360:60], data.controls[:4]])
     images = data.images(rows)
     images[-1] = -1
-    table = []
-    for i, (row, image) in enumerate(zip(rows.tolist(), images, strict=True)):
-        compound = int(data.perturbation[row])
-        name = data.compounds[compound] if compound >= 0 else "DMSO"
-        moa = data.moas[data.compound_moa[compound]] if compound >= 0 else "DMSO"
-        key = f"Week{i % 2}_100_{i}_0.0"
-        file = path / f"Week{i % 2}" / "100" / f"{i}_0.0.npy"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
-        split = "train" if i < 7 else "test"
-        table.append((i, key, f"Week{i % 2}", 100, name, moa, int(compound >= 0), split))
-    with (path / "cells_df_all.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows(
-            [("", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "STATE", "SPLIT"), *table]
-        )
-    with (path / "emb_fp.csv").open("w", newline="") as stream:
-        names = dict.fromkeys(row[4] for row in table)
-        csv.writer(stream).writerows([("", "a", "b"), *((name, 0.5, k) for k, name in enumerate(names))])
-    return path, images, table
+    return path, images, write_folder(path, data, rows, images, train=7)
 
 
 def read(file):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_blur_keeps_the_mean_and_spreads_a_point(script):
 
 def test_smoke_run_writes_weights_scores_and_a_picture(script, tmp_path, capsys):
     with torch.random.fork_rng():
-        script.main(script.parse({"smoke": script.SMOKE}, None, ["--output-dir", str(tmp_path), "--limit", "24"]))
+        script.main(replace(script.PRESETS["smoke"], output_dir=tmp_path, limit=24))
     model = MoAClassifier.from_pretrained(tmp_path / "classifier.safetensors")
     assert model.moas == SyntheticCells.moas
     training = json.loads((tmp_path / "classifier.json").read_text())["training"]
