@@ -4,15 +4,46 @@ python examples/train_segmenter.py
 python examples/train_segmenter.py --preset judge
 """
 
-import shlex
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from command_line import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: Literal["segmenter", "judge"] = "segmenter"
+    weights: Path | None = None  # a .safetensors file, its JSON beside it; where the model's are shipped when None
+    scenes: int = 3000  # crops with their truth, for each network
+    nucleus_steps: int = 2000  # optimiser steps
+    cell_steps: int = 3000  # optimiser steps
+    batch: int = 16  # images per step
+    learning_rate: float = 2e-3  # highest, after the warm-up
+    empty: float = 0.06  # share of training images that show nothing
+    validation: int = 256  # crops
+    seed: int | None = None  # also of the world that is drawn from; 0, or 1 of the judge, when None
+    threads: int = 1
+
+
+PRESETS = {
+    "default": Config(),
+    "judge": Config(model="judge"),
+    "smoke": Config(  # what CI runs
+        weights=Path("runs/segmenter.safetensors"), scenes=16, nucleus_steps=2, cell_steps=2, batch=4, validation=8
+    ),
+}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -27,29 +58,8 @@ from rewards.segmentation.decode import FLOW_SCALE, decode, tidy
 from rewards.segmentation.embedded import EmbeddedSegmenter, FlowNet, normalise
 from rewards.segmentation.targets import unit_flows
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    model: Literal["segmenter", "judge"] = "segmenter"
-    weights: Path = EmbeddedSegmenter.shipped  # a .safetensors file; its JSON lies beside it
-    scenes: int = 3000  # crops with their truth, for each network
-    nucleus_steps: int = 2000  # optimiser steps
-    cell_steps: int = 3000  # optimiser steps
-    batch: int = 16  # images per step
-    learning_rate: float = 2e-3  # highest, after the warm-up
-    empty: float = 0.06  # share of training images that show nothing
-    validation: int = 256  # crops
-    seed: int = 0  # also of the world that is drawn from
-    threads: int = 1
-
-
-DEFAULT = Config()
-JUDGE = replace(DEFAULT, model="judge", weights=JudgeSegmenter.shipped, seed=1)
-SMOKE = Config(
-    weights=Path("runs/segmenter.safetensors"), scenes=16, nucleus_steps=2, cell_steps=2, batch=4, validation=8
-)  # what CI runs
-
 MODELS = {"segmenter": EmbeddedSegmenter, "judge": JudgeSegmenter}
+SEEDS = {"segmenter": 0, "judge": 1}
 NUCLEI, CELLS = 0, 1  # names of random streams
 
 
@@ -158,8 +168,15 @@ def validate(network: FlowNet, scenes: Scenes, smallest: int, rng: torch.Generat
     return {"iou": both / max(union, 1), "ap50": ap, "ghosts": ghosts / len(scenes.pixels)}
 
 
+def settled(config: Config) -> Config:
+    """With the model's own place and seed where none is given."""
+    weights = MODELS[config.model].shipped if config.weights is None else config.weights
+    return replace(config, weights=weights, seed=SEEDS[config.model] if config.seed is None else config.seed)
+
+
 def main(config: Config) -> dict[str, dict[str, float]]:
-    """Train both networks, check them on the validation split, write weights and record."""
+    """Train both networks, check them on the validation split, write weights and record; whole or not at all."""
+    config = settled(config)
     torch.set_num_threads(config.threads)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)  # initial weights
@@ -179,7 +196,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
         rng = rng_at(config.seed, which, 3)
         scores = validate(network, held_out, segmenter.config[smallest], rng)
         results[name] = {"loss": loss, **scores}
-        segmenter.save_pretrained(config.weights, {"command": command, "config": settings, "results": results})
+    segmenter.save_pretrained(config.weights, {"command": command, "config": settings, "results": results})
     table = Table("network", "loss", "IoU", "AP 0.5", "finds something in nothing", title=str(config.weights))
     for name, row in results.items():
         table.add_row(name, *(f"{row[key]:.3f}" for key in ("loss", "iou", "ap50", "ghosts")))
@@ -188,4 +205,4 @@ def main(config: Config) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main(parse({"default": DEFAULT, "judge": JUDGE, "smoke": SMOKE}, __doc__))
+    main(CONFIG)

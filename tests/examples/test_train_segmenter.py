@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rewards.judge import JudgeSegmenter
 from rewards.segmentation import EmbeddedSegmenter
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,13 +48,41 @@ def test_empty_images_have_empty_targets(script):
     assert not flows.any() and not mask.any()
 
 
+def test_the_model_decides_place_and_seed(script):
+    for args, model, seed in (([], EmbeddedSegmenter, 0), (["--model", "judge"], JudgeSegmenter, 1)):
+        config = script.settled(script.parse(script.PRESETS, None, args))
+        assert (config.weights, config.seed, script.MODELS[config.model]) == (model.shipped, seed, model)
+    assert script.parse(script.PRESETS, None, ["--preset", "judge"]) == script.Config(model="judge")
+    told = script.settled(script.Config(model="judge", weights=Path("a.safetensors"), seed=0))
+    assert (told.weights, told.seed) == (Path("a.safetensors"), 0)
+
+
+def test_weights_stay_as_they_were_until_both_networks_are_trained(script, tmp_path, monkeypatch):
+    file = tmp_path / "old.safetensors"
+    EmbeddedSegmenter().save_pretrained(file)
+    old = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(network, scenes, steps, config, rng, name):
+        if name == "cells":
+            raise KeyboardInterrupt
+        return 0.5
+
+    monkeypatch.setattr(script, "fit", interrupted)
+    monkeypatch.setattr(script, "make_scenes", lambda *_: None)
+    monkeypatch.setattr(script, "validate", lambda *_: {"iou": 1.0, "ap50": 1.0, "ghosts": 0.0})
+    with pytest.raises(KeyboardInterrupt):
+        script.main(replace(script.PRESETS["smoke"], weights=file))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
 def test_a_smoke_run_leaves_weights_with_their_record_and_repeats(script, tmp_path):
-    config = replace(script.SMOKE, weights=tmp_path / "a.safetensors")
+    config = replace(script.PRESETS["smoke"], weights=tmp_path / "a.safetensors")
     script.main(config)
     script.main(replace(config, weights=tmp_path / "b.safetensors"))
     first, second = (EmbeddedSegmenter.from_pretrained(tmp_path / f"{name}.safetensors") for name in "ab")
     for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     training = json.loads((tmp_path / "a.json").read_text())["training"]
-    assert training["config"]["seed"] == 0 and set(training["results"]) == {"nuclei", "cells"}
+    assert (training["config"]["model"], training["config"]["seed"]) == ("segmenter", 0)
+    assert set(training["results"]) == {"nuclei", "cells"}
     assert set(training["results"]["nuclei"]) == {"loss", "iou", "ap50", "ghosts"}
