@@ -177,8 +177,10 @@ def test_nan_in_an_image_stops_the_run_before_the_step(tmp_path):
 
 
 def test_bf16_learns_too(tmp_path, fresh_accelerate):
-    _, lines, _ = run(tmp_path, accelerator=start_accelerator(mixed_precision="bf16", threads=1))
-    assert lines[0]["drift"] < 1e-6 and lines[-1]["drift"] < 0.1 and lines[-1]["grad_norm"] > 0
+    _, lines, _ = run(tmp_path, accelerator=start_accelerator(mixed_precision="bf16", threads=1), iterations=25)
+    reward = [line["reward"] for line in lines]
+    assert sum(reward[-3:]) / 3 > reward[0] + 0.15
+    assert lines[0]["drift"] < 1e-6  # theta and old are equal, also when rounded
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")

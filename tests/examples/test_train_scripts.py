@@ -2,10 +2,7 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,20 +84,3 @@ def test_options_reach_the_training(run, name):
 def test_without_a_reward_awm_stays_and_the_others_learn_from_their_own_images(run, base, name):
     folder = run("zero", control="zero", iterations=1)
     assert torch.equal(weights(folder / "model"), weights(base)) == (name == "awm")
-
-
-@pytest.mark.parametrize("name", CHAIN)
-def test_a_script_differs_from_that_of_nft_in_loss_and_config_alone(script, name):
-    nft = importlib.import_module("train_nft")
-    shared = {"Config", "PRESETS", "build", "main", "post_train", "Setup", "Algorithm"}
-    assert all(hasattr(script, entry) and hasattr(nft, entry) for entry in shared)
-    assert script.post_train is nft.post_train and script.Algorithm is nft.Algorithm
-    assert {field.name for field in fields(script.Config)} >= {"window", "eta", "clip"}
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_help_needs_no_heavy_import(request, name):
-    command = [sys.executable, "-X", "importtime", f"examples/train_{name}.py", "--help"]
-    done = subprocess.run(command, cwd=request.config.rootpath, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0 and ("--window" if name in CHAIN else "--kl-weight") in done.stdout
-    assert "torchrl" not in done.stderr
