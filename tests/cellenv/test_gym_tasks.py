@@ -143,3 +143,11 @@ def test_contexts_depend_on_their_own_stream_alone(world):
     alone = torch.cat([world.draw([np.random.default_rng(i)]) for i in range(3)])
     assert (together == alone).all() and len(together["seed"].unique()) == 3
     assert not (world.draw(streams)["seed"] == together["seed"]).any()
+
+
+def test_pixels_are_the_nearest_of_256_levels(world):
+    levels = np.arange(192).reshape(1, 3, 8, 8) + 64
+    images = torch.from_numpy(levels).float() / 127.5 - 1
+    for shift in (0, 0.4 / 127.5, -0.4 / 127.5):
+        seen = Paint(world).view((images + shift).clamp(-1, 1))
+        assert seen.dtype == np.uint8 and (seen == levels).all()

@@ -123,7 +123,7 @@ def test_whole_benchmark(script, toys, config):
     worlds = {split: toys.toy_world(suite=suite) for split in ("train", "test")}
     board = script.benchmark(worlds, config)
     assert board == (config.output_dir / "leaderboard.md").read_text()
-    rows = list(csv.DictReader((config.output_dir / "leaderboard.csv").open()))
+    rows = list(csv.DictReader((config.output_dir / "leaderboard.csv").read_text().splitlines()))
     agents = {(row["task"], row["agent"]) for row in rows}
     common = {"oracle", "random", "best constant", "PPO"}
     assert agents == {("Select", a) for a in common | {"DQN"}} | {("Steer", a) for a in common | {"SAC"}}
@@ -131,7 +131,7 @@ def test_whole_benchmark(script, toys, config):
         assert float(row["low"]) <= float(row["score"]) <= float(row["high"])
         assert row["agent"] != "oracle" or float(row["score"]) == pytest.approx(1)
         assert row["agent"] != "random" or abs(float(row["score"])) < 0.5
-    points = list(csv.DictReader((config.output_dir / "curves.csv").open()))
+    points = list(csv.DictReader((config.output_dir / "curves.csv").read_text().splitlines()))
     assert {(p["task"], p["agent"], p["seed"]) for p in points if p["steps"] == "0"} == {
         (task, agent, seed) for task, agent in agents if agent in ("PPO", "DQN", "SAC") for seed in "01"
     }
