@@ -21,7 +21,7 @@ class Settings:
 
     lora_rank: int = 0  # of the adapters (alpha = 2 rank); 0 trains all weights
     learning_rate: float = 3e-4  # of AdamW
-    warm_up: int = 5  # iterations
+    warm_up: int = 20  # iterations; the first steps of AdamW are large, and what they break comes back slowly
     weight_decay: float = 0.0  # towards zero, not towards the base
     max_grad_norm: float = 1.0
     optimizer_steps: int = 1  # an iteration

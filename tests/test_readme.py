@@ -7,7 +7,7 @@ import pytest
 import torch
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = dict(zip(("minute", "reward"), re.findall(r"```python\n(.*?)```", README, re.S), strict=True))
+BLOCKS = dict(zip(("minute", "reward", "benchmark"), re.findall(r"```python\n(.*?)```", README, re.S), strict=True))
 
 
 def run(name: str) -> dict:
@@ -29,3 +29,9 @@ def test_add_a_reward_in_twenty_lines():
     assert scope["reward"].shape == (4, 1) and scope["reward"].isfinite().all()
     ramp = torch.linspace(-1, 1, 3).expand(2, 3, 4, 3)
     assert scope["sharpness"](ramp).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_benchmark():
+    scope = run("benchmark")
+    assert 0 <= scope["info"]["rewards"]["containment"] <= 1 and scope["terminated"]
+    assert scope["envs"].num_envs == 64

@@ -138,9 +138,3 @@ def test_a_group_shares_all_but_its_seed(data):
     for key in ("x0", "condition", "perturbation", "moa", "batch"):
         assert torch.equal(td[key], td[key][::4].repeat_interleave(4, 0)), key
     assert len(td["seed"].unique()) == 12
-
-
-def test_groups_are_shared_evenly_or_not_at_all():
-    assert [share(6, rank, 3) for rank in range(3)] == [range(0, 2), range(2, 4), range(4, 6)]
-    with pytest.raises(ValueError, match="that 4 processes can share evenly, got 6"):
-        share(6, 0, 4)
