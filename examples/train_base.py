@@ -13,27 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from accelerate import Accelerator
 from command_line import parse
-from torch import Tensor
-from tqdm import tqdm
-
-from algorithms import checkpoint
-from algorithms.ema import EMA
-from algorithms.launch import Precision, start_accelerator
-from algorithms.losses.matching import flow_matching
-from algorithms.muon import Muon
-from algorithms.pictures import composite, grid, save_png
-from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
-from cellenv.generator import CellFlux, Sampling
-from cellenv.networks import PRESETS, UNet
-from cellenv.path import interpolate, lift, velocity
-from cellenv.streams import rng_at, seed_at
-
-TRAINING, VALIDATION, WEIGHTS, DROPOUT = range(4)  # streams of one seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +35,7 @@ class Config:
     condition_dropout: float = 0.2  # share of the samples whose condition is left out
     guidance: float = 0.7  # that is trained into the network: one pass then draws what two draw with this guidance
     flip: float = 0.3  # probability of each mirroring, for either image alone
-    mixed_precision: Precision = "auto"  # auto: as `accelerate launch` was told, else bf16 if the hardware has it
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # auto: as told, else bf16 if the hardware has it
     threads: int | None = None  # of each process on a machine without a GPU; None shares the cores
     trackers: tuple[str, ...] = ()  # for example tensorboard
     seed: int = 0
@@ -76,6 +56,33 @@ SMOKE = replace(
     draw_every=2,
     validation=4,
 )
+PRESETS = {"default": DEFAULT, "smoke": SMOKE}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from algorithms import checkpoint
+from algorithms.ema import EMA
+from algorithms.launch import start_accelerator
+from algorithms.losses.matching import flow_matching
+from algorithms.muon import Muon
+from algorithms.pictures import composite, grid, save_png
+from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import PRESETS as NETWORKS
+from cellenv.networks import UNet
+from cellenv.path import interpolate, lift, velocity
+from cellenv.streams import rng_at, seed_at
+
+TRAINING, VALIDATION, WEIGHTS, DROPOUT = range(4)  # streams of one seed
 
 
 class Pairs(NamedTuple):
@@ -129,7 +136,7 @@ class Run:
 
     def __init__(self, config: Config, accelerator: Accelerator, train: CellData, validation: CellData):
         self.config, self.accelerator, self.train, self.validation = config, accelerator, train, validation
-        sizes = replace(PRESETS[config.network], size=train.size, condition_dim=train.conditions.shape[1])
+        sizes = replace(NETWORKS[config.network], size=train.size, condition_dim=train.conditions.shape[1])
         torch.manual_seed(seed_at(config.seed, WEIGHTS))
         self.generator = CellFlux(UNet(sizes), sizes, Sampling(noise_level=config.noise_level))
         self.generator.to(accelerator.device)
@@ -296,4 +303,4 @@ def load_data(config: Config) -> tuple[CellData, CellData]:
 
 
 if __name__ == "__main__":
-    main(parse({"default": DEFAULT, "smoke": SMOKE}, __doc__))
+    main(CONFIG)
