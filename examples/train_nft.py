@@ -1,6 +1,6 @@
 """Post-train the virtual cell with DiffusionNFT on the seven biological rewards, then compare it with its base.
 
-    accelerate launch examples/train_nft.py                                      # 15 to 20 minutes on two CPU cores
+    accelerate launch examples/train_nft.py                                      # about 13 minutes on two CPU cores
     accelerate launch examples/train_nft.py --preset smoke                       # two iterations and the evaluation
     accelerate launch examples/train_nft.py --resume                             # go on where it stopped
     accelerate launch examples/train_nft.py --control shuffled --output-dir runs/nft-shuffled
