@@ -20,6 +20,7 @@ from torch import Tensor
 from algorithms.distances import diversity, frechet_distance, kernel_distance, standardise
 from algorithms.files import write_whole
 from algorithms.statistics import mean_interval, nan_mean, resamples, wasserstein_by_group
+from cellenv.data.cells import CellData
 
 Silent = Callable[[int], object]  # told how many images were done
 
@@ -124,6 +125,13 @@ def evaluate(
         "paired": paired,
         "config": dict(config or {}),
     }
+
+
+def held_out(data: CellData, n: int, seed: int) -> tuple[TensorDict, Tensor, Tensor]:
+    """n contexts, the rows of the treated images behind them, and those of their twins; see `twin_rows`."""
+    rng, treated = torch.Generator().manual_seed(seed), data.treated
+    rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], n, rng))
+    return data.contexts(rows, rng), rows, twins
 
 
 def twin_rows(compound: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from cellenv.checkpoints import write_atomically
+from cellenv.pictures import png
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
@@ -10,3 +13,8 @@ def write_whole(path: str | Path, content: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
+
+
+def save_png(picture: np.ndarray, path: str | Path) -> None:
+    """Write a picture (H, W, 3) uint8 as PNG: a whole file or none."""
+    write_whole(path, png(picture))

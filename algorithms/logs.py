@@ -17,8 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.advantages import frac_reward_zero_std
-from algorithms.files import write_whole
-from algorithms.pictures import save_png
+from algorithms.files import save_png, write_whole
 
 
 def rollout_metrics(rollout: TensorDictBase, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:

@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 
 from algorithms.files import write_whole
-from algorithms.pictures import png
 from algorithms.verdict import CONTROLS, REWARDS, Check, verdict
+from cellenv.pictures import png
 
 STYLE = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 TONES = {1: "green", -1: "red", 0: "dim"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ class TrainConfig:
     ema_decay: float = 0.999
     save_every: int = 10  # iterations
     show_every: int = 10  # iterations
+
+    @classmethod
+    def of(cls, settings: Any) -> Self:
+        """From the attributes of the same names."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,10 +85,13 @@ class CellFlux(nn.Module):
         check_images(x0, self.config.size, "x0")
         check_rows(condition, (len(x0), self.config.condition_dim), "condition")
         source = x0 + self.noise_level * normal_like(x0, seed) if self.noise_level else x0.clone()
+        return self.flow(source, condition), source
+
+    def flow(self, source: Tensor, condition: Tensor) -> Tensor:
+        """Where the flow from a source (B, C, H, W) ends under a condition (B, D), clamped to [-1, 1]."""
         sampling = self.sampling  # checked here, since the attributes can be set
         times = GRIDS[sampling.grid](sampling.steps)
-        x1 = SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition), source, times)
-        return x1.clamp(-1, 1), source
+        return SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition), source, times).clamp(-1, 1)
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Write folder/model.safetensors and folder/config.json; metadata is what JSON can say about the training."""

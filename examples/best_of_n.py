@@ -42,11 +42,11 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 from collections.abc import Mapping
 from dataclasses import asdict
-from io import BytesIO
 from itertools import cycle
 
 import numpy as np
 import torch
+from charts import finish
 from evaluate import make_rulers, named
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.evaluation import Rulers, assess, evaluate, intervals, save_evaluation, twin_rows
+from algorithms.evaluation import Rulers, assess, evaluate, held_out, intervals, save_evaluation
 from algorithms.files import write_whole
 from algorithms.logs import flat
 from algorithms.report import tables
@@ -104,9 +104,8 @@ def replaced(figures: TensorDict, rows: Tensor, fresh: TensorDict) -> TensorDict
 
 def compare(models: Mapping[str, CellFlux], data: CellData, rulers: Rulers, config: Config) -> dict:
     """Choose with every model, on the contexts of `evaluate.py`; returns what best_of_n.json holds."""
-    rng = torch.Generator().manual_seed(config.seed)
-    rows, twins = (data.treated[i] for i in twin_rows(data.perturbation[data.treated], config.contexts, rng))
-    scene, real, reference = data.contexts(rows, rng), data.images(rows), data.images(twins)
+    scene, rows, twins = held_out(data, config.contexts, config.seed)
+    real, reference = data.images(rows), data.images(twins)
     known = rulers.score(real[:1].to(rulers.device), scene[:1].to(rulers.device))
     if config.scorer not in known:
         raise ValueError(f"need a scorer of {', '.join(known)}; got {config.scorer!r}")
@@ -164,16 +163,13 @@ def plot(result: Mapping, config: Config) -> bytes:
         below.set_xticks(config.tables, labels=map(str, config.tables))
         below.minorticks_off()
     above.legend(frameon=False)
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    return finish(figure, figure.axes)
 
 
 def line(axes: Axes, n: list[int], at: list[dict], name: str, colour: str, label: str) -> None:
     """A figure against N, with its 95 % intervals as a band."""
     axes.plot(n, [figures[name]["mean"] for figures in at], "o-", color=colour, markersize=3, label=label)
     axes.fill_between(n, *zip(*(figures[name]["ci"] for figures in at)), color=colour, alpha=0.18, linewidth=0)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main(config: Config) -> None:

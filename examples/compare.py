@@ -42,91 +42,31 @@ class Search:
     """At most eight settings by name, as options of the script, and the one that the comparison takes."""
 
     settings: Mapping[str, Mapping[str, object]]
-    chosen: str
+    chosen: str = "default"
 
 
-PUBLISHED_DECAY = {"decay_slope": 0.001, "decay_most": 0.5}
+USUAL = {"default": {}, "lr=1e-4": {"learning_rate": 1e-4}, "lr=1e-3": {"learning_rate": 1e-3}}
+CHAIN = USUAL | {
+    "clip=1e-3": {"clip": 1e-3},
+    "eta=1": {"eta": 1.0},
+    "window=4": {"window": (0, 4)},
+    "steps=4": {"optimizer_steps": 4},
+}
+SLOW = {"decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9}, "coupling=group": {"coupling": "group"}}
+RENOISE = USUAL | SLOW | {"decay=published": {"decay_slope": 0.001, "decay_most": 0.5}}
 
 # The winner has the highest total at the end of the budget, on validation contexts. None is searched yet: all defaults.
 SEARCHES: dict[Name, Search] = {
     "nft": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "beta=0.1": {"beta": 0.1},
-            "decay=0.5": {"decay_most": 0.5},
-            "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
-            "coupling=group": {"coupling": "group"},
-            "times=rollout": {"times": "rollout"},
-        },
-        chosen="default",
+        settings=USUAL
+        | SLOW
+        | {"beta=0.1": {"beta": 0.1}, "decay=0.5": {"decay_most": 0.5}, "times=rollout": {"times": "rollout"}}
     ),
-    "grpo": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "clip=1e-3": {"clip": 1e-3},
-            "eta=1": {"eta": 1.0},
-            "window=4": {"window": (0, 4)},
-            "kl=0": {"kl_weight": 0.0},
-            "steps=4": {"optimizer_steps": 4},
-        },
-        chosen="default",
-    ),
-    "ppo": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "clip=1e-3": {"clip": 1e-3},
-            "eta=1": {"eta": 1.0},
-            "window=4": {"window": (0, 4)},
-            "lmbda=1": {"lmbda": 1.0},
-            "steps=4": {"optimizer_steps": 4},
-        },
-        chosen="default",
-    ),
-    "awm": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "clip=1e-3": {"clip": 1e-3},
-            "clip=0.1": {"clip": 0.1},
-            "decay=published": PUBLISHED_DECAY,
-            "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
-            "coupling=group": {"coupling": "group"},
-        },
-        chosen="default",
-    ),
-    "rwr": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "tau=0.2": {"temperature": 0.2},
-            "tau=1": {"temperature": 1.0},
-            "decay=published": PUBLISHED_DECAY,
-            "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
-            "coupling=group": {"coupling": "group"},
-        },
-        chosen="default",
-    ),
-    "rft": Search(
-        settings={
-            "default": {},
-            "lr=1e-4": {"learning_rate": 1e-4},
-            "lr=1e-3": {"learning_rate": 1e-3},
-            "keep=1": {"keep": 1},
-            "keep=6": {"keep": 6},
-            "decay=published": PUBLISHED_DECAY,
-            "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
-            "coupling=group": {"coupling": "group"},
-        },
-        chosen="default",
-    ),
+    "grpo": Search(settings=CHAIN | {"kl=0": {"kl_weight": 0.0}}),
+    "ppo": Search(settings=CHAIN | {"lmbda=1": {"lmbda": 1.0}}),
+    "awm": Search(settings=RENOISE | {"clip=1e-3": {"clip": 1e-3}, "clip=0.1": {"clip": 0.1}}),
+    "rwr": Search(settings=RENOISE | {"tau=0.2": {"temperature": 0.2}, "tau=1": {"temperature": 1.0}}),
+    "rft": Search(settings=RENOISE | {"keep=1": {"keep": 1}, "keep=6": {"keep": 6}}),
 }
 
 if __name__ == "__main__":

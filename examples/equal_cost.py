@@ -178,10 +178,9 @@ def spend(setup: Setup, algorithm: Algorithm, plan: Plan) -> Iterator[tuple[int,
     def train_until(iterations: int) -> EMA:
         nonlocal spent, seconds
         config = replace(setup.config, iterations=iterations, save_every=iterations, resume=spent > 0)
-        names = TrainConfig.__dataclass_fields__
         start = time.perf_counter()
         with counting(networks) as passes:
-            ema = train(setup.accelerator, TrainConfig(**{name: getattr(config, name) for name in names}), algorithm)
+            ema = train(setup.accelerator, TrainConfig.of(config), algorithm)
         spent, seconds = spent + passes.total, seconds + time.perf_counter() - start
         return ema
 

@@ -58,15 +58,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from algorithms.clock import Clock
-from algorithms.evaluation import Rulers, evaluate, save_evaluation, twin_rows
+from algorithms.evaluation import Rulers, evaluate, held_out, save_evaluation
 from algorithms.inception import inception_features
-from algorithms.pictures import composite
 from algorithms.report import Gallery, page, save_page, tables
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
+from cellenv.pictures import composite
 from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference, cellflux_rewards
 from rewards.classifier import Classifier
 from rewards.measures import containment, measure
@@ -173,9 +173,8 @@ def evaluate_run(
     """
     if "base" not in models or "real" in models:
         raise ValueError(f"need a generator 'base' and none called 'real'; got {', '.join(models)}")
-    rng, clock, treated = torch.Generator().manual_seed(seed), Clock(), data.treated
-    rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], contexts, rng))
-    scene, real = data.contexts(rows, rng), data.images(rows)
+    clock, (scene, rows, twins) = Clock(), held_out(data, contexts, seed)
+    real = data.images(rows)
     about = {"contexts": contexts, "group_size": group_size, "seed": seed}
     about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
     with tqdm(total=2 * contexts * (len(models) * group_size + 1), desc="evaluate", unit="image", leave=False) as bar:

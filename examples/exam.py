@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.distances import frechet_distance, standardise
-from algorithms.evaluation import Rulers, assess, twin_rows
+from algorithms.evaluation import Rulers, assess, held_out
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -29,9 +29,7 @@ class Exam:
     @classmethod
     def of(cls, data: CellData, rulers: Rulers, *, contexts: int, seed: int = 0) -> Self:
         """On the contexts that `evaluate.py` draws of a held-out split with the same number and seed."""
-        rng, treated = torch.Generator().manual_seed(seed), data.treated
-        rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], contexts, rng))
-        scene = data.contexts(rows, rng)
+        scene, rows, twins = held_out(data, contexts, seed)
         with torch.no_grad():
             features = [rulers.judge(batch.to(rulers.device))[1].cpu() for batch in data.images(twins).split(64)]
         return cls(scene=scene, real=data.images(rows), features=torch.cat(features), rulers=rulers)

@@ -52,9 +52,10 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 
 import numpy as np
+from charts import finish
 from gym_agents import ENVS, LEARNERS, Adapter, act_of, statistics
 from gym_stock import SelectStock, Stock
 from gymnasium import spaces
@@ -219,11 +220,8 @@ def plot(runs: Sequence[Run], rows: Sequence[Mapping]) -> bytes:
             axes.axhspan(row["low"], row["high"], color="#6b7280", alpha=0.25, linewidth=0, label="best constant")
         axes.axhline(1, color="black", linestyle=":", linewidth=1, label="oracle")
         axes.set(title=task, xlabel="environment steps", ylabel="score")
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    return finish(figure, figure.axes)
 
 
 def write(runs: Sequence[Run], scales: Mapping[str, Scale], folder: Path) -> str:

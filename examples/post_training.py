@@ -22,7 +22,6 @@ from algorithms.launch import start_accelerator
 from algorithms.logs import flat, mean_seconds
 from algorithms.lora import add_lora, merge_lora
 from algorithms.losses.nft import old_decay
-from algorithms.pictures import composite, grid
 from algorithms.renoise import Renoise, total_reward
 from algorithms.rollouts import Bandit, draw_groups, share
 from algorithms.trainer import Algorithm, TrainConfig, train
@@ -30,6 +29,7 @@ from cellenv.data.cells import CellData
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
+from cellenv.pictures import composite, grid
 from cellenv.streams import rng_at
 from rewards import WeightedSum, cellflux_rewards
 
@@ -133,7 +133,7 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
     setup = Setup(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
     ema = train(
         accelerator,
-        TrainConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}),
+        TrainConfig.of(config),
         build(setup),
         show=make_show(config, data, ref, theta),
         settings={name: str(value) for name, value in asdict(config).items() if name not in FREE}

@@ -37,9 +37,9 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.files import write_whole
-from algorithms.pictures import grid, outlines, save_png
+from algorithms.files import save_png, write_whole
 from cellenv.data.imaging import ImagingCells, only_file, read_table
+from cellenv.pictures import grid, outlines
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter

@@ -22,8 +22,9 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 import torch
 
-from algorithms.pictures import composite, grid, save_png
+from algorithms.files import save_png
 from cellenv.data.synthetic import SyntheticCells
+from cellenv.pictures import composite, grid
 
 
 def main(config: Config) -> None:

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
+from charts import finish
 from matplotlib.figure import Figure
 from results import Results
 from rich.console import Console
@@ -184,12 +183,3 @@ def heat(results: Results) -> bytes:
 
 def _looks() -> Iterator[tuple[str, str]]:
     return cycle([(style, colour) for style in ("-", "--", ":") for colour in COLOURS])
-
-
-def finish(figure: Figure, plots: Sequence[Axes]) -> bytes:
-    """The figure as PNG; plots lose their upper and right spines."""
-    for axes in plots:
-        axes.spines[["top", "right"]].set_visible(False)
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()

@@ -18,6 +18,8 @@ import tyro
 from command_line import parse
 from plans import BUDGET, Candidate, Plan
 
+from algorithms.verdict import REWARDS
+
 Question = Literal["single", "kl", "beta", "coupling", "group_size", "form"]
 
 
@@ -62,7 +64,6 @@ class Study:
 
 TWO, THREE = (0, 1), (0, 1, 2)
 LONG = 324_000  # 125 iterations, as train_nft.py
-REWARDS = ("moa", "containment", "roundness", "nucleus_size", "cell_size", "nucleus_count", "cell_count")
 
 
 def vary(**options: tuple[object, ...]) -> tuple[Candidate, ...]:

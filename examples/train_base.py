@@ -69,10 +69,10 @@ from tqdm import tqdm
 
 from algorithms import checkpoint
 from algorithms.ema import EMA
+from algorithms.files import save_png
 from algorithms.launch import start_accelerator
 from algorithms.losses.matching import flow_matching
 from algorithms.muon import Muon
-from algorithms.pictures import composite, grid, save_png
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
@@ -80,6 +80,7 @@ from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
 from cellenv.path import interpolate, lift, velocity
+from cellenv.pictures import composite, grid
 from cellenv.streams import rng_at, seed_at
 
 TRAINING, VALIDATION, WEIGHTS, DROPOUT = range(4)  # streams of one seed

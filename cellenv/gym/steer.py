@@ -8,11 +8,10 @@ from gymnasium import spaces
 from tensordict import TensorDict
 from torch import Tensor
 
-from cellenv.generator import GRIDS, CellFlux
+from cellenv.generator import CellFlux
 from cellenv.gym.task import Task
 from cellenv.gym.world import CHUNK, World
 from cellenv.path import lift
-from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like, rng_at, seed_at
 
 KNOBS = ("dose", "noise", "turn_1", "turn_2")
@@ -32,9 +31,7 @@ def steered(generator: CellFlux, contexts: TensorDict, knobs: Tensor) -> Tensor:
     f1, f2 = (lift(turn * torch.pi / 2, x0) for turn in turns)
     turned = f1.cos() * f2.cos() * n + f1.sin() * f2.cos() * m1 + f2.sin() * m2
     source = x0 + lift(generator.noise_level * (1 + noise / 2), x0) * turned
-    condition = condition * (1 + dose.unsqueeze(1) / 2)
-    flow, times = SOLVERS[generator.solver], GRIDS[generator.grid](generator.steps)
-    return flow(lambda x, t: generator.guided(x, t, condition), source, times).clamp(-1, 1)
+    return generator.flow(source, condition * (1 + dose.unsqueeze(1) / 2))
 
 
 def _streams(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,10 +1,30 @@
-"""What tests of comparisons share: rulers that see brightness, and results made by hand."""
+"""What tests of comparisons share: a generator and rulers of brightness, and results made by hand."""
 
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from algorithms.evaluation import Rulers
+from cellenv.data.cells import CellData
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNetConfig
+
+
+class Brighten(nn.Module):
+    """v = gain."""
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x_t, t, condition):
+        return self.gain.expand_as(x_t)
+
+
+def generator(data: CellData, gain: float) -> CellFlux:
+    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
+    return CellFlux(Brighten(gain), config, Sampling(steps=1, solver="euler", noise_level=0.3))
 
 
 def rulers(moas: int) -> Rulers:

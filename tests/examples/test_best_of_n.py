@@ -9,12 +9,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
+from comparison_toys import generator
 
 from algorithms.evaluation import Rulers
-from cellenv.data.synthetic import SyntheticCells
-from cellenv.generator import CellFlux, Sampling
-from cellenv.networks import UNetConfig
 
 
 @pytest.fixture
@@ -23,22 +20,6 @@ def script(monkeypatch, request):
     import best_of_n
 
     return best_of_n
-
-
-class Brighten(nn.Module):
-    """v = gain."""
-
-    def __init__(self, gain: float):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(gain))
-
-    def forward(self, x_t, t, condition):
-        return self.gain.expand_as(x_t)
-
-
-def generator(data: SyntheticCells, gain: float) -> CellFlux:
-    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
-    return CellFlux(Brighten(gain), config, Sampling(steps=1, solver="euler", noise_level=0.3))
 
 
 class Watch:

@@ -2,22 +2,7 @@
 
 import pytest
 import torch
-from comparison_toys import rulers
-from torch import nn
-
-from cellenv.generator import CellFlux, Sampling
-from cellenv.networks import UNetConfig
-
-
-class Brighten(nn.Module):
-    """v = gain."""
-
-    def __init__(self, gain: float):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(gain))
-
-    def forward(self, x_t, t, condition):
-        return self.gain.expand_as(x_t)
+from comparison_toys import generator, rulers
 
 
 @pytest.fixture
@@ -30,8 +15,7 @@ def script(monkeypatch, request):
 
 @pytest.fixture
 def model(data):
-    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
-    return CellFlux(Brighten(0.1), config, Sampling(steps=1, solver="euler", noise_level=0.3))
+    return generator(data, 0.1)
 
 
 def test_an_exam_is_one_draw_of_the_evaluation(script, data, model, tmp_path):

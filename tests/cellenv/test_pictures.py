@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from algorithms.pictures import composite, grid, inner_edge, outlines, save_png
+from algorithms.files import save_png
+from cellenv.pictures import composite, grid, inner_edge, outlines
 
 
 def one_channel(c: int) -> torch.Tensor:
