@@ -128,10 +128,14 @@ def evaluate(
 
 
 def held_out(data: CellData, n: int, seed: int) -> tuple[TensorDict, Tensor, Tensor]:
-    """n contexts, the rows of the treated images behind them, and those of their twins; see `twin_rows`."""
+    """n contexts, the rows of the treated images behind them, and those of their twins; see `twin_rows`.
+
+    The contexts say in `control` which row is their x0.
+    """
     rng, treated = torch.Generator().manual_seed(seed), data.treated
     rows, twins = (treated[i] for i in twin_rows(data.perturbation[treated], n, rng))
-    return data.contexts(rows, rng), rows, twins
+    controls = data.draw_controls(data.batch[rows], rng)
+    return data.contexts_of(data.perturbation[rows], controls, rng).set("control", controls), rows, twins
 
 
 def twin_rows(compound: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

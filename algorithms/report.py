@@ -121,6 +121,18 @@ def shown_pairs(evaluation: Mapping) -> list[str]:
     return [name for name in evaluation["paired"] if not name.startswith("real-")]
 
 
+def aside(evaluation: Mapping) -> str:
+    """What a reader must know about rows that are paired with nothing; empty where there is none."""
+    rows, paired = evaluation["rows"], evaluation["paired"]
+    own = [f"{row} ({rows[row]['n_contexts']})" for row in rows if row != "base" and f"{row}-base" not in paired]
+    if not own:
+        return ""
+    return (
+        f"On contexts of its own: {', '.join(own)}. No difference to base can be paired, and distances are to as many "
+        "real images of its own compounds: read such a row by itself."
+    )
+
+
 def tables(evaluation: Mapping) -> list[Table]:
     """For the terminal: figures by row, then the verdict on each trained row. Print them with a rich console.
 
@@ -129,7 +141,8 @@ def tables(evaluation: Mapping) -> list[Table]:
     pairs = shown_pairs(evaluation)
     n = next(iter(evaluation["rows"].values()))["n_contexts"]
     legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference"
-    table = Table(title=f"Evaluation on {n} held-out contexts", caption=legend if pairs else None, **STYLE)
+    caption = "\n".join(filter(None, [legend if pairs else "", aside(evaluation)]))
+    table = Table(title=f"Evaluation on {n} held-out contexts", caption=caption or None, **STYLE)
     table.add_column("")
     for name in (*evaluation["rows"], *(pair.replace("-base", " − base") for pair in pairs)):
         table.add_column(name, justify="right")
@@ -152,9 +165,10 @@ def _verdict_table(row: str, checks: Sequence[Check]) -> Table:
 
 
 def verdicts(evaluation: Mapping) -> dict[str, list[Check]]:
-    """The verdict on every row that was trained to be better: not the baseline, not real, not a control."""
+    """The verdict on every row that was trained to be better: not the baseline, real, a control, or given images."""
     trained = [pair.removesuffix("-base") for pair in shown_pairs(evaluation) if pair.endswith("-base")]
-    return {row: verdict(evaluation, row) for row in trained if row not in CONTROLS}
+    others = {*CONTROLS, *evaluation["config"].get("images", ())}
+    return {row: verdict(evaluation, row) for row in trained if row not in others}
 
 
 def page(
@@ -166,6 +180,7 @@ def page(
     return template.render(
         title=title,
         rows=evaluation["rows"],
+        aside=aside(evaluation),
         pairs=[pair.replace("-base", " − base") for pair in shown_pairs(evaluation)],
         sections=[(section, found) for section in SECTIONS if (found := lines(section, evaluation))],
         verdicts=verdicts(evaluation),

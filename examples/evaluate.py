@@ -2,6 +2,7 @@
 
     python examples/evaluate.py --model rl=runs/nft/model --output-dir runs/nft
     python examples/evaluate.py --model rl=runs/nft/model --output-dir runs/nft --unseen
+    python examples/evaluate.py --model rl=runs/nft/model --images theirs=DIR    # a folder as generate.py writes
 
 Prints the table and writes evaluation.json and evaluation.html (with --unseen: evaluation_unseen.*). What each figure
 means: docs/evaluation.md.
@@ -18,6 +19,7 @@ from command_line import parse
 @dataclass(frozen=True, kw_only=True)
 class Config:
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
+    images: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
     base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
     output_dir: Path = Path("runs/evaluation")
     contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
@@ -50,8 +52,10 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 from collections.abc import Mapping
+from functools import partial
 
 import torch
+from image_folder import ImageFolder, companions
 from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -159,6 +163,7 @@ def evaluate_run(
     output_dir: Path,
     *,
     rulers: Rulers,
+    folders: Mapping[str, ImageFolder] | None = None,
     contexts: int = 256,
     group_size: int = 4,
     batch_size: int = 64,
@@ -170,6 +175,8 @@ def evaluate_run(
     """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation.
 
     models: generators by row, "base" among them. data: a held-out split. config: goes into the report.
+    folders: generated images by row. Those for just the contexts of the other rows are rows like them; others stand on
+    their own contexts, without a difference to the base, and their distances are to real images of their compounds.
     """
     if "base" not in models or "real" in models:
         raise ValueError(f"need a generator 'base' and none called 'real'; got {', '.join(models)}")
@@ -177,21 +184,28 @@ def evaluate_run(
     real = data.images(rows)
     about = {"contexts": contexts, "group_size": group_size, "seed": seed}
     about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
-    with tqdm(total=2 * contexts * (len(models) * group_size + 1), desc="evaluate", unit="image", leave=False) as bar:
+    given = {row: folder.on(scene) for row, folder in (folders or {}).items()}  # None: on contexts of their own
+    alone = {row: folders[row].alone(data) for row, images in given.items() if images is None}
+    given = {row: images for row, images in given.items() if images is not None}
+    with tqdm(desc="evaluate", unit="image", leave=False) as bar:
+        bar.total = 2 * contexts * (len(models) * group_size + 1) + sum(map(count, given.values()))
+        bar.total += sum(count(images) + len(images) for images, _ in alone.values())
         with clock("sample"):
             samples = {k: sample_groups(model, scene, group_size, batch_size, bar) for k, model in models.items()}
         with clock("measure"):
-            evaluation = evaluate(
-                samples | {"real": real.unsqueeze(1)},
+            measure_on = partial(evaluate, rulers=rulers, seed=seed, batch_size=batch_size, progress=bar.update)
+            evaluation = measure_on(
+                samples | given | {"real": real.unsqueeze(1)},
                 data.images(twins),
                 scene,
-                rulers,
-                config=about | dict(config or {}),
-                seed=seed,
-                batch_size=batch_size,
-                progress=bar.update,
+                config=about | ({"images": list(folders)} if folders else {}) | dict(config or {}),
             )
-    columns = {"control": scene["x0"], **{row: images[:, 0] for row, images in samples.items()}, "real": real}
+            for row, (images, own) in alone.items():
+                like = companions(own["perturbation"], data, torch.Generator().manual_seed(seed))
+                found = measure_on({row: images}, data.images(like), own, baseline=row)
+                evaluation["rows"] |= found["rows"]
+    columns = {"control": scene["x0"]} | {row: images[:, 0] for row, images in (samples | given).items()}
+    columns |= {"real": real}
     title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
     html = page(evaluation, gallery(columns, scene["moa"], data), title=title, phases=clock.seconds)
     save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
@@ -199,6 +213,11 @@ def evaluate_run(
     for table in tables(evaluation):
         (console or Console()).print(table)
     return evaluation
+
+
+def count(images: Tensor) -> int:
+    """n G of images (n, G, C, H, W)."""
+    return len(images) * images.shape[1]
 
 
 def gallery(columns: Mapping[str, Tensor], moa: Tensor, data: CellData) -> Gallery:
@@ -215,20 +234,25 @@ def named(model: str) -> tuple[str, str]:
     return name or "rl", folder
 
 
+def held_out_cells(folder: Path | None, unseen: bool, contexts: int) -> tuple[CellData, int]:
+    """The test split, of the embedded world without a folder, and as many of these contexts as it has."""
+    data = SyntheticCells("test", unseen=unseen) if folder is None else ImagingCells(folder, "test", unseen=unseen)
+    pairs = int((torch.bincount(data.perturbation[data.treated]) // 2).sum())
+    return data, min(contexts, pairs)
+
+
 def main(config: Config) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    folders = {"base": config.base} | dict(map(named, config.model))
-    if len(folders) != 1 + len(config.model):
+    sources = {"base": config.base} | dict(map(named, config.model))
+    images = {name: folder for name, equals, folder in (entry.rpartition("=") for entry in config.images)}
+    if len(sources | images) != 1 + len(config.model) + len(config.images) or {"", "real"} & {*sources, *images}:
         raise ValueError(
-            f"need another NAME for each --model NAME=DIR, none of them base; got {', '.join(config.model)}"
+            "need another NAME for each --model NAME=DIR and --images NAME=DIR, none of them base or real; "
+            f"got {', '.join(config.model + config.images)}"
         )
-    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
-    if config.data is None:
-        data = SyntheticCells("test", unseen=config.unseen)
-    else:
-        data = ImagingCells(config.data, "test", unseen=config.unseen)
-    treated = data.perturbation[data.treated]
-    pairs = int((torch.bincount(treated) // 2).sum())
+    data, contexts = held_out_cells(config.data, config.unseen, config.contexts)
+    folders = {name: ImageFolder.read(folder, data) for name, folder in images.items()}
+    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in sources.items()}
     rulers = make_rulers(
         data,
         preset=config.rewards,
@@ -243,11 +267,12 @@ def main(config: Config) -> None:
         data,
         config.output_dir,
         rulers=rulers,
-        contexts=min(config.contexts, pairs),
+        folders=folders,
+        contexts=contexts,
         group_size=config.group_size,
         batch_size=config.batch_size,
         seed=config.seed,
-        config={"preset": config.rewards, "unseen": config.unseen} | folders,
+        config={"preset": config.rewards, "unseen": config.unseen} | sources | images,
         name="evaluation_unseen" if config.unseen else "evaluation",
     )
 

@@ -71,24 +71,27 @@ class CellData(ABC):
         return self.treated[torch.randint(len(self.treated), (n,), generator=rng)]
 
     def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:
-        """What the generator sees in place of these treated rows, a TensorDict of batch size (n,).
-
-        Keys: x0 (C, H, W), perturbation, condition (D,), moa, batch and seed. x0 is a random control of the same
-        experimental batch. `seed` names the stream of the sample's own noise.
-        """
-        perturbation, batch = self.perturbation[treated], self.batch[treated]
-        if (perturbation < 0).any():
+        """What the generator sees in place of these treated rows: `contexts_of` with random controls of their batches."""
+        if (self.perturbation[treated] < 0).any():
             raise ValueError("contexts are drawn for treated rows; these hold a control")
+        return self.contexts_of(self.perturbation[treated], self.draw_controls(self.batch[treated], rng), rng)
+
+    def contexts_of(self, perturbation: Tensor, controls: Tensor, rng: torch.Generator) -> TensorDict:
+        """Compounds applied to controls, ids and rows (n,): a TensorDict of batch size (n,).
+
+        Keys: x0 (C, H, W), the control; perturbation, condition (D,), moa; batch, the control's; and seed, which names
+        the stream of the sample's own noise.
+        """
         return TensorDict(
             {
-                "x0": self.images(self.draw_controls(batch, rng)),
+                "x0": self.images(controls),
                 "perturbation": perturbation,
                 "condition": self.conditions[perturbation],
                 "moa": self.compound_moa[perturbation],
-                "batch": batch,
-                "seed": torch.randint(2**62, (len(treated),), generator=rng),
+                "batch": self.batch[controls],
+                "seed": torch.randint(2**62, (len(controls),), generator=rng),
             },
-            batch_size=[len(treated)],
+            batch_size=[len(controls)],
         )
 
     def draw_contexts(self, n: int, rng: torch.Generator) -> TensorDict:

@@ -41,6 +41,21 @@ def terminal(evaluation: dict, width: int = 80) -> str:
     return console.export_text()
 
 
+def test_a_row_without_a_pair_is_said_to_stand_by_itself(evaluation):
+    assert "contexts of its own" not in terminal(evaluation) + page(evaluation)
+    evaluation["rows"]["theirs"] = row(0.7, n_contexts=40)
+    for text in (terminal(evaluation), page(evaluation)):
+        assert "On contexts of its own: theirs (40)." in text
+        assert "rl (32)" not in text and "real (32)" not in text
+
+
+def test_given_images_had_nothing_to_reach(evaluation):
+    evaluation["rows"]["theirs"], evaluation["paired"]["theirs-base"] = row(0.7), evaluation["paired"]["rl-base"]
+    assert "theirs: what it had to reach" in terminal(evaluation)
+    evaluation["config"]["images"] = ["theirs"]
+    assert "theirs: what" not in terminal(evaluation) and "rl: what" in terminal(evaluation)
+
+
 def answers(evaluation: dict) -> dict[str, bool | None]:
     names = ("total", "falls", "frechet", "kernel", "diversity", "w1", "judge_moa", "judge_containment", "gap")
     return dict(zip(names, [check.kept for check in verdict(evaluation)], strict=True))

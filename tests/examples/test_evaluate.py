@@ -107,6 +107,54 @@ def test_real_row_is_the_images_behind_the_contexts_and_the_reference_is_none_of
     assert data.perturbation[rows].equal(contexts["perturbation"]) and data.batch[rows].equal(contexts["batch"])
 
 
+def test_a_folder_of_what_a_generator_drew_is_its_row_up_to_rounding(script, data, save_base, tmp_path, monkeypatch):
+    import generate
+    from image_folder import ImageFolder
+
+    model = CellFlux.from_pretrained(save_base(Sampling(steps=1)))
+    watch = Watch(len(data.moas))
+    flags = {"contexts": CONTEXTS, "group_size": GROUP, "seed": 3, "batch_size": 5}
+    generate.main(generate.Config(generator=str(tmp_path / "base"), output_dir=tmp_path / "images", **flags))
+    with pytest.raises(FileExistsError, match="holds images already"):
+        generate.main(generate.Config(generator=str(tmp_path / "base"), output_dir=tmp_path / "images"))
+    quiet, folders = Console(file=io.StringIO()), {"written": ImageFolder.read(tmp_path / "images", data)}
+    models = {"base": generator(data, 0.1), "model": model}
+    found = script.evaluate_run(
+        models, data, tmp_path, rulers=watch.rulers, folders=folders, console=quiet, **flags | {"batch_size": 64}
+    )
+    _, (drawn, contexts), (read, same), _ = watch.scored
+    assert 0 < (drawn - read).abs().max() <= 0.5001 / 127.5
+    assert all(contexts[key].equal(same[key]) for key in ("perturbation", "x0", "seed"))
+    for name in ("total", "judge_containment"):
+        own, other = found["rows"]["model"][name], found["rows"]["written"][name]
+        assert other["mean"] == pytest.approx(own["mean"], abs=1e-3)
+        assert other["ci"] == pytest.approx(own["ci"], abs=1e-3)
+        assert found["paired"]["written-base"][name]["mean"] == pytest.approx(
+            other["mean"] - found["rows"]["base"][name]["mean"]
+        )
+    for name in ("frechet", "diversity", "w1_size", "n_contexts"):
+        assert found["rows"]["written"][name] == pytest.approx(found["rows"]["model"][name], rel=0.02)
+    html = (tmp_path / "evaluation.html").read_text()
+    assert "model: what it had to reach" in html and "written: what it had to reach" not in html
+    assert "written</figcaption>" in html and "own context" not in html
+
+
+def test_a_folder_on_other_contexts_is_a_row_without_a_pair(script, data, save_base, tmp_path):
+    import generate
+    from image_folder import ImageFolder
+
+    flags = {"generator": str(save_base(Sampling(steps=1))), "output_dir": tmp_path / "images"}
+    generate.main(generate.Config(contexts=CONTEXTS + 3, group_size=1, **flags))
+    folders = {"other": ImageFolder.read(tmp_path / "images", data)}
+    found, watch = run(script, {"base": generator(data, 0.1)}, data, tmp_path, batch_size=64, folders=folders)
+    assert list(found["rows"]) == ["base", "real", "other"] and set(found["paired"]) == {"real-base"}
+    row, (images, contexts) = found["rows"]["other"], watch.scored[-1]
+    assert row["n_contexts"] == CONTEXTS + 3 and row["total"]["mean"] == pytest.approx(images.mean().item(), abs=1e-6)
+    assert row["total"]["ci"][0] < row["total"]["mean"] < row["total"]["ci"][1] and row["frechet"] > 0
+    assert row["diversity"] is None and len(watch.measured[-2]) == len(contexts) == CONTEXTS + 3
+    assert "On contexts of its own: other (12)." in (tmp_path / "evaluation.html").read_text()
+
+
 def test_another_seed_takes_other_contexts(script, data, tmp_path):
     models = {"base": generator(data, 0.1)}
     totals = [run(script, models, data, tmp_path, seed=seed)[0]["rows"]["real"]["total"]["mean"] for seed in (0, 0, 1)]
@@ -136,8 +184,9 @@ def test_models_are_named_on_the_command_line(script):
     assert script.named("runs/nft") == ("rl", "runs/nft")
     config = script.parse(script.PRESETS, None, ["--model", "rl=a", "--model", "zero-reward=b", "--preset", "smoke"])
     assert config.model == ("rl=a", "zero-reward=b") and config.contexts == 12
-    with pytest.raises(ValueError, match="another NAME for each --model"):
-        script.main(script.parse(script.PRESETS, None, ["--model", "a", "--model", "b"]))
+    for flags in (["--model", "a", "--model", "b"], ["--model", "rl=a", "--images", "rl=b"], ["--images", "b"]):
+        with pytest.raises(ValueError, match="another NAME for each --model"):
+            script.main(script.parse(script.PRESETS, None, flags))
 
 
 @pytest.fixture
