@@ -30,7 +30,7 @@ class Sampling:
 
     noise_level: float = 1.0  # std of the normal noise added to x0
     guidance: float = 0.0  # w >= 0; 0 is one network pass an evaluation, else two
-    steps: int = 6  # K
+    steps: int = 4  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"
     grid: Literal["uniform", "edm"] = "uniform"
 

@@ -21,7 +21,7 @@ class Config:
     output_dir: Path = Path("runs/base")
     data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
-    steps: int = 4_800  # optimizer steps
+    steps: int = 6_000  # optimizer steps
     batch_size: int = 48  # pairs a step, over all processes
     lr: float = 2e-3  # of Muon and AdamW, after the warm-up
     warmup: int = 500  # steps in which the learning rate rises
