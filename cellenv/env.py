@@ -66,11 +66,12 @@ class VirtualCellEnv(EnvBase):
     def _context_spec(self, shape: torch.Size) -> Composite:
         data = self.dataset
         integer = Unbounded(shape, dtype=torch.int64)
+        known = {"moa": Categorical(len(data.moas), shape)} if data.moas else {}
         return Composite(
             x0=Bounded(-1, 1, (*shape, *data.size), dtype=torch.float32),
             perturbation=Categorical(len(data.compounds), shape),
             condition=Unbounded((*shape, data.conditions.shape[1]), dtype=torch.float32),
-            moa=Categorical(len(data.moas), shape),
+            **known,
             batch=integer,
             group=integer.clone(),
             seed=integer.clone(),
@@ -110,7 +111,8 @@ class VirtualCellEnv(EnvBase):
         check_images(contexts["x0"], self.dataset.size, "x0")
         check_rows(contexts["condition"], (len(contexts), self.dataset.conditions.shape[1]), "condition")
         check_ids(contexts["perturbation"], self.dataset.compounds, "perturbation")
-        check_ids(contexts["moa"], self.dataset.moas, "moa")
+        if self.dataset.moas:
+            check_ids(contexts["moa"], self.dataset.moas, "moa")
         if "group" not in contexts:
             contexts["group"] = torch.arange(len(contexts))
         if "seed" not in contexts:

@@ -70,7 +70,7 @@ def score(
     cells: ImagingCells, rows: Tensor, segmenter: Segmenter, classifier: MoAClassifier | None
 ) -> list[dict[str, str | float]]:
     """One record for each row, with the keys COLUMNS."""
-    written = {row["SAMPLE_KEY"]: row for row in read_table(only_file(cells.path, "*_df_all.csv"), "BATCH")}
+    written = {row["SAMPLE_KEY"]: row for row in read_table(only_file(cells.path, cells.layout.index), cells.layout)}
     records = []
     with tqdm(total=len(rows), desc="scoring", unit="image") as bar:
         for part in rows.split(BATCH):

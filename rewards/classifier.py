@@ -31,6 +31,8 @@ class Classifier(nn.Module, ABC):
     ):
         super().__init__()
         self.moas, self.size, self.channels = tuple(moas), tuple(size), tuple(channels)
+        if not self.moas:
+            raise ValueError("need mechanisms of action: a column of the image table that names them (BBBC021: ANNOT)")
         if len(self.channels) != self.size[0]:
             raise ValueError(f"need a name for each of {self.size[0]} channels, got {self.channels}")
         self.trunk, self.head = trunk, nn.Linear(n_features, len(self.moas))

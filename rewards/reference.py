@@ -48,6 +48,8 @@ class Reference:
 
         Refuses an MoA with fewer than min_cells images, or defined values of a measure: its sigma would be a guess.
         """
+        if not moas:
+            raise ValueError("need mechanisms of action: a column of the image table that names them (BBBC021: ANNOT)")
         if min_cells < 2:
             raise ValueError(f"a standard deviation needs two images: min_cells >= 2, got {min_cells}")
         of_moa = [moa == m for m in range(len(moas))]

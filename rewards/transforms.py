@@ -69,9 +69,7 @@ class ImageReward(Transform):
         values = [(next_td if key in (NUCLEI, CELLS) else td).get(key) for key in self.in_keys]
         for key, value in zip(self.in_keys, values, strict=True):
             if value is None:
-                raise ValueError(
-                    f"reward {self.out_keys[0][1]!r} needs {key!r}, absent here{SEGMENT_FIRST.get(key, '')}"
-                )
+                raise ValueError(f"reward {self.out_keys[0][1]!r} needs {key!r}, absent here{HINTS.get(key, '')}")
         batch = td.batch_size
         reward = self.function(*(value.reshape(batch.numel(), *value.shape[len(batch) :]) for value in values))
         if reward.shape != (batch.numel(),):
@@ -83,7 +81,9 @@ class ImageReward(Transform):
         return reward_spec
 
 
-SEGMENT_FIRST = dict.fromkeys((NUCLEI, CELLS), "; put Segment(segmenter) before it")
+HINTS = dict.fromkeys((NUCLEI, CELLS), "; put Segment(segmenter) before it") | {
+    "moa": "; it comes from a column of the image table that names the mechanism of action (BBBC021: ANNOT)"
+}
 
 
 class WeightedSum(Transform):

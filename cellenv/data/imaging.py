@@ -4,36 +4,46 @@
     FOLDER/emb_*.csv        one row a compound: name, then its D numbers
     FOLDER/Week6/31661/6_246_80.0.npy     uint8 (H, W, C), for SAMPLE_KEY Week6_31661_6_246_80.0
 
+These are the names of BBBC021; `cellenv.data.presets` holds those of other data sets.
 N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, C, H, W image.
 """
 
-import csv
-from collections.abc import Collection
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cellenv.data.cells import CellData
+from cellenv.data.packed import ImageFiles, PackedImages
+from cellenv.data.presets import BBBC021, BBBC021_UNSEEN, Layout
+from cellenv.data.table import Faults, Row, condition_of, only_file, read_embedding, read_table
 
-BBBC021_UNSEEN = (
-    *("AZ841", "cyclohexamide", "cytochalasin D", "docetaxel"),
-    *("epothilone B", "lactacystin", "latrunculin B", "simvastatin"),
-)  # the compounds that CellFlux holds out
-STATES = {"1": True, "trt": True, "0": False, "control": False}  # treated?
-COLUMNS = ("SAMPLE_KEY", "CPD_NAME", "ANNOT", "STATE", "SPLIT")
+__all__ = ["BBBC021_UNSEEN", "ImagingCells", "only_file", "read_table", "to_unit_range"]
 
-Row = dict[str, str]
+SHOWN = 5  # faults that a warning lists
+
+
+def to_unit_range(raw: Tensor) -> Tensor:
+    """2 X / 255 - 1 of bytes X, float32 in [-1, 1], on their device."""
+    return raw.float().mul_(2 / 255).sub_(1)
 
 
 class ImagingCells(CellData):
-    """A split of a folder of images; pixels are read when asked for, the tables at once.
+    """A split of a folder of images; the tables are read at once, pixels when asked for.
 
     split: "train", "test" or another value of SPLIT; None takes all rows.
+    layout: what the data set calls its files, columns and channels.
     unseen: False leaves treated images of `unseen_compounds` out, True takes only those, None all. Controls stay.
-    pairing: the column that says which controls belong to a treated image, "BATCH" or "PLATE".
+    cache: a folder for one packed copy of all images, made at the first use; it serves every split. None reads files.
+    skip_bad: rows that cannot be used are left out, counted in a warning and listed in `skipped`. Else the first one
+        is an error: of the tables and of a packed copy now, of an image file when it is read, of a batch without
+        controls when controls are drawn.
+    unseen_compounds, pairing, channels: in place of the layout's.
     Ids of compounds, MoAs and batches depend on the whole table, not on the split: names in sorted order.
+    A table without MoA (layout.label is None) leaves `moas` empty, `compound_moa` -1, and contexts without "moa".
     """
 
     def __init__(
@@ -41,123 +51,109 @@ class ImagingCells(CellData):
         path: str | Path,
         split: str | None = "train",
         *,
+        layout: Layout = BBBC021,
         unseen: bool | None = False,
-        unseen_compounds: Collection[str] = BBBC021_UNSEEN,
-        pairing: str = "BATCH",
-        channels: tuple[str, ...] = ("actin", "tubulin", "DNA"),
+        cache: str | Path | None = None,
+        skip_bad: bool = False,
+        unseen_compounds: Collection[str] | None = None,
+        pairing: str | None = None,
+        channels: tuple[str, ...] | None = None,
     ):
-        self.path, self.channels = Path(path), channels
-        table = read_table(only_file(self.path, "*_df_all.csv"), pairing)
-        moa_of = moa_of_compounds(table)
-        self.compounds, self.moas = tuple(sorted(moa_of)), tuple(sorted(set(moa_of.values())))
-        self.compound_moa = torch.tensor([self.moas.index(moa_of[name]) for name in self.compounds])
-        self.conditions = read_embedding(only_file(self.path, "emb_*.csv"), self.compounds)
+        changes = {"unseen": unseen_compounds, "pairing": pairing, "stains": channels}
+        self.path, faults = Path(path), Faults(skip_bad)
+        self.layout = layout = replace(layout, **{name: value for name, value in changes.items() if value is not None})
+        self.channels = layout.channels
+        table = self._read_tables(faults)
 
-        rows = [row for row in table if split in (None, row["SPLIT"]) and is_wanted(row, unseen, unseen_compounds)]
-        if not rows:
-            raise ValueError(
-                f"no image of split {split!r} in {self.path}; it has {sorted({row['SPLIT'] for row in table})}"
-            )
+        places = [i for i, row in enumerate(table) if split in (None, row["SPLIT"]) and self._wanted(row, unseen)]
+        if not places:
+            splits = sorted({row["SPLIT"] for row in table})
+            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits}")
+        files = ImageFiles(self.path, [row["SAMPLE_KEY"] for row in table], layout.file, len(self.channels))
+        self._store = files if cache is None else PackedImages(files, Path(cache))
+        if skip_bad or cache is not None:
+            places = faults.sift(places, self._store.check)
+        if skip_bad:
+            places = faults.sift(places, self._has_control(table, places))
+
+        rows = [table[place] for place in places]
         compound_id = {name: i for i, name in enumerate(self.compounds)}
-        batch_id = {name: i for i, name in enumerate(sorted({row[pairing] for row in table}))}
+        batch_id = {name: i for i, name in enumerate(sorted({row[layout.pairing] for row in table}))}
+        self._places = torch.tensor(places, dtype=torch.int64)
         self.keys = tuple(row["SAMPLE_KEY"] for row in rows)
-        self.perturbation = torch.tensor([compound_id[row["CPD_NAME"]] if is_treated(row) else -1 for row in rows])
-        self.batch = torch.tensor([batch_id[row[pairing]] for row in rows])
-        height, width, _ = self.pixels(self.keys[0]).shape
-        self.size = (len(channels), height, width)
+        ids = [compound_id[row[layout.compound]] if self._treated(row) else -1 for row in rows]
+        self.perturbation = torch.tensor(ids, dtype=torch.int64)
+        self.batch = torch.tensor([batch_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
+        self.size = (len(self.channels), *self._store.shape[:2])
+        self.skipped = tuple(faults.found)
+        if self.skipped:
+            shown = "\n".join([*self.skipped[:SHOWN], *["..."] * (len(self.skipped) > SHOWN)])
+            warnings.warn(f"{len(self.skipped)} rows of {self.path} are left out:\n{shown}")
 
     def images(self, rows: Tensor) -> Tensor:
         """2 X / 255 - 1 of the stored bytes X, (n, C, H, W) float32."""
-        images = torch.empty(len(rows), *self.size)
-        for i, row in enumerate(rows.tolist()):
-            pixels = self.pixels(self.keys[row])
-            if (pixels.shape[2], *pixels.shape[:2]) != self.size:
-                raise ValueError(f"image {self.keys[row]} is {pixels.shape}, others (H, W, C) of {self.size}")
-            images[i] = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (C, H, W)
-        return images.mul_(2 / 255).sub_(1)
+        return to_unit_range(self.raw(rows))
 
-    def pixels(self, key: str) -> np.ndarray:
-        """The stored uint8 (H, W, C) of one sample key."""
-        week, plate, name = key.split("_", 2)
-        file = self.path / week / plate / f"{name}.npy"
-        try:
-            pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"image {key} is listed in the table, but {file} is missing") from error
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"image {key}: {file} is damaged, need a .npy array: {error}") from error
-        if pixels.ndim != 3 or pixels.shape[2] != len(self.channels) or pixels.dtype != np.uint8:
-            came = f"{pixels.dtype} {pixels.shape}"
-            raise ValueError(f"image {key}: need uint8 (H, W, {len(self.channels)}) in {file}, got {came}")
-        return pixels
+    def raw(self, rows: Tensor) -> Tensor:
+        """The stored bytes, (n, C, H, W) uint8; a quarter of the memory on the way to a GPU and `to_unit_range`."""
+        return self._store.raw(self._places[rows])
 
+    def add_compound(self, name: str, condition: Tensor, moa: str | None = None) -> int:
+        """Add a compound without images, to be applied to controls; returns its id, others keep theirs.
 
-def is_treated(row: Row) -> bool:
-    """STATE as a truth value."""
-    return STATES[row["STATE"]]
+        condition: (D,), for example `cellenv.data.fingerprints.morgan_counts(smiles)`. moa: one of `moas`, or unknown.
+        """
+        if name in self.compounds:
+            raise ValueError(f"compound {name!r} is there already")
+        if condition.shape != self.conditions.shape[1:] or not condition.isfinite().all():
+            need, came = tuple(self.conditions.shape[1:]), tuple(condition.shape)
+            raise ValueError(f"the condition of {name!r} needs finite numbers of shape {need}; got {came}")
+        if moa is not None and moa not in self.moas:
+            raise ValueError(f"unknown mechanism of action {moa!r}; these data have {', '.join(self.moas) or 'none'}")
+        moa_id = -1 if moa is None else self.moas.index(moa)
+        self.compounds = (*self.compounds, name)
+        self.conditions = torch.cat([self.conditions, condition.to(self.conditions)[None]])
+        self.compound_moa = torch.cat([self.compound_moa, torch.tensor([moa_id])])
+        return len(self.compounds) - 1
 
+    def _read_tables(self, faults: Faults) -> list[Row]:
+        """The rows that are sound in themselves; sets compounds, conditions, MoAs."""
+        layout, moa_of = self.layout, {}
+        table = read_table(only_file(self.path, layout.index), layout, faults)
+        found = read_embedding(only_file(self.path, layout.embedding))
 
-def is_wanted(row: Row, unseen: bool | None, unseen_compounds: Collection[str]) -> bool:
-    """Controls always; treated images by whether their compound is held out."""
-    return unseen is None or not is_treated(row) or (row["CPD_NAME"] in unseen_compounds) == unseen
+        def check(row: Row) -> None:
+            if not self._treated(row):
+                return
+            condition_of(row, layout, found)
+            name, moa = row[layout.compound], row[layout.label] if layout.label else None
+            if moa_of.setdefault(name, moa) != moa:
+                other = moa_of[name]
+                raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
 
+        table = faults.sift(table, check)
+        self.compounds = tuple(sorted(moa_of))
+        self.conditions = torch.stack([found[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
+        self.moas = tuple(sorted(set(moa_of.values()))) if layout.label else ()
+        ids = {moa: i for i, moa in enumerate(self.moas)}
+        self.compound_moa = torch.tensor([ids.get(moa_of[name], -1) for name in self.compounds], dtype=torch.int64)
+        return table
 
-def only_file(path: Path, pattern: str) -> Path:
-    """The one file of the folder that matches."""
-    found = sorted(path.glob(pattern))
-    if len(found) != 1:
-        came = ", ".join(file.name for file in found) or "none"
-        raise FileNotFoundError(f"need exactly one {pattern} in {path}; found {came}")
-    return found[0]
+    def _treated(self, row: Row) -> bool:
+        return bool(self.layout.states[row[self.layout.state]])
 
+    def _wanted(self, row: Row, unseen: bool | None) -> bool:
+        """Controls always; treated images by whether their compound is held out."""
+        return unseen is None or not self._treated(row) or (row[self.layout.compound] in self.layout.unseen) == unseen
 
-def read_table(file: Path, pairing: str) -> list[Row]:
-    """The rows of the image table, checked one by one."""
-    with file.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        missing = {*COLUMNS, pairing} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{file} lacks the columns {sorted(missing)}; it has {reader.fieldnames}")
-        rows = list(reader)
-    keys = set()
-    for number, row in enumerate(rows, start=2):  # line 1 holds the names
-        where, key = f"{file}, line {number}", row["SAMPLE_KEY"]
-        if any(row[column] is None for column in (*COLUMNS, pairing)):
-            raise ValueError(f"{where}: the row is shorter than the header")
-        if key.count("_") < 2 or "/" in key or "\\" in key:
-            raise ValueError(f"{where}: need SAMPLE_KEY as WEEK_PLATE_NAME, got {key!r}")
-        if row["STATE"] not in STATES:
-            raise ValueError(f"{where} ({key}): need STATE as one of {', '.join(STATES)}; got {row['STATE']!r}")
-        if key in keys:
-            raise ValueError(f"{where}: SAMPLE_KEY {key} appears twice")
-        keys.add(key)
-    return rows
+    def _has_control(self, table: list[Row], places: list[int]) -> Callable[[int], None]:
+        """A check: the batch of the treated image at a place holds a control among these places."""
+        pairing = self.layout.pairing
+        served = {table[place][pairing] for place in places if not self._treated(table[place])}
 
+        def check(place: int) -> None:
+            row = table[place]
+            if self._treated(row) and row[pairing] not in served:
+                raise ValueError(f"image {row['SAMPLE_KEY']}: {pairing} {row[pairing]} holds no control in this split")
 
-def moa_of_compounds(table: list[Row]) -> dict[str, str]:
-    """The MoA of every compound that was applied."""
-    moa_of: dict[str, str] = {}
-    for row in filter(is_treated, table):
-        name, moa = row["CPD_NAME"], row["ANNOT"]
-        if moa_of.setdefault(name, moa) != moa:
-            raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {moa_of[name]!r}")
-    return moa_of
-
-
-def read_embedding(file: Path, compounds: tuple[str, ...]) -> Tensor:
-    """The condition of each compound, (P, D) float32; other rows of the file are ignored."""
-    with file.open(newline="") as stream:
-        vectors = {name: vector for name, *vector in csv.reader(stream)}
-    if missing := [name for name in compounds if name not in vectors]:
-        raise ValueError(f"{file} has no row for {', '.join(map(repr, missing))}; every treated compound needs one")
-    if len(sizes := {len(vectors[name]) for name in compounds}) > 1:
-        raise ValueError(f"the rows of {file} differ in length: {sorted(sizes)}")
-    try:
-        conditions = torch.tensor([[float(value) for value in vectors[name]] for name in compounds])
-    except ValueError as error:
-        raise ValueError(f"{file}: need numbers after the name: {error}") from error
-    if not conditions.isfinite().all():
-        raise ValueError(
-            f"{file}: the row of {compounds[(~conditions.isfinite()).any(1).int().argmax()]!r} holds nan or inf"
-        )
-    return conditions
+        return check

@@ -1,47 +1,32 @@
-import csv
+import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from imaging_toys import EMBEDDING, ROWS, write_csv, write_folder, write_pixels, write_table
+from torchrl.envs.utils import check_env_specs
 
 from cellenv.data.imaging import ImagingCells
-
-HEADER = ["", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "STATE", "SPLIT"]
-ROWS = [  # key, compound, MoA, state, split
-    ("W1_10_a_0.0", "taxol", "Stab", "1", "train"),
-    ("W1_11_b_1.0", "DMSO", "DMSO", "0", "train"),
-    ("W1_10_c_2.0", "mevinolin/lovastatin", "Chol", "trt", "train"),
-    ("W2_20_d_3.0", "docetaxel", "Stab", "1", "train"),
-    ("W2_20_e_4.0", "DMSO", "DMSO", "control", "train"),
-    ("W2_20_f_5.0", "taxol", "Stab", "1", "test"),
-    ("W2_20_g_6.0", "DMSO", "DMSO", "0", "test"),
-]
-
-
-def write_table(folder, rows=ROWS):
-    with (folder / "toy_df_all.csv").open("w", newline="") as stream:
-        table = [(i, key, *key.split("_")[:2], *rest) for i, (key, *rest) in enumerate(rows)]
-        csv.writer(stream).writerows([HEADER, *table])
-
-
-def write_pixels(folder, key, pixels):
-    week, plate, name = key.split("_", 2)
-    (folder / week / plate).mkdir(parents=True, exist_ok=True)
-    np.save(folder / week / plate / f"{name}.npy", pixels)
+from cellenv.data.presets import BBBC021, JUMP, RXRX1
+from cellenv.env import VirtualCellEnv
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_table(tmp_path)
-    for i, (key, *_) in enumerate(ROWS):
-        pixels = np.full((4, 6, 3), 10 * i, np.uint8)
-        pixels[..., 2] = 255
-        pixels[0, 5, 0] = 7
-        write_pixels(tmp_path, key, pixels)
-    vectors = [["", "0", "1"], ["DMSO", 0, 0], ["taxol", 1, 2], ["docetaxel", 3, 4], ["mevinolin/lovastatin", 5, 6]]
-    with (tmp_path / "emb_fp.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows(vectors)
+    write_folder(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(params=["files", "packed"])
+def cache(request, tmp_path_factory):
+    """Where the packed copy lies, if images come from one."""
+    return tmp_path_factory.mktemp("cache") if request.param == "packed" else None
+
+
+def letters(data):
+    return "".join(key.split("_")[2] for key in data.keys)
 
 
 def test_train_leaves_unseen_compounds_out(folder):
@@ -53,10 +38,11 @@ def test_train_leaves_unseen_compounds_out(folder):
     assert data.batch.tolist() == [0, 0, 0, 1]
     assert data.conditions.tolist() == [[3, 4], [5, 6], [1, 2]]
     assert data.size == (3, 4, 6)
+    assert data.skipped == ()
 
 
 @pytest.mark.parametrize(
-    ("split", "unseen", "letters"),
+    ("split", "unseen", "expected"),
     [
         ("train", None, "abcde"),
         ("train", True, "bde"),
@@ -65,15 +51,21 @@ def test_train_leaves_unseen_compounds_out(folder):
         (None, None, "abcdefg"),
     ],
 )
-def test_selection_keeps_ids(folder, split, unseen, letters):
+def test_selection_keeps_ids(folder, split, unseen, expected):
     data = ImagingCells(folder, split, unseen=unseen)
-    assert "".join(key.split("_")[2] for key in data.keys) == letters
+    assert letters(data) == expected
     names = [data.compounds[i] if i >= 0 else "DMSO" for i in data.perturbation]
-    assert names == [row[1] for row in ROWS if row[0].split("_")[2] in letters]
+    assert names == [row[1] for row in ROWS if row[0].split("_")[2] in expected]
 
 
-def test_images_map_bytes_to_unit_range_channels_first(folder):
-    data = ImagingCells(folder, None, unseen=None)
+def test_tables_may_lie_in_metadata(folder):
+    (folder / "metadata").mkdir()
+    shutil.move(folder / "toy_df_all.csv", folder / "metadata")
+    assert letters(ImagingCells(folder)) == "abce"
+
+
+def test_images_map_bytes_to_unit_range_channels_first(folder, cache):
+    data = ImagingCells(folder, None, unseen=None, cache=cache)
     images = data.images(torch.tensor([5, 1]))
     assert images.shape == (2, 3, 4, 6)
     assert images.dtype == torch.float32
@@ -82,12 +74,18 @@ def test_images_map_bytes_to_unit_range_channels_first(folder):
     torch.testing.assert_close(images[:, 0, 0, 5], torch.full((2,), 7 / 127.5 - 1))
 
 
+def test_a_selection_reads_its_own_images_as_stored_bytes(folder, cache):
+    data = ImagingCells(folder, "test", cache=cache)
+    raw = data.raw(torch.tensor([1, 0, 1]))
+    assert raw.dtype == torch.uint8 and raw[:, 1, 2, 2].tolist() == [60, 50, 60]
+
+
 def test_controls_come_from_the_pairing_column(folder):
     treated = torch.tensor([0] * 8)
     by_week = ImagingCells(folder).contexts(treated, torch.Generator().manual_seed(0))
     torch.testing.assert_close(by_week["x0"][:, 1], torch.full((8, 4, 6), 10 / 127.5 - 1))
     by_plate = ImagingCells(folder, pairing="PLATE")
-    with pytest.raises(ValueError, match="no control"):
+    with pytest.raises(ValueError, match=r"image W1_10_a_0.0.*no control.*1 other"):
         by_plate.contexts(treated, torch.Generator().manual_seed(0))
 
 
@@ -98,13 +96,40 @@ def test_controls_come_from_the_pairing_column(folder):
         (("W1_10_../x", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME"),
         (("W1_10_z", "taxol", "Stab", "2", "train"), "line 2.*W1_10_z.*STATE.*'2'"),
         (("W1_10_z", "taxol", "Chol", "1", "train"), "'taxol' has MoA 'Stab', elsewhere 'Chol'"),
-        (("W1_10_z", "nova", "Chol", "1", "train"), "no row for 'nova'"),
+        (("W1_10_z", "taxol", "", "1", "train"), "line 2.*W1_10_z.*mechanism of action in ANNOT"),
+        (("W1_10_z", "nova", "Chol", "1", "train"), "image W1_10_z.*no row for 'nova'"),
+        (("W1_10_z", "taxol", "Stab", "1"), "line 2.*shorter"),
         (ROWS[1], "line 4.*W1_11_b_1.0 appears twice"),
     ],
 )
 def test_bad_rows_are_named(folder, row, message):
     write_table(folder, [row, *ROWS])
     with pytest.raises(ValueError, match=message):
+        ImagingCells(folder)
+
+
+@pytest.mark.parametrize("rename", ["ANNOT", "SPLIT", "CPD_NAME", "BATCH"])
+def test_missing_columns_are_named(folder, rename):
+    table = folder / "toy_df_all.csv"
+    table.write_text(table.read_text().replace(rename, "OTHER", 1))
+    with pytest.raises(ValueError, match=rf"lacks the columns \['{rename}'\]"):
+        ImagingCells(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["nan", 2], "holds nan"),
+        (["one", 2], "needs numbers"),
+        ([1], "has 1 numbers; the first row names 2"),
+    ],
+)
+def test_bad_embeddings_are_named(folder, values, message):
+    write_csv(folder / "emb_fp.csv", [*EMBEDDING[:2], ["taxol", *values], *EMBEDDING[3:]])
+    with pytest.raises(ValueError, match=f"image W1_10_a_0.0.*row 'taxol'.*{message}"):
+        ImagingCells(folder)
+    write_csv(folder / "emb_fp.csv", [*EMBEDDING, ["taxol", 1, 2]])
+    with pytest.raises(ValueError, match="two rows for 'taxol'"):
         ImagingCells(folder)
 
 
@@ -128,6 +153,42 @@ def test_bad_images_are_named(folder):
         data.images(torch.tensor([2]))
 
 
+def test_skip_bad_counts_and_lists_what_it_leaves_out(folder, cache):
+    bad = [
+        ("W1_10", "taxol", "Stab", "1", "train"),
+        ("W1_10_y", "nova", "Chol", "1", "train"),
+        ("W3_30_z", "taxol", "Stab", "1", "train"),
+        ("W1_10_gone", "taxol", "Stab", "1", "train"),
+    ]
+    write_table(folder, [*bad, *ROWS])
+    write_pixels(folder, "W3_30_z", np.zeros((4, 6, 3), np.uint8))
+    truncated = folder / "W2/20/e_4.0.npy"
+    truncated.write_bytes(truncated.read_bytes()[:-5])  # the only control of W2 in the train split
+    with pytest.warns(UserWarning, match=rf"6 rows of {folder} are left out:\n.*line 2"):
+        data = ImagingCells(folder, unseen=None, skip_bad=True, cache=cache)
+    assert letters(data) == "abc"
+    assert data.compounds == ("docetaxel", "mevinolin/lovastatin", "taxol")
+    for message, fault in zip(
+        [
+            "line 2.*WEEK_PLATE_NAME",
+            "W1_10_y.*no row for 'nova'",
+            "W1_10_gone.*missing",
+            "W2_20_e_4.0.*damaged",
+            "W3_30_z: BATCH W3 holds no control",
+            "W2_20_d_3.0: BATCH W2 holds no control",
+        ],
+        data.skipped,
+        strict=True,
+    ):
+        assert re.search(message, fault)
+    assert data.draw_contexts(4, torch.Generator().manual_seed(0))["x0"].shape == (4, 3, 4, 6)
+
+
+def test_a_bad_image_of_another_split_is_no_fault(folder, cache):
+    (folder / "W2/20/g_6.0.npy").unlink()
+    assert ImagingCells(folder, "train", skip_bad=True, cache=cache).skipped == ()
+
+
 def test_bad_folders_and_splits_are_named(folder, tmp_path_factory):
     with pytest.raises(FileNotFoundError, match=r"exactly one \*_df_all.csv.*found none"):
         ImagingCells(tmp_path_factory.mktemp("empty"))
@@ -135,7 +196,71 @@ def test_bad_folders_and_splits_are_named(folder, tmp_path_factory):
         ImagingCells(folder, "val")
     with pytest.raises(ValueError, match=r"lacks the columns \['WELL'\]"):
         ImagingCells(folder, pairing="WELL")
-    embedding = folder / "emb_fp.csv"
-    embedding.write_text(embedding.read_text().replace("taxol,1", "taxol,nan"))
-    with pytest.raises(ValueError, match="'taxol' holds nan"):
+
+
+def write_gene_folder(folder):
+    """Four images as RxRx1 is laid out; one is a positive control."""
+    states = ["treated", "negative_control", "positive_control", "treated"]
+    keys = [f"U2OS-01_2_B0{i}_1_{i}" for i in range(4)]
+    rows = [(i, key, "01", "2", f"gene{i % 3}", state, "train") for i, (key, state) in enumerate(zip(keys, states))]
+    (folder / "metadata").mkdir()
+    header = ["", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "SPLIT"]
+    write_csv(folder / "metadata" / "rxrx1_df.csv", [header, *rows])
+    write_csv(folder / "rxrx1_gene2vec_embeddings.csv", [["", "0", "1"], ["gene0", 1, 2], ["gene1", 3, 4]])
+    for i, key in enumerate(keys):
+        write_pixels(folder, key, np.full((4, 4, 6), i, np.uint8), RXRX1)
+
+
+def test_rxrx1_reads_its_own_columns_files_and_stains(tmp_path):
+    write_gene_folder(tmp_path)
+    assert (tmp_path / "01_2" / "B03" / "1_3.npy").exists()
+    data = ImagingCells(tmp_path, layout=RXRX1)
+    assert data.perturbation.tolist() == [0, -1, 0] and data.compounds == ("gene0",)
+    assert data.raw(torch.tensor([2, 1]))[:, 0, 0, 0].tolist() == [3, 1]
+    assert data.size == (6, 4, 4) and data.channels[0] == "DNA"
+
+
+def test_jump_pairs_by_plate_and_names_compounds_by_broad_sample(tmp_path):
+    keys = ["BR1_A01_s1_4_2", "BR1_A02_s1_7", "BR2_A01_s1_1"]
+    rows = [(i, key, key[:3], "BRD-1/2", s, "train") for i, (key, s) in enumerate(zip(keys, ["trt", "control", "trt"]))]
+    write_csv(tmp_path / "metadata_large.csv", [["", "SAMPLE_KEY", "PLATE", "BROAD_SAMPLE", "STATE", "SPLIT"], *rows])
+    write_csv(tmp_path / "cpg0000_combined_embeddings.csv", [["", "0"], ["BRD-1/2", 1]])
+    for i, key in enumerate(keys):
+        write_pixels(tmp_path, key, np.full((4, 4, 5), i, np.uint8), JUMP)
+    assert (tmp_path / "BR1" / "A01_s1" / "A01_s1_4_2.npy").exists()
+    with pytest.warns(UserWarning, match="1 rows.*\n.*BR2_A01_s1_1: PLATE BR2 holds no control"):
+        data = ImagingCells(tmp_path, layout=JUMP, skip_bad=True)
+    assert data.perturbation.tolist() == [0, -1] and data.compounds == ("BRD-1/2",)
+
+
+def test_without_a_label_column_contexts_have_no_moa(folder):
+    table = folder / "toy_df_all.csv"
+    table.write_text(table.read_text().replace("ANNOT", "OTHER", 1))
+    with pytest.raises(ValueError, match=r"ANNOT.*label=None"):
         ImagingCells(folder)
+    data = ImagingCells(folder, layout=replace(BBBC021, label=None))
+    assert data.moas == () and data.compound_moa.tolist() == [-1, -1, -1]
+    env = VirtualCellEnv(data, batch_size=2, seed=0)
+    check_env_specs(env)
+    td = env.reset()
+    assert "moa" not in td.keys()
+    assert torch.equal(env.reset(td, set_state=True)["x0"], td["x0"])
+
+
+def test_an_added_compound_is_applied_to_controls(folder):
+    data = ImagingCells(folder)
+    before = data.compounds
+    nova = data.add_compound("nova/2", torch.tensor([7.0, 8.0]), "Chol")
+    assert data.compounds == (*before, "nova/2") and data.compound_id("nova/2") == nova == 3
+    contexts = data.contexts_of(torch.tensor([nova, 0]), data.controls[:2], torch.Generator().manual_seed(0))
+    assert contexts["condition"].tolist() == [[7, 8], [3, 4]] and contexts["moa"].tolist() == [0, 1]
+    unknown = data.add_compound("unknown", torch.zeros(2))
+    assert data.compound_moa[unknown] == -1
+    for name, condition, moa, message in [
+        ("taxol", torch.zeros(2), None, "'taxol' is there already"),
+        ("new", torch.zeros(3), None, r"\(2,\); got \(3,\)"),
+        ("new", torch.tensor([torch.nan, 0]), None, "finite"),
+        ("new", torch.zeros(2), "Other", "'Other'; these data have Chol, Stab"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            data.add_compound(name, condition, moa)
