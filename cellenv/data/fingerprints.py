@@ -1,0 +1,57 @@
+"""Conditions from structures: Morgan count fingerprints, as in the published emb_fp.csv of BBBC021. Needs RDKit.
+
+D condition size.
+"""
+
+import csv
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cellenv.checkpoints import write_atomically
+
+
+def morgan_counts(smiles: str, *, radius: int = 2, size: int = 1024) -> Tensor:
+    """How often each circular substructure of up to `radius` bonds occurs, hashed to D = size places; (D,) float32.
+
+    Source: Rogers & Hahn, Extended-connectivity fingerprints (2010). Chirality is not seen.
+    """
+    chem, generators, logs = import_rdkit()
+    with logs.BlockLogs():  # the error below says it
+        molecule = chem.MolFromSmiles(smiles)
+    if molecule is None or not molecule.GetNumAtoms():
+        raise ValueError(f"need the SMILES of a molecule; got {smiles!r}")
+    counts = generators.GetMorganGenerator(radius=radius, fpSize=size).GetCountFingerprintAsNumPy(molecule)
+    return torch.from_numpy(counts.astype("float32"))
+
+
+def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int = 2, size: int = 1024) -> None:
+    """Add compounds, name -> SMILES, to a CSV of fingerprints, or start one; all of them or, on an error, none."""
+    file, content = Path(file), StringIO(newline="")
+    text = file.read_text() if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
+    first, *rows = csv.reader(StringIO(text, newline=""))
+    if len(first) - 1 != size:
+        raise ValueError(f"{file} has {len(first) - 1} numbers a compound; the fingerprints have {size}: give its size")
+    if known := sorted(smiles.keys() & {row[0] for row in rows if row}):
+        raise ValueError(f"{file} has {', '.join(map(repr, known))} already")
+    content.write(text if text.endswith("\n") else f"{text}\n")
+    writer = csv.writer(content, lineterminator="\n")
+    for name, structure in smiles.items():
+        try:
+            writer.writerow([name, *morgan_counts(structure, radius=radius, size=size).int().tolist()])
+        except ValueError as error:
+            raise ValueError(f"compound {name!r}: {error}") from error
+    write_atomically(file, content.getvalue().encode())
+
+
+def import_rdkit():
+    """RDKit's (Chem, rdFingerprintGenerator, rdBase), or an error that says how to get it."""
+    try:
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdFingerprintGenerator
+    except ImportError as error:
+        raise ImportError("fingerprints from SMILES need the package rdkit: pip install 'cellfluxrl[chem]'") from error
+    return Chem, rdFingerprintGenerator, rdBase
