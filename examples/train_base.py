@@ -35,6 +35,7 @@ class Config:
     condition_dropout: float = 0.2  # share of the samples whose condition is left out
     guidance: float = 0.7  # that is trained into the network: one pass then draws what two draw with this guidance
     flip: float = 0.3  # probability of each mirroring, for either image alone
+    dequantise: bool = False  # add to each pixel what rounding to a byte may have taken; CellFlux does
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # auto: as told, else bf16 if the hardware has it
     threads: int | None = None  # of each process on a machine without a GPU; None shares the cores
     trackers: tuple[str, ...] = ()  # for example tensorboard
@@ -73,6 +74,7 @@ from algorithms.files import save_png
 from algorithms.launch import start_accelerator
 from algorithms.losses.matching import flow_matching
 from algorithms.muon import Muon
+from cellenv.data.augment import dequantise, mirror
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
@@ -167,7 +169,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         config, device = self.config, self.accelerator.device
-        plain = replace(config, condition_dropout=0.0, flip=0.0)
+        plain = replace(config, condition_dropout=0.0, flip=0.0, dequantise=False)
         pairs = draw_pairs(self.validation, config.validation, rng_at(config.seed, VALIDATION), plain, slice(None))
         chunks = zip(*(value.split(config.batch_size) for value in pairs), strict=True)
         with self.ema.swapped(self.generator):
@@ -266,6 +268,8 @@ def draw_pairs(data: CellData, n: int, rng: torch.Generator, config: Config, sha
     noise = torch.randn(n, *data.size, generator=rng)
     x0 = mirror(data.images(controls[share]), mirrored[0][:, share])
     x1 = mirror(data.images(treated[share]), mirrored[1][:, share])
+    if config.dequantise:
+        x0, x1 = (dequantise(x, torch.rand(n, *data.size, generator=rng)[share]) for x in (x0, x1))
     x0 = x0 + config.noise_level * lift(noisy[share], x0) * noise[share]
     condition = data.conditions[data.perturbation[treated[share]]]
     return Pairs(x0, x1, t[share], condition, keep[share])
@@ -276,13 +280,6 @@ def draw_times(n: int, rng: torch.Generator, times: Literal["uniform", "skewed"]
     if times == "uniform":
         return torch.rand(n, generator=rng)
     return 1 / (1 + (1.2 * torch.randn(n, generator=rng) - 1.2).exp())
-
-
-def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
-    """Images upside down where mirrored[0], left to right where mirrored[1]; mirrored (2, n) bool."""
-    for axis, these in zip((2, 3), mirrored, strict=True):
-        x = torch.where(lift(these, x), x.flip(axis), x)
-    return x
 
 
 def cooldown_start(steps: int, cooldown: float) -> int:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 from cellenv.networks import PRESETS, UNetConfig
+from cellenv.streams import rng_at
 
 
 class FewCells(CellData):
@@ -189,8 +190,16 @@ def test_learning_rate(script):
     assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
 
 
-def test_mirrors_act_on_their_own_axis(script):
-    x = torch.rand(4, 1, 2, 3)
-    out = script.mirror(x, torch.tensor([[False, True, False, True], [False, False, True, True]]))
-    for row, axes in enumerate([(), (1,), (2,), (1, 2)]):
-        assert torch.equal(out[row], x[row].flip(axes))
+def test_dequantised_pairs_lie_within_a_grey_level_and_leave_all_other_draws_alone(script, config):
+    data = FewCells()
+
+    def draw(share=slice(None), **changes):
+        return script.draw_pairs(data, 6, rng_at(0), replace(config, noise_level=0.0, **changes), share)
+
+    plain, real = draw(), draw(dequantise=True)
+    for name in ("x0", "x1"):
+        added = (getattr(real, name) - getattr(plain, name)) * 255 / 2
+        assert -1e-4 < added.min() and added.max() < 1 + 1e-4 and added.mean() == pytest.approx(0.5, abs=0.03)
+    assert not torch.equal(real.x0 - plain.x0, real.x1 - plain.x1)
+    assert torch.equal(real.t, plain.t) and torch.equal(real.keep, plain.keep)
+    assert torch.equal(draw(slice(1, None, 2), dequantise=True).x1, real.x1[1::2])
