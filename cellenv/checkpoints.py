@@ -7,11 +7,13 @@ holds model.safetensors and config.json.
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 PICKLES = (b"PK\x03\x04", b"\x80")  # the first bytes of what torch.save and pickle write
@@ -21,16 +23,28 @@ def save_weights(path: str | Path, state_dict: dict[str, Tensor], config: dict[s
     """Write weights and config; each file is written aside, synced and renamed, the config last.
 
     config: JSON values, no nan. The digest of the weights goes with it, so that two halves of different saves, or a
-    damaged file, are found when they are read.
+    damaged file, are found when they are read. Weights that lie on the CPU are written from where they lie.
     """
     if "sha256" in config:
         raise ValueError("config must not hold the key 'sha256'; it is the digest of the weights")
     weights_file, config_file = files(path)
-    weights = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()})
-    text = json.dumps(config | {"sha256": hashlib.sha256(weights).hexdigest()}, indent=2, allow_nan=False)
+    json.dumps(config, allow_nan=False)  # raises before anything is written
     weights_file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(weights_file, weights)
+    with replacing(weights_file) as aside:
+        save_file(apart(state_dict), aside)
+        text = json.dumps(config | {"sha256": file_digest(aside)}, indent=2, allow_nan=False)
     write_atomically(config_file, text.encode() + b"\n")
+
+
+def apart(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, contiguous, no two of them in one memory, as safetensors wants them."""
+    tensors, taken = {}, set()
+    for name, tensor in state_dict.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if memory in taken else tensor
+        taken.add(memory)
+    return tensors
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -87,13 +101,25 @@ def files(path: str | Path) -> tuple[Path, Path]:
     return path / "model.safetensors", path / "config.json"
 
 
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file's content, which need not fit into memory."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """All of the content or the old file: written beside it, synced, renamed."""
+    with replacing(file) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside the file; what was written there when the block ends is synced and takes the file's place."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        yield aside
+        with aside.open("rb+") as stream:
             os.fsync(stream.fileno())
         aside.replace(file)
     finally:

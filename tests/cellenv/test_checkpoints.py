@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellenv.checkpoints import digest, load_state, load_weights, save_weights, write_atomically
+from cellenv.checkpoints import apart, digest, load_state, load_weights, save_weights, write_atomically
 
 
 @pytest.fixture(params=["folder", "net.safetensors"])
@@ -115,3 +115,11 @@ def test_digest_names_the_weights(path):
 def test_foreign_weights_do_not_fit():
     with pytest.raises(ValueError, match=r"(?s)at net do not fit a Linear.*bias"):
         load_state(nn.Linear(3, 2), {"weight": torch.zeros(2, 3)}, "net")
+
+
+def test_weights_are_written_from_where_they_lie_and_shared_ones_twice(tmp_path):
+    tensor = torch.arange(3.0)
+    first, second = apart({"a": tensor, "b": tensor}).values()
+    assert first.data_ptr() == tensor.data_ptr() != second.data_ptr()
+    save_weights(tmp_path, {"a": tensor, "b": tensor}, {})
+    assert all(torch.equal(value, tensor) for value in load_weights(tmp_path)[1].values())
