@@ -6,6 +6,7 @@ B batch, C channels, H, W pixels, D condition size, K solver steps. CellFlux, ar
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 import torch
@@ -13,10 +14,12 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
+from cellenv import hub
 from cellenv.checkpoints import load_state, load_weights, save_weights
 from cellenv.checks import check_images, check_rows
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import edm_times, uniform_times
+from cellenv.published import Published, read_published
 from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
 
@@ -26,7 +29,7 @@ GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": ed
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are drawn. CellFlux: noise_level 1, guidance 0.2, Heun on the EDM grid of 50 steps."""
+    """How images are drawn."""
 
     noise_level: float = 1.0  # std of the normal noise added to x0
     guidance: float = 0.0  # w >= 0; 0 is one network pass an evaluation, else two
@@ -41,6 +44,13 @@ class Sampling:
             raise ValueError(f"need noise_level >= 0, guidance >= 0 and steps >= 1; got {self}")
 
 
+SAMPLINGS: dict[str, Sampling] = {
+    "default": Sampling(),
+    # The published one: 100 velocity evaluations, 200 network passes an image.
+    "cellflux": Sampling(noise_level=1.0, guidance=0.2, steps=50, solver="heun", grid="edm"),
+}
+
+
 class CellFlux(nn.Module):
     """Treated cells x1 from control cells x0 and the embedding of a compound.
 
@@ -49,17 +59,19 @@ class CellFlux(nn.Module):
 
     def __init__(self, network: nn.Module, config: UNetConfig, sampling: Sampling | None = None):
         super().__init__()
-        self.network, self.config = network, config
-        sampling = sampling or Sampling()
-        self.noise_level, self.guidance = sampling.noise_level, sampling.guidance
-        self.steps, self.solver, self.grid = sampling.steps, sampling.solver, sampling.grid
+        self.network, self.config, self.sampling = network, config, sampling or Sampling()
 
     @property
     def sampling(self) -> Sampling:
-        """The settings in use; set noise_level, guidance, steps, solver and grid on the generator to change them."""
+        """The settings in use; set them together, or noise_level, guidance, steps, solver, grid on the generator."""
         return Sampling(
             noise_level=self.noise_level, guidance=self.guidance, steps=self.steps, solver=self.solver, grid=self.grid
         )
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling) -> None:
+        self.noise_level, self.guidance = sampling.noise_level, sampling.guidance
+        self.steps, self.solver, self.grid = sampling.steps, sampling.solver, sampling.grid
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         """v(x_t, t, condition) without guidance, what losses see. x_t (B, C, H, W), t (B,), condition (B, D)."""
@@ -98,17 +110,21 @@ class CellFlux(nn.Module):
         config = {"network": asdict(self.config), "sampling": asdict(self.sampling), "metadata": metadata or {}}
         save_weights(folder, self.network.state_dict(), config)
 
+    def push_to_hub(self, repo_id: str, metadata: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
+        """Put what `save_pretrained` writes into the repository "owner/name" of the Hugging Face Hub; its address."""
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, metadata)
+            return hub.upload(folder, repo_id, private)
+
     @classmethod
-    def from_pretrained(cls, folder_or_name: str | Path) -> Self:
-        """The generator saved in a folder, or shipped under a name ("embedded"), in eval mode on the CPU."""
-        folder = Path(folder_or_name)
-        if not folder.exists() and (ASSETS / folder).is_dir():
-            folder = ASSETS / folder
-        if not folder.exists():
-            shipped = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []
-            raise FileNotFoundError(
-                f"no generator at {folder}: need a folder that save_pretrained wrote, or one of {shipped}"
-            )
+    def from_pretrained(cls, path_or_name: str | Path) -> Self:
+        """The generator of a folder, of a published .pth, shipped ("embedded") or on the Hub ("owner/name").
+
+        In eval mode on the CPU. Of a .pth the EMA weights are read, safely and slowly: convert it once to start faster.
+        """
+        if Path(path_or_name).suffix == ".pth":
+            return cls.from_published(read_published(path_or_name))
+        folder = find(path_or_name)
         config, weights = load_weights(folder)
         try:
             network, sampling = UNetConfig(**config["network"]), Sampling(**config["sampling"])
@@ -119,6 +135,27 @@ class CellFlux(nn.Module):
         generator = cls(UNet(network), network, sampling)
         load_state(generator.network, weights, folder)
         return generator.eval()
+
+    @classmethod
+    def from_published(cls, published: Published) -> Self:
+        """The generator of a published checkpoint (`read_published`), sampled as published, in eval mode on the CPU."""
+        generator = cls(UNet(published.network), published.network, SAMPLINGS["cellflux"])
+        load_state(generator.network, published.weights, published.metadata["source"])
+        return generator.eval()
+
+
+def find(path_or_name: str | Path) -> Path:
+    """Where a generator lies that has this path, was shipped under this name, or is fetched from the Hub."""
+    for path in (Path(path_or_name), ASSETS / path_or_name):
+        if path.exists():
+            return path
+    if hub.is_repository(path_or_name):
+        return hub.download(path_or_name)
+    shipped = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []
+    raise FileNotFoundError(
+        f"no generator at {path_or_name}: need a folder that save_pretrained wrote, a published .pth, "
+        f"one of {shipped}, or 'owner/name' on the Hub"
+    )
 
 
 class GeneratorPolicy(TensorDictModuleBase):
