@@ -14,7 +14,7 @@ from command_line import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    generator: str = "embedded"  # a folder with weights, or the name of a shipped generator
+    generator: str = "embedded"  # a folder with weights, of a baseline too, or the name of a shipped generator
     output_dir: Path = Path("runs/images")
     contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
     group_size: int = 4  # samples of each context, by noise alone
@@ -34,17 +34,17 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 import torch
+from baselines import load_generator
 from evaluate import held_out_cells, sample_groups
 from image_folder import check_new, write_folder
 from tqdm import tqdm
 
 from algorithms.evaluation import held_out
-from cellenv.generator import CellFlux
 
 
 def main(config: Config) -> None:
     check_new(config.output_dir)
-    generator = CellFlux.from_pretrained(config.generator).to("cuda" if torch.cuda.is_available() else "cpu")
+    generator = load_generator(config.generator).to("cuda" if torch.cuda.is_available() else "cpu")
     data, contexts = held_out_cells(config.data, config.unseen, config.contexts)
     scene, _, _ = held_out(data, contexts, config.seed)
     with tqdm(total=contexts * config.group_size, desc="generate", unit="image") as bar:

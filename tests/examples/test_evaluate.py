@@ -116,7 +116,7 @@ def test_a_folder_of_what_a_generator_drew_is_its_row_up_to_rounding(script, dat
     flags = {"contexts": CONTEXTS, "group_size": GROUP, "seed": 3, "batch_size": 5}
     generate.main(generate.Config(generator=str(tmp_path / "base"), output_dir=tmp_path / "images", **flags))
     with pytest.raises(FileExistsError, match="holds images already"):
-        generate.main(generate.Config(generator=str(tmp_path / "base"), output_dir=tmp_path / "images"))
+        generate.main(generate.Config(generator="nowhere", output_dir=tmp_path / "images"))  # before anything else
     quiet, folders = Console(file=io.StringIO()), {"written": ImageFolder.read(tmp_path / "images", data)}
     models = {"base": generator(data, 0.1), "model": model}
     found = script.evaluate_run(

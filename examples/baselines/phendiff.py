@@ -1,0 +1,95 @@
+"""PhenDiff: one diffusion model of all classes; a control is turned into noise as a control and back as a treated cell.
+
+Bourou et al., arXiv:2312.08290; DDIM: Song et al., arXiv:2010.02502. Time runs from noise (t = 0) to image (t = 1) on
+the variance-preserving path, an arc: with phi = t pi / 2 and noise n,
+
+    x_t = sin(phi) x1 + cos(phi) n,        u = d x_t / d phi = cos(phi) x1 - sin(phi) n.
+
+Departures: a compound is known by its embedding instead of a class of its own, and a control by none; the network
+expects x1 where theirs expects the noise, which a network as small as ours cannot copy.
+
+B batch, C, H, W image, D condition size, K steps.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from cellenv.checkpoints import load_state, load_weights, save_weights
+from cellenv.networks import UNet, UNetConfig
+from cellenv.path import lift, uniform_times
+
+Turn = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), phi (B,)) -> u
+
+
+def on_arc(x1: Tensor, n: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+    """(x_t, u) of images and noise (B, ...) at phi (B,)."""
+    sin, cos = lift(phi.sin(), x1), lift(phi.cos(), x1)
+    return sin * x1 + cos * n, cos * x1 - sin * n
+
+
+def turn_to(x1: Tensor, x_t: Tensor, phi: Tensor, *, least: float = 0.05) -> Tensor:
+    """u = (x1 - sin(phi) x_t) / max(cos(phi), least), of one who is at x_t and expects the image x1."""
+    return (x1 - lift(phi.sin(), x_t) * x_t) / lift(phi.cos().clamp(min=least), x_t)
+
+
+def ddim(u: Turn, x: Tensor, times: Tensor) -> Tensor:
+    """x' = cos(d) x + sin(d) u(x, phi), d = phi' - phi: from times[0] to times[-1], increasing or decreasing.
+
+    This is DDIM without noise, sin(phi') x1 + cos(phi') n with the x1 and n that u stands for; backwards it is DDIM
+    inversion. Exact for the x1 and n of one image; global error O(1 / K) else.
+    """
+    for phi, phi_next in pairwise((times * math.pi / 2).tolist()):
+        turn = u(x, torch.full((len(x),), phi, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device))
+        x = math.cos(phi_next - phi) * x + math.sin(phi_next - phi) * turn
+    return x
+
+
+def phendiff_loss(u: Turn, x1: Tensor, n: Tensor, t: Tensor) -> Tensor:
+    """|u(x_t, phi) - (cos(phi) x1 - sin(phi) n)|^2, mean over C, H, W; images, noise (B, C, H, W), t (B,) -> (B,)."""
+    phi = t * math.pi / 2
+    x_t, turn = on_arc(x1, n, phi)
+    return (u(x_t, phi).float() - turn).square().flatten(1).mean(1)
+
+
+class PhenDiff(nn.Module):
+    """Treated cells from controls, as `CellFlux` gives them, by 2 K network passes; nothing in it is random."""
+
+    def __init__(self, config: UNetConfig, steps: int = 50):
+        super().__init__()
+        if config.predicts != "v":
+            raise ValueError("need predicts='v', the bare output of the network: it is read as x1 here")
+        self.network, self.config, self.steps = UNet(config), config, steps
+
+    def u(self, x_t: Tensor, phi: Tensor, condition: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        """u of a treated cell (condition (B, D)); of a control without one, or where `keep` (B,) is False."""
+        return turn_to(self.network(x_t, phi / (math.pi / 2), condition, keep), x_t, phi)
+
+    @torch.no_grad()
+    def sample(self, x0: Tensor, condition: Tensor, seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(x1, noise), (B, C, H, W) each: the noise that x0 is as a control, and the treated cell that it is.
+
+        The same for every seed: samples of one context are equal.
+        """
+        times = uniform_times(self.steps)
+        noise = ddim(self.u, x0, times.flip(0))
+        return ddim(lambda x, phi: self.u(x, phi, condition), noise, times).clamp(-1, 1), noise
+
+    def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
+        """Write folder/model.safetensors and folder/config.json."""
+        config = {"baseline": "phendiff", "network": asdict(self.config), "steps": self.steps}
+        save_weights(folder, self.network.state_dict(), config | {"metadata": metadata or {}})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """What `save_pretrained` wrote, in eval mode on the CPU."""
+        config, weights = load_weights(folder)
+        model = cls(UNetConfig(**config["network"]), config["steps"])
+        load_state(model.network, weights, folder)
+        return model.eval()

@@ -1,0 +1,263 @@
+"""Train another generator on the embedded world, at the cost of the base: PhenDiff (diffusion) or IMPA (adversarial).
+
+    python examples/train_baseline.py --model phendiff --output-dir runs/phendiff
+    python examples/generate.py --generator runs/phendiff/model --output-dir runs/phendiff/images
+    python examples/evaluate.py --images phendiff=runs/phendiff/images
+
+Cost is counted in floating-point operations of matrix products and convolutions, of a whole step with its optimizer;
+the base's is that of train_base.py's default run.
+"""
+
+import math
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from command_line import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: Literal["phendiff", "impa"] = "phendiff"
+    output_dir: Path = Path("runs/baseline")
+    steps: int | None = None  # of the optimizer; None: as many as cost what the base cost
+    batch_size: int | None = None  # contexts a step; None: 48 (PhenDiff), 16 (IMPA)
+    lr: float | None = None  # after the warm-up; None: 2e-3 of Muon (PhenDiff), 2e-4 of Adam (IMPA)
+    warmup: int = 500  # steps in which the learning rate rises
+    cooldown: float = 0.2  # share of the steps, at the end, in which it falls to 0
+    decay: float = 0.999  # of the average of the weights
+    flip: float = 0.3  # probability of each mirroring, for either image alone
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: bf16 if the hardware has it
+    threads: int | None = None  # on a machine without a GPU; None takes all cores
+    draw_every: int = 1_000  # steps between pictures
+    seed: int = 0
+
+
+DEFAULT = Config()
+SMOKE = replace(DEFAULT, output_dir=Path("runs/baseline-smoke"), steps=4, batch_size=4, warmup=2, draw_every=2)
+PRESETS = {"default": DEFAULT, "smoke": SMOKE}
+
+if __name__ == "__main__":
+    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
+
+# ruff: noqa: E402
+from time import perf_counter
+from typing import NamedTuple, Protocol
+
+import torch
+import train_base
+from accelerate import Accelerator
+from baselines import IMPA, PhenDiff
+from baselines.cost import flops
+from baselines.impa import IMPAConfig, Look, Weights, discriminator_terms, generator_terms
+from baselines.phendiff import phendiff_loss
+from torch import Tensor, nn
+from tqdm import tqdm
+from train_base import flow_matching_loss, lr_factor, mirror
+
+from algorithms.ema import EMA
+from algorithms.files import save_png
+from algorithms.launch import start_accelerator
+from algorithms.muon import Muon
+from cellenv.data.cells import CellData
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.networks import PRESETS as NETWORKS
+from cellenv.networks import UNet
+from cellenv.path import lift
+from cellenv.pictures import composite, grid
+from cellenv.streams import rng_at, seed_at
+
+TRAINING, VALIDATION, WEIGHTS = range(3)  # streams of one seed
+CONTROLS = 0.25  # share of the images that PhenDiff learns from which are controls
+
+
+class Batch(NamedTuple):
+    """Controls and treated images of their experimental batches, (n, C, H, W); of these condition and compound id."""
+
+    x0: Tensor
+    x1: Tensor
+    condition: Tensor
+    compound: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(value.to(device) for value in self))
+
+
+class Learner(Protocol):
+    """model: what is averaged, drawn with and saved. batch_size, lr: what a run takes that is told none."""
+
+    model: nn.Module
+    batch_size: int
+    lr: float
+
+    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
+        """One step with `factor` times the learning rate, `progress` in [0, 1) of the training; returns the losses."""
+
+
+class LearnPhenDiff:
+    """One network for all images; Muon, as the base."""
+
+    batch_size, lr = 48, 2e-3
+
+    def __init__(self, data: CellData, accelerator: Accelerator, lr: float):
+        sizes = replace(NETWORKS["embedded"], predicts="v", size=data.size, condition_dim=data.conditions.shape[1])
+        self.accelerator, self.lr = accelerator, lr
+        self.model = PhenDiff(sizes).to(accelerator.device)
+        self.optimizer = Muon(self.model.parameters(), self.lr)
+
+    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
+        t = torch.rand(len(batch.x0), generator=rng).to(batch.x0)
+        keep = (torch.rand(len(t), generator=rng) >= CONTROLS).to(batch.x0.device)
+        noise = torch.randn(batch.x0.shape, generator=rng).to(batch.x0)
+        images = torch.where(lift(keep, batch.x1), batch.x1, batch.x0)
+        with self.accelerator.autocast():
+            loss = phendiff_loss(lambda x, phi: self.model.u(x, phi, batch.condition, keep), images, noise, t).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        set_lr(self.optimizer, factor * self.lr)
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+class LearnIMPA:
+    """The discriminator takes a step, then the three networks that it judges; Adam, as StarGAN v2."""
+
+    batch_size, lr = 16, 2e-4
+
+    def __init__(self, data: CellData, accelerator: Accelerator, lr: float):
+        compounds = len(data.compounds)
+        sizes = IMPAConfig(size=data.size, condition_dim=data.conditions.shape[1], compounds=compounds)
+        self.accelerator, self.lr, self.weights = accelerator, lr, Weights()
+        self.model, self.discriminator = IMPA(sizes).to(accelerator.device), Look(sizes, compounds)
+        self.discriminator.to(accelerator.device)
+        self.optimizers = {
+            net: torch.optim.Adam(net.parameters(), self.lr, betas=(0.0, 0.99))
+            for net in (self.discriminator, self.model)
+        }
+
+    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
+        model, discriminator, autocast = self.model, self.discriminator, self.accelerator.autocast
+        z = tuple(torch.randn(len(batch.x0), model.config.noise, generator=rng).to(batch.x0) for _ in range(2))
+        weights = replace(self.weights, variety=(1 - progress) * self.weights.variety)
+        with torch.no_grad(), autocast():
+            fake = model.generator(batch.x0, model.mapping(batch.condition, z[0]))
+        with autocast():
+            terms = discriminator_terms(discriminator, batch.x1, fake, batch.compound, weights)
+        self._descend(discriminator, terms, factor)
+        discriminator.requires_grad_(False)
+        with autocast():
+            more = generator_terms(model, discriminator, batch.x0, batch.condition, batch.compound, z, weights)
+        self._descend(model, more, factor)
+        discriminator.requires_grad_(True)
+        return {name: term.mean().item() for name, term in (terms | more).items()}
+
+    def _descend(self, net: nn.Module, terms: dict[str, Tensor], factor: float) -> None:
+        optimizer = self.optimizers[net]
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(sum(terms.values()).mean())
+        set_lr(optimizer, factor * self.lr)
+        optimizer.step()
+
+
+LEARNERS: dict[str, type[Learner]] = {"phendiff": LearnPhenDiff, "impa": LearnIMPA}
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def draw_batch(data: CellData, n: int, rng: torch.Generator, flip: float) -> Batch:
+    """n random pairs, each image mirrored by itself."""
+    treated = data.draw_treated(n, rng)
+    controls = data.draw_controls(data.batch[treated], rng)
+    mirrored = torch.rand(2, 2, n, generator=rng) < flip  # image, axis
+    compound = data.perturbation[treated]
+    x0, x1 = (mirror(data.images(rows), m) for rows, m in zip((controls, treated), mirrored, strict=True))
+    return Batch(x0, x1, data.conditions[compound], compound)
+
+
+def base_flops(base: train_base.Config, data: CellData, device: torch.device) -> int:
+    """Of a run of train_base.py: those of one of its steps, on noise, times their number."""
+    sizes = replace(NETWORKS[base.network], size=data.size, condition_dim=data.conditions.shape[1])
+    network = UNet(sizes).to(device)
+    optimizer, n = Muon(network.parameters()), base.batch_size
+    images, condition = torch.zeros(n, *data.size, device=device), torch.zeros(n, sizes.condition_dim, device=device)
+    t, keep = torch.full((n,), 0.5, device=device), torch.ones(n, dtype=torch.bool, device=device)
+    pairs = train_base.Pairs(images, images, t, condition, keep)
+
+    def step() -> None:
+        flow_matching_loss(network, pairs, base.guidance).mean().backward()
+        optimizer.step()
+
+    return base.steps * flops(step)
+
+
+def step_flops(config: Config, data: CellData, accelerator: Accelerator) -> int:
+    """Of a step of a learner that is thrown away, on black images."""
+    learner, n = LEARNERS[config.model](data, accelerator, config.lr), config.batch_size
+    images, compound = torch.zeros(n, *data.size), torch.zeros(n, dtype=torch.int64)
+    batch = Batch(images, images, torch.zeros(n, data.conditions.shape[1]), compound).to(accelerator.device)
+    return flops(lambda: learner.step(batch, torch.Generator(), 1.0, 0.0))
+
+
+def draw(model: nn.Module, data: CellData, config: Config, device: torch.device, step: int) -> None:
+    """Twelve controls, what the model makes of them, and real images of the same compounds."""
+    rng = rng_at(config.seed, VALIDATION)
+    treated = data.draw_treated(12, rng)
+    contexts = data.contexts(treated, rng).to(device)
+    x1, _ = model.eval().sample(contexts["x0"], contexts["condition"], contexts["seed"])
+    rows = [composite(x.cpu(), data.channels) for x in (contexts["x0"], x1, data.images(treated))]
+    save_png(grid(rows, ["control", "generated", "real"]), config.output_dir / f"samples-{step:06d}.png")
+    model.train()
+
+
+def filled(config: Config) -> Config:
+    """The config with the batch size and learning rate of its model where it has none."""
+    usual = LEARNERS[config.model]
+    return replace(config, batch_size=config.batch_size or usual.batch_size, lr=config.lr or usual.lr)
+
+
+def main(config: Config) -> None:
+    config = filled(config)
+    accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
+    if accelerator.num_processes > 1:
+        raise ValueError(f"one process trains a baseline; {accelerator.num_processes} were started")
+    data, validation, device = SyntheticCells("train"), SyntheticCells("validation"), accelerator.device
+    torch.manual_seed(seed_at(config.seed, WEIGHTS))
+    cost, budget = step_flops(config, data, accelerator), base_flops(train_base.DEFAULT, data, device)
+    steps = config.steps or math.ceil(budget / cost)
+    torch.manual_seed(seed_at(config.seed, WEIGHTS))
+    learner, start = LEARNERS[config.model](data, accelerator, config.lr), perf_counter()
+    ema = EMA(learner.model, config.decay)
+    with tqdm(total=steps, desc=config.model, unit="step", smoothing=0.02) as bar:
+        for step in range(steps):
+            rng = rng_at(config.seed, TRAINING, step)
+            batch = draw_batch(data, config.batch_size, rng, config.flip).to(device)
+            losses = learner.step(batch, rng, lr_factor(step, steps, config.warmup, config.cooldown), step / steps)
+            ema.update(learner.model)
+            if not all(map(math.isfinite, losses.values())):
+                raise FloatingPointError(f"step {step}: the losses are {losses}; try a smaller --lr")
+            if (step + 1) % config.draw_every == 0 or step + 1 == steps:
+                with ema.swapped(learner.model):
+                    draw(learner.model, validation, config, device, step + 1)
+            bar.update()
+            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+    metadata = {
+        "command": shlex.join(["python", *sys.argv]),
+        "config": asdict(config) | {"output_dir": str(config.output_dir)},
+        "steps": steps,
+        "flops": steps * cost,
+        "flops_of_the_base": budget,
+        "seconds": round(perf_counter() - start, 1),
+    }
+    with ema.swapped(learner.model):
+        learner.model.save_pretrained(config.output_dir / "model", metadata)
+
+
+if __name__ == "__main__":
+    main(CONFIG)
