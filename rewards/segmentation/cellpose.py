@@ -1,94 +1,128 @@
-"""The Cellpose package (Stringer et al. 2021) behind the protocol of this library: 3.1, and Cellpose-SAM of 4.x.
+"""The Cellpose package (Stringer et al. 2021, doi:10.1038/s41592-020-01018-x) behind the protocol of this library.
 
-B batch, H, W pixels. Cellpose is imported when a segmenter is built. Nothing is ever downloaded here.
+Two passes: DNA alone for nuclei; actin and tubulin, without DNA, for cells. What 3.1 and 4.x do not share lies in
+cellpose3.py and cellpose4.py. Cellpose is imported when a segmenter is built, and nothing is ever downloaded.
+B batch, H, W pixels, K planes that a network takes.
 """
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from rewards.segmentation import cellpose3, cellpose4
 from rewards.segmentation.decode import tidy
-from rewards.segmentation.embedded import normalise
 from rewards.segmentation.protocol import CHANNELS, Masks, split_channels
 
-FILES = {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0"}  # others are named as their model
-IMAGES_AT_ONCE = 8
+
+class Pass(NamedTuple):
+    """One run over the images, for one kind of object."""
+
+    model: Any  # cellpose.models.CellposeModel
+    diameter: float | None  # px
+    least: int  # px^2
 
 
 def find_weights(weights: str | Path) -> Path:
     """The file of a model: a path, or the name of a model in Cellpose's own folder."""
     folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or Path.home() / ".cellpose" / "models")
-    places = [Path(weights), folder / FILES.get(str(weights), str(weights))]
+    places = [Path(weights), folder / cellpose3.FILES.get(str(weights), str(weights))]
     for place in places:
         if place.is_file():
             return place
     raise FileNotFoundError(
         f"no Cellpose weights {str(weights)!r}: looked for {places[0].absolute()} and {places[1]}. Give the path of "
-        "the file, or let Cellpose fetch its models where there is a network, or set CELLPOSE_LOCAL_MODELS_PATH"
+        "the file, or set CELLPOSE_LOCAL_MODELS_PATH to its folder; docs/cellpose.md says where to fetch it"
     )
 
 
-class CellposeSegmenter:
-    """Two passes of Cellpose: DNA alone for nuclei; actin and tubulin, without DNA, for cells. -> Masks.
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No word from Cellpose short of an error: it takes a batch for a stack of planes, and warns at each."""
+    logger = logging.getLogger("cellpose")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
-    nucleus_weights, cell_weights: names (Cellpose 3.1: "nuclei", "cyto3"; 4.x: "cpsam" for both) or paths.
-    nucleus_diameter, cell_diameter: px, usual size in the images. flow_threshold: Cellpose's; 0 keeps every object.
+
+class CellposeSegmenter:
+    """Nuclei and cells as the installed Cellpose sees them, 3.1 or 4.x. -> Masks, on the device of the images.
+
+    nucleus_weights, cell_weights: paths, or names in Cellpose's own folder; None: "nuclei" and "cyto3" for 3.1, "cpsam"
+        for both in 4.x.
+    nucleus_diameter, cell_diameter: px, usual size of the objects; images are rescaled so that it becomes the size the
+        network was trained for. None: 40 and 75 for 3.1, no rescaling for 4.x. 0: the size that the file of 3.1 names,
+        no rescaling for 4.x.
+    flow_threshold: Cellpose's, for objects whose flows contradict their shape; 0 keeps every object.
     least_nucleus, least_cell: px^2; smaller objects are left out.
+    batch_size: images in one forward of a network (tiles, of images too large for one); None: 64 for 3.1, 8 for 4.x.
+    device: where the networks run; None: a CUDA device where there is one, else the CPU.
     """
 
     def __init__(
         self,
-        nucleus_weights: str | Path = "nuclei",
-        cell_weights: str | Path = "cyto3",
+        nucleus_weights: str | Path | None = None,
+        cell_weights: str | Path | None = None,
         *,
-        nucleus_diameter: float = 40.0,
-        cell_diameter: float = 75.0,
+        nucleus_diameter: float | None = None,
+        cell_diameter: float | None = None,
         flow_threshold: float = 0.4,
         least_nucleus: int = 30,
         least_cell: int = 100,
-        device: str | torch.device = "cpu",
+        batch_size: int | None = None,
+        device: str | torch.device | None = None,
     ):
-        self.major = int(version("cellpose").split(".")[0])
-        self.flow_threshold = flow_threshold
-        self.nuclei = self._load(find_weights(nucleus_weights), torch.device(device)), nucleus_diameter, least_nucleus
-        self.cells = self._load(find_weights(cell_weights), torch.device(device)), cell_diameter, least_cell
+        family = cellpose4 if int(version("cellpose").split(".")[0]) >= 4 else cellpose3
+        diameters = [
+            usual if given is None else given
+            for given, usual in zip((nucleus_diameter, cell_diameter), family.DIAMETERS, strict=True)
+        ]
+        if min(diameters) < 0:
+            raise ValueError(f"need diameters of at least 0 px, got {diameters[0]} and {diameters[1]}")
+        self.batch_size = family.BATCH_SIZE if batch_size is None else batch_size
+        if self.batch_size < 1:
+            raise ValueError(f"need a batch size of at least 1 image, got {batch_size}")
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        files = [
+            find_weights(usual if given is None else given)
+            for given, usual in zip((nucleus_weights, cell_weights), family.WEIGHTS, strict=True)
+        ]
+        models = {file: family.load(file, device) for file in set(files)}  # one network if one file serves both
+        self.nuclei, self.cells = (
+            Pass(models[file], diameter or None, least)
+            for file, diameter, least in zip(files, diameters, (least_nucleus, least_cell), strict=True)
+        )
+        self.flow_threshold, self.planes = flow_threshold, family.planes
 
     def __call__(self, images: Tensor, channels: Sequence[str] = CHANNELS) -> Masks:
         """Labels of images (B, C, H, W) in [-1, 1]."""
         dna, body = split_channels(images, channels)
-        return Masks(self._labels(normalise(dna), *self.nuclei), self._labels(normalise(body), *self.cells))
+        return Masks(self._labels(dna, self.nuclei), self._labels(body, self.cells))
 
-    def _load(self, weights: Path, device: torch.device) -> Any:
-        from cellpose.models import CellposeModel
-
-        if self.major >= 4:
-            on_gpu = device.type != "cpu"
-            return CellposeModel(pretrained_model=str(weights), device=device, gpu=on_gpu, use_bfloat16=on_gpu)
-        mean = 17.0 if weights.name == FILES["nuclei"] else 30.0  # px, the diameter that these models were made for
-        return CellposeModel(pretrained_model=str(weights), device=device, diam_mean=mean)
-
-    def _labels(self, x: Tensor, model: Any, diameter: float, smallest: int) -> Tensor:
-        """Objects in the planes of x, (B, 1 or 2, H, W) and about 0 to 1 -> (B, H, W) int32."""
-        settings = {
-            "diameter": diameter,
-            "normalize": False,  # done, with a floor: a percentile stretch turns noise into nuclei
-            "flow_threshold": self.flow_threshold,
-            "max_size_fraction": 1.0,  # else a cell that fills the crop counts as none
-            "min_size": smallest,
-            "batch_size": IMAGES_AT_ONCE,
-        }
+    def _labels(self, x: Tensor, one: Pass) -> Tensor:
+        """Objects in x, (B, 1 or 2, H, W) in [-1, 1] -> (B, H, W) int32."""
         if not len(x):
             return x.new_zeros(x[:, 0].shape, dtype=torch.int32)
-        if self.major >= 4:  # three planes in any order
-            planes = torch.cat([x, x.new_zeros(len(x), 3 - x.shape[1], *x.shape[2:])], 1).movedim(1, 3)  # (B, H, W, 3)
-            found = model.eval(planes.cpu().numpy(), channel_axis=3, **settings)[0]
-        else:  # one grey plane; the second, nuclear one is 0
-            found = model.eval(list(x.mean(1).cpu().numpy()), channels=[0, 0], **settings)[0]
-        labels = np.asarray(found).reshape(x[:, 0].shape).astype(np.int32)
-        return tidy(torch.from_numpy(labels), smallest).to(x.device)
+        planes = self.planes(x).movedim(1, 3)  # (B, H, W, K)
+        with quiet():
+            found = one.model.eval(
+                planes.cpu().numpy(),  # one array, not a list: that would be one forward an image
+                channel_axis=3,
+                batch_size=self.batch_size,
+                diameter=one.diameter,
+                normalize={"normalize": False},  # done in `planes`; a plain False would stay in Cellpose's defaults
+                flow_threshold=self.flow_threshold,
+                max_size_fraction=1.0,  # else a cell that fills the crop counts as none
+                min_size=one.least,
+            )[0]  # (B, H, W) without the axes of length 1
+        labels = torch.from_numpy(found.astype("int32")).reshape(x[:, 0].shape)
+        return tidy(labels, one.least).to(x.device)

@@ -1,0 +1,45 @@
+"""Cellpose 3.1: two residual U-Nets of 6.6 M parameters, for nuclei and for cells. B batch, H, W pixels.
+
+Its networks see two planes: the objects in grey, and the nuclei inside them, which here stay empty. They know objects
+of one size, `diam_mean` px, to which images are rescaled; a file may hold its own, and then that one counts.
+"""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewards.segmentation.embedded import normalise
+
+WEIGHTS = ("nuclei", "cyto3")
+FILES = {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0"}  # others are named as their model
+DIAMETERS = (40.0, 75.0)  # px, in 96 x 96 crops of single cells
+BATCH_SIZE = 64
+IDLE = ("diam_mean", "diam_labels", "num_batches_tracked")  # Cellpose's older files lack them
+
+
+def load(file: Path, device: torch.device) -> Any:
+    """The model of a file, a cellpose.models.CellposeModel. Cellpose itself leaves at random what a file lacks."""
+    from cellpose.models import CellposeModel
+    from cellpose.resnet_torch import CPnet
+
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{file} cannot be read: it is damaged, or holds no weights") from error
+    needed = [name for name in CPnet([2, 32, 64, 128, 256], 3, 3).state_dict() if not name.endswith(IDLE)]
+    if absent := [name for name in needed if name not in stored]:
+        why = "it is one of Cellpose 4: pip install 'cellpose>=4.1'" if "W2" in stored else "is it damaged?"
+        count = f"{len(absent)} of {len(needed)} tensors are absent, first {absent[0]}"
+        raise ValueError(f"{file} is no model of Cellpose 3: {count}; {why}")
+    mean = 17.0 if file.name == FILES["nuclei"] else 30.0  # px, of files that hold none
+    gpu = device.type != "cpu"
+    return CellposeModel(pretrained_model=str(file), device=device, gpu=gpu, diam_mean=mean, mkldnn=False)
+
+
+def planes(x: Tensor) -> Tensor:
+    """What its networks see of x, (B, 1 or 2, H, W) in [-1, 1]: the grey mean, about 0 to 1, and 0. (B, 2, H, W)."""
+    grey = normalise(x.mean(1, keepdim=True))  # with a floor: Cellpose's percentiles turn noise into nuclei
+    return torch.cat([grey, torch.zeros_like(grey)], 1)
