@@ -17,7 +17,9 @@ class Config:
     data: tyro.conf.Positional[Path]  # folder with *_df_all.csv, emb_*.csv and the images
     output_dir: Path = Path("runs/scores")
     classifier: Path | None = None  # weights of a MoA classifier, or a folder that holds them; None: no MoA score
-    segmenter: Literal["embedded", "classical"] = "embedded"
+    segmenter: Literal["embedded", "classical", "cellpose"] = "embedded"
+    nucleus_weights: str | None = None  # Cellpose's, a path or a name in its own folder; None: its usual model
+    cell_weights: str | None = None
     limit: int | None = None  # images, drawn at random; all when None
     seed: int = 0  # of that draw, and of the contact sheet's
 
@@ -42,12 +44,22 @@ from cellenv.data.imaging import ImagingCells, only_file, read_table
 from cellenv.pictures import grid, outlines
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure
-from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
+from rewards.segmentation import CellposeSegmenter, ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 
 MEASURES = ("nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max", "roundness", "containment")
 HEADINGS = ("nuclei", "cells", "nucleus px²", "cell px²", "roundness", "contained", "P(MoA)")  # of the printed table
 COLUMNS = ("sample_key", "compound", "moa", "state", *MEASURES, "moa_probability")
 BATCH, SHEET, SHEET_ROW = 64, 64, 8  # images at once; in the contact sheet; in a row of it
+
+
+def load_segmenter(config: Config) -> Segmenter:
+    """The segmenter of that name."""
+    weights = (config.nucleus_weights, config.cell_weights)
+    if config.segmenter == "cellpose":
+        return CellposeSegmenter(*weights)
+    if weights != (None, None):
+        raise ValueError(f"weights are for --segmenter cellpose; {config.segmenter} takes none")
+    return EmbeddedSegmenter.from_pretrained() if config.segmenter == "embedded" else ClassicalSegmenter()
 
 
 def load_classifier(path: Path) -> MoAClassifier:
@@ -125,7 +137,7 @@ def main(config: Config) -> None:
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"limit must be at least 1 image, got {config.limit}")
     cells = ImagingCells(config.data, split=None, unseen=None)
-    segmenter = EmbeddedSegmenter.from_pretrained() if config.segmenter == "embedded" else ClassicalSegmenter()
+    segmenter = load_segmenter(config)
     classifier = None if config.classifier is None else load_classifier(config.classifier)
     drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(config.seed))[: config.limit]
 

@@ -68,6 +68,21 @@ def test_every_image_has_a_row_and_its_measures(script, folder, tmp_path, capsys
     assert all(row[5] in printed for row in table)
 
 
+def test_cellpose_segments_with_the_weights_that_are_named(script, folder, tmp_path, monkeypatch):
+    class Named(ClassicalSegmenter):
+        def __init__(self, nuclei, cells):
+            assert (nuclei, cells) == ("mine", None)
+
+    monkeypatch.setattr(script, "CellposeSegmenter", Named)
+    files = {}
+    for name, weights in (("classical", {}), ("cellpose", {"nucleus_weights": "mine"})):
+        script.main(script.Config(data=folder[0], output_dir=tmp_path / name, segmenter=name, **weights))
+        files[name] = (tmp_path / name / "measures.csv").read_text()
+    assert files["cellpose"] == files["classical"]
+    with pytest.raises(ValueError, match="weights are for --segmenter cellpose; embedded takes none"):
+        script.main(script.Config(data=folder[0], output_dir=tmp_path, cell_weights="mine"))
+
+
 def test_the_contact_sheet_is_a_picture_with_outlines(script, folder, tmp_path):
     script.main(script.Config(data=folder[0], output_dir=tmp_path, segmenter="classical"))
     sheet = np.asarray(Image.open(tmp_path / "contact_sheet.png"))
