@@ -64,6 +64,15 @@ def test_adain_gives_exactly_this_mean_and_deviation(impa):
     torch.testing.assert_close(impa.adain(3 * h + 1, mean, std), out, rtol=1e-5, atol=1e-5)  # its own style is gone
 
 
+def test_a_style_says_mean_and_deviation_of_a_block(impa):
+    block, h, style = impa.Block(5, 4, 1, 6).double(), torch.randn(3, 5, 7, 5).double(), torch.randn(3, 6).double()
+    seen = []
+    block.first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block(h, style)
+    mean, more = block.looks[0](style).chunk(2, dim=1)
+    torch.testing.assert_close(seen[0], torch.nn.functional.silu(impa.adain(h, mean, 1 + more)))
+
+
 def test_losses_at_known_answers(impa):
     zero, high, low = torch.zeros(1), torch.tensor([8.0]), torch.tensor([-8.0])
     assert float(impa.discriminator_loss(zero, zero)) == pytest.approx(2 * math.log(2))

@@ -36,7 +36,7 @@ def images():
 def model(phendiff):
     model = phendiff.PhenDiff(TINY, steps=3)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
 
@@ -142,7 +142,7 @@ def test_a_control_is_inverted_as_one_and_drawn_as_treated(phendiff, model, monk
     assert all(given[0] is condition for _, given in asked[3:])
     assert x1.equal(model.sample(x0, condition, torch.tensor([7, 8]))[0])  # nothing is random
     assert not x1.equal(model.sample(x0, -condition, torch.tensor([1, 2]))[0])
-    assert x1.abs().max() <= 1 and not noise.equal(x0)
+    assert x1.abs().max() == 1 < noise.abs().max()  # what lies outside is cut off, of the image alone
 
 
 def test_a_control_is_who_has_no_condition(model):
