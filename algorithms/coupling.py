@@ -2,9 +2,9 @@
 
 B samples, K times per sample, n = B K rows, sample after sample; C, H, W image.
 
-Every row draws from a stream of its own, named by (seed, iteration, global sample index, k): one rank or eight, first
-run or resumed, a row gets the same numbers. A coupling is a function (samples, rngs) -> x0' (n, C, H, W), where samples
-are the rows of the rollout, one a stream, and a schedule of times a function (rngs) -> t (n,).
+Every row draws from the stream named by (seed, iteration, global index of its sample or group, k): one rank or eight,
+first run or resumed, a row gets the same numbers. A coupling is a function (samples, rngs) -> x0' (n, C, H, W), where
+samples are the rows of the rollout, one a stream, and a schedule of times a function (rngs) -> t (n,).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ Coupling = Callable[[TensorDict, Sequence[Generator]], Tensor]
 Times = Callable[[Sequence[Generator]], Tensor]
 
 
-def row_streams(seed: int, iteration: int, sample: Tensor, times_per_sample: int) -> list[Generator]:
-    """One stream a row, n = B K; sample: (B,) global indices in the iteration."""
-    return [rng_at(seed, iteration, i, 1 + k) for i in sample.tolist() for k in range(times_per_sample)]
+def row_streams(seed: int, iteration: int, index: Tensor, times_per_sample: int) -> list[Generator]:
+    """One stream a row, n = B K; index: (B,), global in the iteration. Where indices are equal, so are the numbers."""
+    return [rng_at(seed, iteration, i, 1 + k) for i in index.tolist() for k in range(times_per_sample)]
 
 
 def independent(samples: TensorDict, rngs: Sequence[Generator], *, data: CellData, noise_level: float = 1.0) -> Tensor:

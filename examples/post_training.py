@@ -104,6 +104,7 @@ class Setup:
             coupling=couplings[config.coupling],
             times=times[config.times],
             times_per_sample=config.times_per_sample,
+            noise_per=config.noise_per,
             signal=self.signal(),
             seed=config.seed,
             gather=self.accelerator.gather,

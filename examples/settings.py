@@ -15,7 +15,7 @@ class Settings:
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # learn from what must not help
     rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
 
-    iterations: int = 125
+    iterations: int = 160
     groups: int = 12  # contexts an iteration, over all processes, as many on each
     group_size: int = 12  # images of each context, at least 2
 
@@ -51,6 +51,7 @@ class RenoiseSettings(Settings):
     times_per_sample: int = 2  # rows that each image is trained on
     coupling: Literal["independent", "group", "generating"] = "independent"  # which source re-noises an image
     times: Literal["uniform", "rollout"] = "uniform"  # at which times; rollout: those of the sampler
+    noise_per: Literal["group", "sample"] = "group"  # what has a source and times of its own
     kl_weight: float = 1e-4  # pull to the base
     decay_slope: float = 0.8  # the old weights keep min(slope i, most) of themselves after iteration i; slow ones
     decay_most: float = 0.8  # average over iterations, which these small ones need (published: 0.001, 0.5)

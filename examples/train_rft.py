@@ -9,6 +9,7 @@ With --control zero the first ones are kept: what fine-tuning on its own images 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from command_line import parse
 from settings import RenoiseSettings, presets
@@ -17,6 +18,7 @@ from settings import RenoiseSettings, presets
 @dataclass(frozen=True, kw_only=True)
 class Config(RenoiseSettings):
     output_dir: Path = Path("runs/rft")
+    noise_per: Literal["group", "sample"] = "sample"  # nothing is pushed away, so that nothing would cancel
     keep: int = 3  # images of each group
 
 

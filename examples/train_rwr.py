@@ -9,6 +9,7 @@ With --control zero all weights are 1: what fine-tuning on its own images does t
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from command_line import parse
 from settings import RenoiseSettings, presets
@@ -17,6 +18,7 @@ from settings import RenoiseSettings, presets
 @dataclass(frozen=True, kw_only=True)
 class Config(RenoiseSettings):
     output_dir: Path = Path("runs/rwr")
+    noise_per: Literal["group", "sample"] = "sample"  # nothing is pushed away, so that nothing would cancel
     temperature: float = 0.5  # in standard deviations of the reward; less is greedier
 
 

@@ -107,7 +107,7 @@ def renoise(data, **kwargs):
 
 def test_rows_keep_sample_optimality_and_condition_together(data):
     td = rollout(data, range(3))
-    rows = renoise(data, times_per_sample=3)(td, 5)
+    rows = renoise(data, times_per_sample=3, noise_per="sample")(td, 5)
     sample = (rows["x1"][:, 0, 0, 0] * 100).round().long()
     assert torch.equal(sample, torch.arange(12).repeat_interleave(3))
     assert torch.equal(rows["condition"], td["condition"][sample])
@@ -124,6 +124,16 @@ def test_two_ranks_make_the_rows_of_one(data):
     halves = [renoise(data, gather=lambda mine: everyone)(rollout(data, share(4, rank, 2)), 5) for rank in (0, 1)]
     for key in whole.keys():
         assert torch.equal(whole[key], torch.cat([half[key] for half in halves])), key
+
+
+def test_what_happens_to_a_whole_group_alike_cancels(data):
+    """Sum of A_i f(x0'_i, t_i) over the group = 0 for any f: its images differ by themselves alone."""
+    rows = renoise(data, times_per_sample=2)(rollout(data, range(3)), 5)
+    f = rows["t"] * rows["x0"].flatten(1).square().mean(1)
+    assert len(f.unique()) == 3 * 2  # groups x times
+    assert (rows["advantage"] * f).reshape(3, 4, 2).sum(1).abs().max() < 1e-5
+    alone = renoise(data, times_per_sample=2, noise_per="sample")(rollout(data, range(3)), 5)
+    assert len(alone["t"].unique()) == len(alone["x0"].flatten(1).unique(dim=0)) == 3 * 4 * 2
 
 
 def test_iterations_draw_anew(data):
