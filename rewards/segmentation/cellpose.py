@@ -60,7 +60,7 @@ class CellposeSegmenter:
     nucleus_weights, cell_weights: paths, or names in Cellpose's own folder; None: "nuclei" and "cyto3" for 3.1, "cpsam"
         for both in 4.x.
     nucleus_diameter, cell_diameter: px, usual size of the objects; images are rescaled so that it becomes the size the
-        network was trained for. None: 40 and 75 for 3.1, no rescaling for 4.x. 0: the size that the file of 3.1 names,
+        network was trained for. None: 50 and 90 for 3.1, no rescaling for 4.x. 0: the size that the file of 3.1 names,
         no rescaling for 4.x.
     flow_threshold: Cellpose's, for objects whose flows contradict their shape; 0 keeps every object.
     least_nucleus, least_cell: px^2; smaller objects are left out.

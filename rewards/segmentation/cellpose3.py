@@ -1,7 +1,8 @@
 """Cellpose 3.1: two residual U-Nets of 6.6 M parameters, for nuclei and for cells. B batch, H, W pixels.
 
 Its networks see two planes: the objects in grey, and the nuclei inside them, which here stay empty. They know objects
-of one size, `diam_mean` px, to which images are rescaled; a file may hold its own, and then that one counts.
+of one size, `diam_mean` px, to which images are rescaled. A file may hold its own; else Cellpose takes 17 for a file
+named `nucleitorch_0` and 30 for others.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from rewards.segmentation.embedded import normalise
 
 WEIGHTS = ("nuclei", "cyto3")
 FILES = {"nuclei": "nucleitorch_0", "cyto": "cytotorch_0", "cyto2": "cyto2torch_0"}  # others are named as their model
-DIAMETERS = (40.0, 75.0)  # px, in 96 x 96 crops of single cells
+DIAMETERS = (50.0, 90.0)  # px, in the 96 x 96 crops of BBBC021
 BATCH_SIZE = 64
 IDLE = ("diam_mean", "diam_labels", "num_batches_tracked")  # Cellpose's older files lack them
 
@@ -34,9 +35,8 @@ def load(file: Path, device: torch.device) -> Any:
         why = "it is one of Cellpose 4: pip install 'cellpose>=4.1'" if "W2" in stored else "is it damaged?"
         count = f"{len(absent)} of {len(needed)} tensors are absent, first {absent[0]}"
         raise ValueError(f"{file} is no model of Cellpose 3: {count}; {why}")
-    mean = 17.0 if file.name == FILES["nuclei"] else 30.0  # px, of files that hold none
-    gpu = device.type != "cpu"
-    return CellposeModel(pretrained_model=str(file), device=device, gpu=gpu, diam_mean=mean, mkldnn=False)
+    # mkldnn would convert the weights anew at every forward, and is no faster
+    return CellposeModel(pretrained_model=str(file), device=device, gpu=device.type != "cpu", mkldnn=False)
 
 
 def planes(x: Tensor) -> Tensor:
