@@ -228,7 +228,6 @@ def main(config: Config) -> None:
     if accelerator.num_processes > 1:
         raise ValueError(f"one process trains a baseline; {accelerator.num_processes} were started")
     data, validation, device = SyntheticCells("train"), SyntheticCells("validation"), accelerator.device
-    torch.manual_seed(seed_at(config.seed, WEIGHTS))
     cost, budget = step_flops(config, data, accelerator), base_flops(train_base.DEFAULT, data, device)
     steps = config.steps or math.ceil(budget / cost)
     torch.manual_seed(seed_at(config.seed, WEIGHTS))

@@ -65,6 +65,15 @@ def test_a_run_ends_with_a_generator_and_repeats(script, config, tmp_path):
     assert not all(first[name].equal(differs[name]) for name in first)
 
 
+def test_the_seed_names_the_batches_too(script, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "seed_at", lambda *key: 5)  # equal weights to start from
+    runs = [replace(config, output_dir=tmp_path / f"{seed}", seed=seed) for seed in (0, 1)]
+    for run in runs:
+        script.main(run)
+    first, other = map(weights, runs)
+    assert not all(first[name].equal(other[name]) for name in first)
+
+
 def test_without_steps_the_cost_is_that_of_the_base(script, config, monkeypatch):
     monkeypatch.setattr(script, "step_flops", lambda *_: 10)
     monkeypatch.setattr(script, "base_flops", lambda *_: 35)
