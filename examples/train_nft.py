@@ -1,6 +1,6 @@
 """Post-train the virtual cell with DiffusionNFT on the seven biological rewards, then compare it with its base.
 
-    accelerate launch examples/train_nft.py                                      # about 13 minutes on two CPU cores
+    accelerate launch examples/train_nft.py                                      # about 14 minutes on two CPU cores
     accelerate launch examples/train_nft.py --preset smoke                       # two iterations and the evaluation
     accelerate launch examples/train_nft.py --resume                             # go on where it stopped
     accelerate launch examples/train_nft.py --control shuffled --output-dir runs/nft-shuffled
@@ -23,6 +23,7 @@ class Config(RenoiseSettings):
     output_dir: Path = Path("runs/nft")
     loss: Literal["adaptive", "plain"] = "adaptive"
     beta: float = 1.0  # mixing width of the NFT loss
+    kl_weight: float = 0.4  # pull to the base; published: 1e-4
 
 
 PRESETS = presets(Config())
