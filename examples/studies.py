@@ -63,7 +63,7 @@ class Study:
 
 
 TWO, THREE = (0, 1), (0, 1, 2)
-LONG = 324_000  # 125 iterations, as train_nft.py
+LONG = 324_000  # 160 iterations, as train_nft.py
 
 
 def vary(**options: tuple[object, ...]) -> tuple[Candidate, ...]:
@@ -95,8 +95,8 @@ STUDIES: dict[Question, Study] = {
     ),
     "kl": Study(
         asks="What does the pull to the base cost, and does a weak one favour morphology, a strong one MoA?",
-        reduced=Grid(candidates=vary(kl_weight=(0.0, 1e-4, 0.01, 0.1, 1.0, 10.0)), seeds=TWO),
-        full=Grid(candidates=vary(kl_weight=(0.0, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)), seeds=THREE, budget=LONG),
+        reduced=Grid(candidates=vary(kl_weight=(0.0, 1e-4, 0.1, 0.4, 1.0, 10.0)), seeds=TWO),
+        full=Grid(candidates=vary(kl_weight=(0.0, 1e-4, 0.01, 0.1, 0.2, 0.4, 1.0, 10.0)), seeds=THREE, budget=LONG),
     ),
     "beta": Study(
         asks="How do the width of the NFT loss and the lag of the old weights act together?",
