@@ -26,7 +26,7 @@ class Renoise:
 
     Rows of one sample follow each other. noise_per: what has a source and times of its own. With "group" the images of
     a group are compared at the same t from the same x0': what a loss does to all of them alike then cancels, as their
-    advantages sum to 0, and the variance of the gradient halves (docs/benchmarks.md).
+    advantages sum to 0, and the gradient is less noisy (docs/benchmarks.md).
     """
 
     coupling: Coupling
