@@ -51,9 +51,11 @@ def gradient(setup: Setup, algorithm: Algorithm, rows: TensorDict) -> Tensor:
 def moments(gradients: Tensor) -> tuple[float, float, float]:
     """(|E g|^2, its standard error, E|g - E g|^2) of gradients (n, .), without bias: pairs share the mean alone."""
     n, products = len(gradients), gradients @ gradients.T
-    pairs = products[*torch.triu_indices(n, n, 1)]
-    signal, total = pairs.mean(), products.diag().mean()
-    return signal.item(), (pairs.std() / len(pairs) ** 0.5).item(), (total - signal).item()
+    total, pairs = products.diag().mean(), products - products.diag().diag()
+    signal = pairs.sum() / (n * (n - 1))
+    without = (pairs.sum() - 2 * pairs.sum(1)) / ((n - 1) * (n - 2))  # (n,), the jackknife's
+    error = ((n - 1) * without.var(correction=0)).sqrt()
+    return signal.item(), error.item(), (total - signal).item()
 
 
 def main(config: Config) -> None:
