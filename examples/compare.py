@@ -48,8 +48,8 @@ class Search:
 USUAL = {"default": {}, "lr=1e-4": {"learning_rate": 1e-4}, "lr=1e-3": {"learning_rate": 1e-3}}
 CHAIN = USUAL | {
     "clip=1e-3": {"clip": 1e-3},
-    "eta=1": {"eta": 1.0},
-    "window=4": {"window": (0, 4)},
+    "eta=0.8": {"eta": 0.8},
+    "window=1": {"window": (0, 1)},
     "steps=4": {"optimizer_steps": 4},
 }
 SLOW = {"decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9}, "coupling=group": {"coupling": "group"}}
