@@ -31,7 +31,8 @@ def independent(samples: TensorDict, rngs: Sequence[Generator], *, data: CellDat
     """A control drawn anew from the same experimental batch, plus noise as in rollouts: how the base was trained."""
     batches = samples["batch"].cpu().split(1)  # n of (1,)
     rows = torch.cat([data.draw_controls(batch, rng) for batch, rng in zip(batches, rngs, strict=True)])
-    return with_noise(data.images(rows).to(samples["x0"]), rngs, noise_level)
+    distinct, which = rows.unique(return_inverse=True)
+    return with_noise(data.images(distinct)[which].to(samples["x0"]), rngs, noise_level)
 
 
 def group(samples: TensorDict, rngs: Sequence[Generator], *, noise_level: float = 1.0) -> Tensor:

@@ -19,5 +19,6 @@ def normal_like(x: Tensor, seeds: Tensor) -> Tensor:
     """Standard normal noise shaped as x, (B, ...); row i is drawn on the CPU from seeds[i], (B,) int64, alone."""
     if seeds.shape != x.shape[:1]:
         raise ValueError(f"need one seed per sample, {tuple(x.shape[:1])}; got {tuple(seeds.shape)}")
-    rows = [torch.randn(x.shape[1:], generator=rng_at(int(seed))) for seed in seeds.tolist()]
-    return torch.stack(rows).to(x) if rows else torch.empty_like(x)
+    distinct, which = seeds.cpu().unique(return_inverse=True)  # what is shared is drawn once
+    rows = [torch.randn(x.shape[1:], generator=rng_at(seed)) for seed in distinct.tolist()]
+    return torch.stack(rows)[which].to(x) if rows else torch.empty_like(x)

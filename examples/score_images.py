@@ -40,7 +40,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.files import save_png, write_whole
-from cellenv.data.imaging import ImagingCells, only_file, read_table
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.table import only_file, read_table
 from cellenv.pictures import grid, outlines
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure

@@ -55,12 +55,13 @@ from baselines.impa import IMPAConfig, Look, Weights, discriminator_terms, gener
 from baselines.phendiff import phendiff_loss
 from torch import Tensor, nn
 from tqdm import tqdm
-from train_base import flow_matching_loss, lr_factor, mirror
+from train_base import flow_matching_loss, lr_factor
 
 from algorithms.ema import EMA
 from algorithms.files import save_png
 from algorithms.launch import start_accelerator
 from algorithms.muon import Muon
+from cellenv.data.augment import mirror
 from cellenv.data.cells import CellData
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.networks import PRESETS as NETWORKS

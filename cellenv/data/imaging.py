@@ -21,7 +21,7 @@ from cellenv.data.packed import ImageFiles, PackedImages
 from cellenv.data.presets import BBBC021, BBBC021_UNSEEN, Layout
 from cellenv.data.table import Faults, Row, condition_of, only_file, read_embedding, read_table
 
-__all__ = ["BBBC021_UNSEEN", "ImagingCells", "only_file", "read_table", "to_unit_range"]
+__all__ = ["BBBC021_UNSEEN", "ImagingCells", "to_unit_range"]
 
 SHOWN = 5  # faults that a warning lists
 

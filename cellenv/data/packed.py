@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cellenv.checkpoints import write_atomically
+from cellenv.checkpoints import replacing, write_atomically
 
 SPOTS = 32  # images that are compared with their files when a packed copy is opened
 
@@ -146,19 +146,12 @@ def _pack(files: ImageFiles, file: Path, record: Path) -> None:
     shape = (len(files.keys), channels, height, width)
     blank = np.zeros(shape[1:], np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for place, key in enumerate(tqdm(files.keys, desc=f"pack {files.root.name}", unit="image")):
-                try:
-                    pixels = files.read(place).transpose(2, 0, 1)
-                except (ValueError, FileNotFoundError) as error:
-                    pixels, unreadable[key] = blank, str(error)
-                stream.write(np.ascontiguousarray(pixels))
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(file) as aside, aside.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for place, key in enumerate(tqdm(files.keys, desc=f"pack {files.root.name}", unit="image")):
+            try:
+                pixels = files.read(place).transpose(2, 0, 1)
+            except (ValueError, FileNotFoundError) as error:
+                pixels, unreadable[key] = blank, str(error)
+            stream.write(np.ascontiguousarray(pixels))
     write_atomically(record, json.dumps({"state": state, "unreadable": unreadable}, indent=2).encode())

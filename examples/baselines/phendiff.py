@@ -21,6 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from algorithms.losses.matching import flow_matching
 from cellenv.checkpoints import load_state, load_weights, save_weights
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import lift, uniform_times
@@ -55,7 +56,7 @@ def phendiff_loss(u: Turn, x1: Tensor, n: Tensor, t: Tensor) -> Tensor:
     """|u(x_t, phi) - (cos(phi) x1 - sin(phi) n)|^2, mean over C, H, W; images, noise (B, C, H, W), t (B,) -> (B,)."""
     phi = t * math.pi / 2
     x_t, turn = on_arc(x1, n, phi)
-    return (u(x_t, phi).float() - turn).square().flatten(1).mean(1)
+    return flow_matching(u(x_t, phi), turn)
 
 
 class PhenDiff(nn.Module):

@@ -1,6 +1,7 @@
 """What tests of the post-training scripts share: a tiny generator to start from, a toy reward, a silent evaluation."""
 
 import pytest
+import torch
 from torch import nn
 from torchrl.envs import Compose
 
@@ -11,6 +12,14 @@ from cellenv.streams import rng_at
 from rewards.transforms import ImageReward, WeightedSum
 
 TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
+
+
+@pytest.fixture
+def seeded():
+    """The global random stream, from 0, and as it was afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture

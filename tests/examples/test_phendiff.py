@@ -11,12 +11,7 @@ from cellenv.path import lift, uniform_times
 TINY = UNetConfig(size=(2, 8, 8), condition_dim=3, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
 CONTROL, TREATED = (-0.4, 0.5), (1.1, 0.2)  # mean and standard deviation of the two classes
 
-
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.fixture
