@@ -2,7 +2,7 @@
 
 from cellenv.gym.faces import TaskEnv, TaskVectorEnv
 from cellenv.gym.paint import Paint
-from cellenv.gym.score import Scale, evaluate
+from cellenv.gym.score import Scale, evaluate, fixed_contexts
 from cellenv.gym.select import Select
 from cellenv.gym.steer import Steer
 from cellenv.gym.task import Task
