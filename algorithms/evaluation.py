@@ -138,6 +138,11 @@ def held_out(data: CellData, n: int, seed: int) -> tuple[TensorDict, Tensor, Ten
     return data.contexts_of(data.perturbation[rows], controls, rng).set("control", controls), rows, twins
 
 
+def pairs_of(data: CellData) -> int:
+    """As many contexts as `held_out` can draw: disjoint pairs of treated images of one compound."""
+    return int((torch.bincount(data.perturbation[data.treated]) // 2).sum())
+
+
 def twin_rows(compound: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two disjoint sets of n treated images, pair by pair of one compound: (rows, twins), (n,) each, into `compound`.
 

@@ -62,7 +62,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from algorithms.clock import Clock
-from algorithms.evaluation import Rulers, evaluate, held_out, save_evaluation
+from algorithms.evaluation import Rulers, evaluate, held_out, pairs_of, save_evaluation
 from algorithms.inception import inception_features
 from algorithms.report import Gallery, page, save_page, tables
 from cellenv.data.cells import CellData
@@ -237,8 +237,7 @@ def named(model: str) -> tuple[str, str]:
 def held_out_cells(folder: Path | None, unseen: bool, contexts: int) -> tuple[CellData, int]:
     """The test split, of the embedded world without a folder, and as many of these contexts as it has."""
     data = SyntheticCells("test", unseen=unseen) if folder is None else ImagingCells(folder, "test", unseen=unseen)
-    pairs = int((torch.bincount(data.perturbation[data.treated]) // 2).sum())
-    return data, min(contexts, pairs)
+    return data, min(contexts, pairs_of(data))
 
 
 def main(config: Config) -> None:

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-import torch
 from evaluate import sample_groups
+from likeness import features_of
 from results import Marks
 from tensordict import TensorDict
 from torch import Tensor
@@ -30,13 +30,16 @@ class Exam:
     def of(cls, data: CellData, rulers: Rulers, *, contexts: int, seed: int = 0) -> Self:
         """On the contexts that `evaluate.py` draws of a held-out split with the same number and seed."""
         scene, rows, twins = held_out(data, contexts, seed)
-        with torch.no_grad():
-            features = [rulers.judge(batch.to(rulers.device))[1].cpu() for batch in data.images(twins).split(64)]
-        return cls(scene=scene, real=data.images(rows), features=torch.cat(features), rulers=rulers)
+        features = features_of(data.images(twins), lambda images: rulers.judge(images)[1], rulers.device)
+        return cls(scene=scene, real=data.images(rows), features=features, rulers=rulers)
 
     def __call__(self, model: CellFlux) -> Marks:
+        return self.mark(self.draw(model))
+
+    def draw(self, model: CellFlux) -> Tensor:
+        """Images of a generator, (n, C, H, W), one in each context; the same noise for every generator."""
         with tqdm(total=len(self.scene), desc="examine", unit="image", leave=False) as bar:
-            return self.mark(sample_groups(model, self.scene, 1, 64, bar).squeeze(1))
+            return sample_groups(model, self.scene, 1, 64, bar).squeeze(1)
 
     def mark(self, images: Tensor) -> Marks:
         """Of images (n, C, H, W), one in each context."""

@@ -49,13 +49,14 @@ from typing import NamedTuple, Protocol
 import torch
 import train_base
 from accelerate import Accelerator
+from base_run import lr_factor
 from baselines import IMPA, PhenDiff
 from baselines.cost import flops
 from baselines.impa import IMPAConfig, Look, Weights, discriminator_terms, generator_terms
 from baselines.phendiff import phendiff_loss
+from pairs import Pairs, flow_matching_loss
 from torch import Tensor, nn
 from tqdm import tqdm
-from train_base import flow_matching_loss, lr_factor
 
 from algorithms.ema import EMA
 from algorithms.files import save_png
@@ -189,7 +190,7 @@ def base_flops(base: train_base.Config, data: CellData, device: torch.device) ->
     optimizer, n = Muon(network.parameters()), base.batch_size
     images, condition = torch.zeros(n, *data.size, device=device), torch.zeros(n, sizes.condition_dim, device=device)
     t, keep = torch.full((n,), 0.5, device=device), torch.ones(n, dtype=torch.bool, device=device)
-    pairs = train_base.Pairs(images, images, t, condition, keep)
+    pairs = Pairs(images, images, t, condition, keep)
 
     def step() -> None:
         flow_matching_loss(network, pairs, base.guidance).mean().backward()

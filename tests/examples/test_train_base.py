@@ -1,14 +1,14 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cellenv.data.cells import CellData
-from cellenv.generator import CellFlux
+from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS, UNetConfig
-from cellenv.streams import rng_at
 
 
 class FewCells(CellData):
@@ -38,9 +38,20 @@ def script(monkeypatch, request):
     import train_base
 
     tiny = UNetConfig(condition_dim=4, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
-    monkeypatch.setitem(PRESETS, "embedded", tiny)
+    for name in ("embedded", "cellflux-bbbc021"):
+        monkeypatch.setitem(PRESETS, name, tiny)
     monkeypatch.setattr(train_base, "load_data", lambda config: (FewCells(), FewCells()))
     return train_base
+
+
+@pytest.fixture(autouse=True)
+def networks(script, monkeypatch):
+    """What distances are taken in, to be changed by a test."""
+    import base_validation
+
+    networks = {"judge": lambda images: images.mean((2, 3))}
+    monkeypatch.setattr(base_validation, "feature_networks", lambda config, device: networks)
+    return networks
 
 
 @pytest.fixture
@@ -63,11 +74,69 @@ def test_run_ends_with_a_generator_that_says_how_it_was_made(script, config):
     assert generator.config.condition_dim == 4
     metadata = json.loads((folder / "config.json").read_text())["metadata"]
     assert metadata["config"]["steps"] == 8
-    assert [step for step, _ in metadata["validation_loss"]] == [2, 4, 6, 8]
+    assert [point["step"] for point in metadata["validation"]] == [2, 4, 6, 8]
     assert (config.output_dir / "samples-000008.png").exists()
 
 
-def test_stop_and_resume_is_bit_for_bit(script, config, monkeypatch, tmp_path):
+def test_history_tells_the_distances_of_the_averaged_weights(script, config, networks):
+    from likeness import Likeness
+
+    networks["inception"] = lambda images: images.std((2, 3))
+    script.main(config)
+    folder = config.output_dir / "generator-000008"
+    metadata = json.loads((folder / "config.json").read_text())["metadata"]
+    likeness = Likeness.of(FewCells(), networks, contexts=config.validation, seed=config.seed, device="cpu")
+    told = {"frechet", "kernel", "frechet_inception", "kernel_inception"}
+    assert all(point.keys() == told | {"step", "validation_loss"} for point in metadata["validation"])
+    last = metadata["validation"][-1]
+    assert {name: last[name] for name in told} == pytest.approx(likeness(CellFlux.from_pretrained(folder)), abs=2e-6)
+    assert metadata["real"] == likeness.floor and likeness.floor.keys() == told
+    assert (config.output_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_validation_leaves_the_training_alone(script, config, networks, tmp_path):
+    script.main(config)
+    networks.clear()
+    seldom = replace(config, output_dir=tmp_path / "seldom", draw_every=8)
+    script.main(seldom)
+    metadata = json.loads((seldom.output_dir / "generator-000008" / "config.json").read_text())["metadata"]
+    assert metadata["validation"][-1].keys() == {"step", "validation_loss"} and metadata["real"] == {}
+    assert same(weights(config.output_dir, 8), weights(seldom.output_dir, 8))
+
+
+def test_the_default_preset_is_the_one_that_made_the_shipped_weights(script):
+    file = Path(__file__).parents[2] / "cellenv/assets/embedded/config.json"
+    made = json.loads(file.read_text())["metadata"]["config"] | {"trackers": ()}
+    default = asdict(script.DEFAULT)
+    default["output_dir"] = str(default["output_dir"])
+    assert default | made == default  # what was added since does nothing by default
+    assert default["optimizer"] == "muon" and default["sampling"] == "default" and not default["dequantise"]
+
+
+def test_the_published_recipe_steps_as_adamw_at_a_constant_rate(script, config):
+    from base_run import lr_factor
+
+    steps = ("steps", "batch_size", "validation", "output_dir", "threads", "mixed_precision")
+    recipe = replace(script.CELLFLUX, **{name: getattr(config, name) for name in steps})
+    assert {lr_factor(step, 8, recipe.warmup, recipe.cooldown) for step in range(8)} == {1.0}
+    accelerator = script.start_accelerator(mixed_precision="no", threads=1)
+    run = script.Run(recipe, accelerator, FewCells(), FewCells())
+    before = {name: p.detach().clone() for name, p in run.generator.named_parameters()}
+    run.step(0, slice(None))
+    moved = 0
+    for name, after in run.generator.named_parameters():  # the first step of AdamW: lr sign(g), beside the decay
+        step = after.detach() - before[name] * (1 - 1e-4 * 0.01)
+        there = after.grad.abs() > 1e-5
+        moved += int(there.sum())
+        torch.testing.assert_close(step[there], -1e-4 * after.grad.sign()[there], rtol=2e-3, atol=1e-7)
+    assert moved > 100
+    assert run.optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    assert run.generator.sampling == SAMPLINGS["cellflux"]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_stop_and_resume_is_bit_for_bit(script, config, monkeypatch, tmp_path, optimizer):
+    config = replace(config, optimizer=optimizer)
     script.main(config)
     stopped = replace(config, output_dir=tmp_path / "stopped")
     step = script.Run.step
@@ -84,6 +153,15 @@ def test_stop_and_resume_is_bit_for_bit(script, config, monkeypatch, tmp_path):
     torch.manual_seed(123)  # another process has another global state
     script.main(replace(stopped, resume=True))
     assert same(weights(config.output_dir, 8), weights(stopped.output_dir, 8))
+    histories = [run.output_dir / "generator-000008" / "config.json" for run in (config, stopped)]
+    first, second = (json.loads(file.read_text())["metadata"]["validation"] for file in histories)
+    assert first == second
+
+
+def test_another_optimizer_cannot_go_on(script, config):
+    script.main(config)
+    with pytest.raises(ValueError, match="was trained by muon, not adamw"):
+        script.main(replace(config, optimizer="adamw", resume=True))
 
 
 def test_more_steps_go_on_from_before_the_cooldown(script, config, tmp_path):
@@ -101,105 +179,10 @@ def test_nothing_to_resume(script, config):
         script.main(replace(config, resume=True))
 
 
-def test_pairs_run_from_control_to_treated_of_one_batch(script, config):
-    data = FewCells()
-    plain = replace(config, noise_level=0.0, flip=0.0, condition_dropout=0.0)
-    pairs = script.draw_pairs(data, 64, torch.Generator().manual_seed(0), plain, slice(None))
-    source = [int((data.pixels == x).flatten(1).all(1).nonzero()) for x in pairs.x0]
-    sample = [int((data.pixels == x).flatten(1).all(1).nonzero()) for x in pairs.x1]
-    assert (data.perturbation[source] == -1).all()
-    assert (data.perturbation[sample] >= 0).all()
-    assert torch.equal(data.batch[source], data.batch[sample])
-    assert torch.equal(pairs.condition, data.conditions[data.perturbation[sample]])
-    assert pairs.keep.all()
-
-
-def test_two_processes_share_the_pairs_of_one(script, config):
-    def draw(share):
-        return script.draw_pairs(FewCells(), 9, torch.Generator().manual_seed(0), config, share)
-
-    whole, halves = draw(slice(None)), [draw(slice(rank, None, 2)) for rank in (0, 1)]
-    for value, first, second in zip(whole, *halves, strict=True):
-        assert torch.equal(value[0::2], first)
-        assert torch.equal(value[1::2], second)
-
-
-def test_shares_of_noise_and_of_left_out_conditions(script, config):
-    config = replace(config, noise_level=0.5, noise_share=0.25, condition_dropout=0.4, flip=0.0)
-    pairs = script.draw_pairs(FewCells(), 4000, torch.Generator().manual_seed(0), config, slice(None))
-    assert pairs.keep.float().mean() == pytest.approx(0.6, abs=0.03)
-    noise = pairs.x0[:, 0, 0, 0] + 1
-    assert (noise != 0).float().mean() == pytest.approx(0.25, abs=0.03)
-    assert noise[noise != 0].std() == pytest.approx(0.5, abs=0.03)
-
-
-def test_loss_is_zero_at_the_true_velocity(script):
-    x0, x1 = torch.rand(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    t, condition, keep = torch.rand(4), torch.zeros(4, 2), torch.ones(4, dtype=torch.bool)
-
-    def true_velocity(x_t, t, condition, keep):
-        return (x_t - x0) / t.reshape(4, 1, 1, 1)
-
-    pairs = script.Pairs(x0, x1, t, condition, keep)
-    torch.testing.assert_close(script.flow_matching_loss(true_velocity, pairs), torch.zeros(4), rtol=0, atol=1e-8)
-    torch.testing.assert_close(
-        script.flow_matching_loss(lambda *_: torch.zeros_like(x0), pairs), (x1 - x0).pow(2).mean((1, 2, 3))
-    )
-
-
-def test_guidance_is_met_where_one_pass_equals_two(script):
-    w, v, none = 0.6, *torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    keep = torch.tensor([True, True, True, False])
-    pairs = script.Pairs(torch.zeros_like(v), v, torch.rand(4), torch.zeros(4, 2), keep)
-
-    def guided(x_t, t, condition=None, keep=None):
-        return none if condition is None else torch.where(keep[:, None, None, None], (1 + w) * v - w * none, none)
-
-    loss = script.flow_matching_loss(guided, pairs, w)
-    torch.testing.assert_close(loss[:3], torch.zeros(3), rtol=0, atol=1e-10)
-    torch.testing.assert_close(loss[3], (none - v)[3].pow(2).mean())
-
-
-def test_guidance_moves_the_target_and_not_the_gradient(script):
-    w, x0, x1 = 0.6, *torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    pairs = script.Pairs(x0, x1, torch.rand(4), torch.zeros(4, 2), torch.ones(4, dtype=torch.bool))
-    scale = torch.tensor(0.5, requires_grad=True)
-
-    def network(x_t, t, condition=None, keep=None):
-        return scale * (x_t if condition is None else 3 * x_t)
-
-    script.flow_matching_loss(network, pairs, w).sum().backward()
-    x_t = script.interpolate(x0, x1, pairs.t)
-    target = x1 - x0 + w / (1 + w) * (1.5 - 0.5) * x_t
-    torch.testing.assert_close(scale.grad, (2 * (1.5 * x_t - target) * 3 * x_t).mean((1, 2, 3)).sum())
-
-
-def test_skewed_times_lie_nearer_to_the_sample(script):
-    uniform, skewed = (
-        script.draw_times(20_000, torch.Generator().manual_seed(0), name) for name in ("uniform", "skewed")
-    )
-    assert uniform.median() == pytest.approx(0.5, abs=0.01)
-    assert skewed.median() == pytest.approx(1 / (1 + torch.tensor(-1.2).exp().item()), abs=0.01)
-    assert 0 < skewed.min() < skewed.max() < 1
-
-
 def test_learning_rate(script):
-    factors = [script.lr_factor(step, 100, 10, 0.2) for step in range(100)]
+    from base_run import lr_factor
+
+    factors = [lr_factor(step, 100, 10, 0.2) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert factors[10:81] == [1.0] * 71
     assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
-
-
-def test_dequantised_pairs_lie_within_a_grey_level_and_leave_all_other_draws_alone(script, config):
-    data = FewCells()
-
-    def draw(share=slice(None), **changes):
-        return script.draw_pairs(data, 6, rng_at(0), replace(config, noise_level=0.0, **changes), share)
-
-    plain, real = draw(), draw(dequantise=True)
-    for name in ("x0", "x1"):
-        added = (getattr(real, name) - getattr(plain, name)) * 255 / 2
-        assert -1e-4 < added.min() and added.max() < 1 + 1e-4 and added.mean() == pytest.approx(0.5, abs=0.03)
-    assert not torch.equal(real.x0 - plain.x0, real.x1 - plain.x1)
-    assert torch.equal(real.t, plain.t) and torch.equal(real.keep, plain.keep)
-    assert torch.equal(draw(slice(1, None, 2), dequantise=True).x1, real.x1[1::2])
