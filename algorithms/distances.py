@@ -43,6 +43,18 @@ def frechet_distance(features: Tensor, real: Tensor) -> float:
     return float(metric.compute())
 
 
+def frechet_resampled(features: Tensor, real: Tensor, draws: Tensor) -> Tensor:
+    """`frechet_distance` in every resample of the pairs (features[i], real[i]), (n, F) each, in float64: (K,).
+
+    draws: how often each pair is drawn, (K, n), as from `resamples`; a row of ones gives the distance itself. With
+    S = R^T R and S' = R'^T R', Tr (S S')^(1/2) is the sum of the singular values of R R'^T.
+    """
+    check_pair(features, real)
+    if len(features) != len(real) or draws.shape[1:] != features.shape[:1]:
+        raise ValueError(f"need pairs, and draws (K, n) of them; got {len(features)}, {len(real)}, {draws.shape}")
+    return torch.stack([_weighted_frechet(features.double(), real.double(), weight.double()) for weight in draws])
+
+
 def kernel_distance(features: Tensor, real: Tensor) -> float:
     """The squared MMD of two feature sets, (n, F) each, with k(a, b) = (a . b / F + 1)^3, by the U-statistic
 
@@ -70,6 +82,19 @@ def diversity(features: Tensor) -> float:
         return float("nan")
     distances = torch.cdist(features.double(), features.double())  # (n, G, G)
     return float(distances.sum() / (n * size * (size - 1)))
+
+
+def _weighted_frechet(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Row i of both, (n, F), counts weight[i] times, (n,)."""
+    (mu, root), (mu_real, root_real) = (_moments(values, weight) for values in (x, y))
+    both = torch.linalg.svdvals(root @ root_real.T).sum()
+    return (mu - mu_real).square().sum() + root.square().sum() + root_real.square().sum() - 2 * both
+
+
+def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (F,) and a triangular root R of the covariance, R^T R."""
+    mu = weight @ x / weight.sum()
+    return mu, torch.linalg.qr((weight / (weight.sum() - 1)).sqrt()[:, None] * (x - mu), mode="r").R
 
 
 def check_pair(features: Tensor, real: Tensor) -> None:

@@ -43,6 +43,11 @@ class Sampling:
         if self.noise_level < 0 or self.guidance < 0 or self.steps < 1:
             raise ValueError(f"need noise_level >= 0, guidance >= 0 and steps >= 1; got {self}")
 
+    @property
+    def passes(self) -> int:
+        """Network passes an image: one a step, twice as many with Heun or midpoint, and again with guidance."""
+        return self.steps * (2 if self.solver in ("heun", "midpoint") else 1) * (2 if self.guidance else 1)
+
 
 SAMPLINGS: dict[str, Sampling] = {
     "default": Sampling(),

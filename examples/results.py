@@ -101,6 +101,11 @@ def save_csv(file: Path, runs: Iterable[Run], label: str) -> None:
         for run in runs
         for i, at in enumerate(run.points)
     ]
+    write_csv(file, lines)
+
+
+def write_csv(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Lines of the same columns, under their names: a whole file or none."""
     text = io.StringIO()
     writer = csv.DictWriter(text, lines[0].keys(), lineterminator="\n")
     writer.writeheader()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.distances import diversity, frechet_distance, kernel_distance, standardise
+from algorithms.distances import diversity, frechet_distance, frechet_resampled, kernel_distance, standardise
 
 
 def normal(n: int, seed: int, shift: float = 0.0, scale: float = 1.0, features: int = 4) -> torch.Tensor:
@@ -15,6 +15,15 @@ def test_frechet_is_the_closed_form_of_two_gaussians():
     assert frechet_distance(normal(20000, 0, 0.5, 2.0), normal(20000, 1)) == pytest.approx(4 * (0.25 + 1), rel=0.03)
     assert frechet_distance(normal(500, 0), normal(500, 0)) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(normal(500, 0) + 3, normal(500, 0)) == pytest.approx(4 * 9, rel=1e-9)
+
+
+def test_frechet_of_a_resample_is_that_of_the_images_drawn():
+    for features in (4, 40):  # 40 features of 30 images: singular covariances
+        own, real = normal(30, 0, 0.3, 1.5, features), normal(30, 1, features=features)
+        index = torch.randint(30, (2, 30), generator=torch.Generator().manual_seed(2))
+        draws = torch.stack([torch.ones(30), *(torch.bincount(i, minlength=30).double() for i in index)])
+        drawn = [frechet_distance(own, real), *(frechet_distance(own[i], real[i]) for i in index)]
+        assert frechet_resampled(own, real, draws).tolist() == pytest.approx(drawn, rel=1e-4)
 
 
 def test_kernel_distance_is_the_unbiased_double_sum():
@@ -61,6 +70,8 @@ def test_standardise_moves_and_scales_all_features_alike():
 def test_distances_refuse_what_they_cannot_compare():
     with pytest.raises(ValueError, match=r"F equal; got \(9, 4\) and \(9, 3\)"):
         frechet_distance(normal(9, 0), normal(9, 0, features=3))
+    with pytest.raises(ValueError, match="need pairs, and draws"):
+        frechet_resampled(normal(9, 0), normal(8, 0), torch.ones(2, 9))
     with pytest.raises(ValueError, match="as many images"):
         kernel_distance(normal(9, 0), normal(8, 0))
     with pytest.raises(ValueError, match="finite"):
