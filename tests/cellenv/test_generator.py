@@ -1,13 +1,15 @@
 import json
 import pickle
+from itertools import product
 
 import pytest
 import torch
 from tensordict import TensorDict
 from toy_cells import ToyCells
 
-from cellenv.generator import CellFlux, GeneratorPolicy, Sampling
+from cellenv.generator import SAMPLINGS, CellFlux, GeneratorPolicy, Sampling
 from cellenv.networks import UNet, UNetConfig
+from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
 
 CONFIG = UNetConfig(size=(3, 8, 8), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0)
@@ -55,6 +57,15 @@ def test_one_pass_without_guidance_and_one_of_twice_the_rows_with_it(contexts, g
     generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, steps=3))
     generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
     assert [n for n, _ in network.passes] == [rows] * 3
+
+
+def test_passes_are_the_images_that_the_network_sees(contexts):
+    for solver, guidance, steps in product(SOLVERS, (0.0, 0.2), (1, 3)):
+        sampling = Sampling(solver=solver, guidance=guidance, steps=steps)
+        network = Towards(0.0, torch.zeros(8 if guidance else 4, 3, 8, 8))
+        CellFlux(network, CONFIG, sampling).sample(contexts["x0"], contexts["condition"], contexts["seed"])
+        assert sum(n for n, _ in network.passes) == 4 * sampling.passes
+    assert SAMPLINGS["cellflux"].passes == 200
 
 
 def test_guidance_extrapolates_from_the_unconditional_velocity(generator, contexts):
