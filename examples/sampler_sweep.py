@@ -106,7 +106,8 @@ class Stage:
     def told(self) -> dict[str, str]:
         """What decides the marks of a sampler."""
         told = {"generator": fingerprint(self.model), "precision": self.accelerator.mixed_precision}
-        return told | {"split": self.split, "contexts": str(self.contexts), "seed": str(self.seed)}
+        told |= {"split": self.split, "contexts": str(self.contexts), "seed": str(self.seed)}
+        return told | {"resamples": str(RESAMPLES)}
 
     def real(self) -> Marks:
         """Of real cells in the contexts."""
