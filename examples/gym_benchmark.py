@@ -6,7 +6,8 @@
 
 All agents learn from one stock of training contexts, drawn once, and are scored on the fixed contexts of the test
 split: 0 is the untouched generator, 1 the oracle. Intervals (95 %) resample contexts and seeds. Writes leaderboard.md,
-leaderboard.csv, curves.csv and curves.png anew after every run.
+leaderboard.csv, curves.csv and curves.png anew after every run. Started again, it takes the runs that are finished from
+DIR/runs; processes with other --seeds may share a DIR, and a last call with all of them makes the table.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Config:
     generator: str = "embedded"  # a name, or a folder that save_pretrained wrote
     output_dir: Path = Path("runs/gym")
     steps: int = 20_000  # of each learning agent
-    seeds: int = 5
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     stock: int = 2000  # training contexts, shared by all agents
     contexts: int = 1000  # that agents are scored on
     points: int = 10  # of a learning curve
@@ -36,7 +37,7 @@ PRESETS = {
     "smoke": Config(
         output_dir=Path("runs/gym-smoke"),
         steps=64,
-        seeds=2,
+        seeds=(0, 1),
         stock=16,
         contexts=12,
         points=2,
@@ -51,7 +52,8 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from io import StringIO
 
 import numpy as np
@@ -62,6 +64,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from results import keep, kept
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from tensordict import TensorDict
@@ -77,6 +80,7 @@ from cellenv.streams import rng_at
 
 TASKS = {"Select": (Select, SelectStock), "Steer": (Steer, Stock)}
 COLOURS = ("#d1495b", "#3d5a9e")
+TOLD = ("steps", "stock", "contexts", "points", "curve_contexts", "constants", "constant_contexts")  # decide a run
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class Run:
     seed: int
     rewards: NDArray[np.float64]
     curve: tuple[tuple[int, float], ...] = ()
+
+    def content(self) -> dict:
+        """For JSON."""
+        return {"rewards": self.rewards.tolist(), "curve": self.curve}
 
 
 def interval(rewards: NDArray[np.float64], scale: Scale) -> Interval:
@@ -159,13 +167,22 @@ def random_rewards(stock: Stock, scenes: TensorDict, seed: int) -> NDArray[np.fl
 
 
 def runs_of(train: Stock, test: Stock, scale: Scale, config: Config) -> Iterator[Run]:
-    """Every baseline on one task."""
-    yield Run(test.kind, "oracle", 0, np.asarray(scale.oracle))
-    yield best_constant(train, test, config)
-    for seed in range(config.seeds):
-        yield Run(test.kind, "random", seed, random_rewards(test, test.scenes, seed))
-        for name in LEARNERS[train.kind]:
-            yield learn(name, train, test, scale, seed, config)
+    """Every baseline on one task; what an earlier call finished is read."""
+    task = test.kind
+    told = {name: str(getattr(config, name)) for name in TOLD} | {"scale": str(scale.fingerprint)}
+
+    def run(agent: str, seed: int, make: Callable[[], Run]) -> Run:
+        file = config.output_dir / "runs" / f"{task}-{agent}-{seed}.json"
+        if (known := kept(file, told)) is None:
+            keep(file, told, known := make().content())
+        return Run(task, agent, seed, np.asarray(known["rewards"]), tuple(map(tuple, known["curve"])))
+
+    yield Run(task, "oracle", 0, np.asarray(scale.oracle))
+    yield run("best constant", 0, partial(best_constant, train, test, config))
+    for seed in config.seeds:
+        yield run("random", seed, lambda seed=seed: Run(task, "random", seed, random_rewards(test, test.scenes, seed)))
+        for name in LEARNERS[task]:
+            yield run(name, seed, partial(learn, name, train, test, scale, seed, config))
 
 
 def leaderboard(runs: Sequence[Run], scales: Mapping[str, Scale]) -> list[dict[str, str | int | float]]:
@@ -212,10 +229,9 @@ def plot(runs: Sequence[Run], rows: Sequence[Mapping]) -> bytes:
     figure = Figure(figsize=(5.2 * len(tasks), 3.8), dpi=150, layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for agent, colour in zip(LEARNERS[task], COLOURS, strict=True):
-            for run in (run for run in runs if (run.task, run.agent) == (task, agent)):
-                axes.plot(
-                    *zip(*run.curve, strict=True), color=colour, linewidth=1, label=agent if run.seed == 0 else None
-                )
+            for i, run in enumerate(run for run in runs if (run.task, run.agent) == (task, agent)):
+                label = agent if i == 0 else None
+                axes.plot(*zip(*run.curve, strict=True), color=colour, linewidth=1, label=label)
         for row in (row for row in rows if (row["task"], row["agent"]) == (task, "best constant")):
             axes.axhspan(row["low"], row["high"], color="#6b7280", alpha=0.25, linewidth=0, label="best constant")
         axes.axhline(1, color="black", linestyle=":", linewidth=1, label="oracle")

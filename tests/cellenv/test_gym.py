@@ -19,8 +19,7 @@ from torchrl.envs import GymEnv, check_env_specs
 from toy_bandit import toy_suite, toy_world
 
 import cellenv  # noqa: F401  registers the tasks
-from cellenv.gym import Scale, Select, TaskEnv, evaluate
-from cellenv.gym.score import fixed_contexts
+from cellenv.gym import Scale, Select, TaskEnv, evaluate, fixed_contexts
 
 TASKS = ("Select", "Steer", "Paint")
 PARTS = {"Select": {"candidates"}, "Steer": {"draft"}, "Paint": set()}

@@ -136,6 +136,14 @@ def test_whole_benchmark(script, toys, config):
         (task, agent, seed) for task, agent in agents if agent in ("PPO", "DQN", "SAC") for seed in "01"
     }
     assert (config.output_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    saved = {file: file.stat().st_mtime_ns for file in (config.output_dir / "runs").iterdir()}
+    assert len(saved) == 2 * (1 + 3 * 2)  # on each task: the constant; random and two learners, two seeds each
+    next(iter(saved)).unlink()  # as if it had been stopped in that run
+    assert script.benchmark(worlds, config) == board
+    changed = [file for file, then in saved.items() if file.stat().st_mtime_ns != then]
+    assert changed == [next(iter(saved))]
+    with pytest.raises(ValueError, match="steps=64, now 65"):
+        script.benchmark(worlds, replace(config, steps=65))
     scales = config.output_dir / "scales.json"  # measured here, since none is stored for the toys
     assert Scale.load(Select(worlds["test"]), fixed_contexts(worlds["test"].data, 40), scales).score([0.0] * 40) < 1
 
