@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from command_line import parse
+from options import Cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cells):
     output_dir: Path = Path("runs/base")
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
     steps: int = 6_000  # optimizer steps
     batch_size: int = 48  # pairs a step, over all processes
@@ -65,6 +65,7 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 import torch
 from accelerate import Accelerator
+from loading import load_cells
 from torch import Tensor
 from tqdm import tqdm
 
@@ -76,8 +77,6 @@ from algorithms.losses.matching import flow_matching
 from algorithms.muon import Muon
 from cellenv.data.augment import dequantise, mirror
 from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
@@ -293,11 +292,9 @@ def lr_factor(step: int, steps: int, warmup: int, cooldown: float) -> float:
     return min(1.0, (step + 1) / max(1, warmup), left)
 
 
-def load_data(config: Config) -> tuple[CellData, CellData]:
-    """(train, validation)."""
-    if config.data is None:
-        return SyntheticCells("train"), SyntheticCells("validation")
-    return ImagingCells(config.data, split="train"), ImagingCells(config.data, split="test")
+def load_data(options: Cells) -> tuple[CellData, CellData]:
+    """(train, validation); a folder has no validation split: its test split."""
+    return load_cells(options, "train"), load_cells(options, "validation" if options.data is None else "test")
 
 
 if __name__ == "__main__":

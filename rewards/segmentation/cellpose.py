@@ -92,7 +92,7 @@ class CellposeSegmenter:
         if self.batch_size < 1:
             raise ValueError(f"need a batch size of at least 1 image, got {batch_size}")
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        files = [
+        files = self.files = [
             find_weights(usual if given is None else given)
             for given, usual in zip((nucleus_weights, cell_weights), family.WEIGHTS, strict=True)
         ]
