@@ -48,7 +48,7 @@ import numpy as np
 import torch
 from charts import finish
 from evaluate import held_out_cells, make_rulers, named
-from loading import check_generator, load_judge, load_suite
+from loading import check_generators, load_judge, load_suite
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -179,8 +179,7 @@ def main(config: Config) -> None:
         raise ValueError(f"need another NAME for each --model NAME=DIR, none of them base; got {config.model}")
     models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
     data, contexts = held_out_cells(config, config.contexts, unseen=config.unseen)
-    for model in models.values():
-        check_generator(model, data)
+    check_generators(data, *models.values())
     config = replace(config, contexts=contexts)
     rulers = make_rulers(data, **load_suite(config, device), judge=load_judge(config), device=device)
     result = compare(models, data, rulers, config)

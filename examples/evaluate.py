@@ -46,7 +46,7 @@ from functools import partial
 
 import torch
 from image_folder import ImageFolder, companions
-from loading import check_generator, check_labelled, load_cells, load_judge, load_suite
+from loading import check_generators, check_labelled, load_cells, load_judge, load_suite
 from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -246,8 +246,7 @@ def main(config: Config) -> None:
     data, contexts = held_out_cells(config, config.contexts, unseen=config.unseen)
     folders = {name: ImageFolder.read(folder, data) for name, folder in images.items()}
     models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in sources.items()}
-    for model in models.values():
-        check_generator(model, data)
+    check_generators(data, *models.values())
     rulers = make_rulers(
         data,
         **load_suite(config, device),

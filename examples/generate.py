@@ -37,7 +37,7 @@ import torch
 from baselines import load_generator
 from evaluate import held_out_cells, sample_groups
 from image_folder import check_new, write_folder
-from loading import check_generator
+from loading import check_generators
 from tqdm import tqdm
 
 from algorithms.evaluation import held_out
@@ -47,7 +47,7 @@ def main(config: Config) -> None:
     check_new(config.output_dir)
     generator = load_generator(config.generator).to("cuda" if torch.cuda.is_available() else "cpu")
     data, contexts = held_out_cells(config, config.contexts, unseen=config.unseen)
-    check_generator(generator, data)
+    check_generators(data, generator)
     scene, _, _ = held_out(data, contexts, config.seed)
     with tqdm(total=contexts * config.group_size, desc="generate", unit="image") as bar:
         images = sample_groups(generator, scene, config.group_size, config.batch_size, bar)

@@ -40,15 +40,16 @@ def check_labelled(data: CellData) -> None:
         )
 
 
-def check_generator(generator: CellFlux | PhenDiff | IMPA, data: CellData) -> None:
-    """Raise unless it draws images like these from conditions like these."""
-    came = (tuple(generator.config.size), generator.config.condition_dim)
+def check_generators(data: CellData, *generators: CellFlux | PhenDiff | IMPA) -> None:
+    """Raise unless each draws images like these from conditions like these."""
     need = (tuple(data.size), data.conditions.shape[1])
-    if came != need:
-        raise ValueError(
-            f"the generator draws {came[0]} images from {came[1]} numbers a compound, the cells have {need[0]} and"
-            f" {need[1]}: give the generator of these cells (train_base.py --data trains one)"
-        )
+    for config in (generator.config for generator in generators):
+        came = (tuple(config.size), config.condition_dim)
+        if came != need:
+            raise ValueError(
+                f"the generator draws {came[0]} images from {came[1]} numbers a compound, the cells have {need[0]} and"
+                f" {need[1]}: give the generator of these cells (train_base.py --data trains one)"
+            )
 
 
 def load_segmenter(options: Eyes, device: torch.device | str | None = None) -> tuple[Segmenter, str]:

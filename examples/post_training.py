@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from evaluate import evaluate_run, held_out_cells, make_rulers
-from loading import check_generator, load_cells, load_judge, load_suite
+from loading import check_generators, load_cells, load_judge, load_suite
 from settings import Settings
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -132,7 +132,7 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
     contexts = config.contexts if config.data is None else most
     twin_rows(test.perturbation[test.treated], contexts, rng_at(config.seed))  # too many are refused here
     theta, old, ref = three_models(config)
-    check_generator(ref, data)
+    check_generators(data, ref)
     device = accelerator.device
     rulers = make_rulers(test, **load_suite(config, device), judge=load_judge(config), device=device)
     if not config.resume and accelerator.is_main_process and (moved := set_aside(config.output_dir)):

@@ -71,9 +71,8 @@ def score(
     cells: ImagingCells, rows: Tensor, segmenter: Segmenter, classifier: MoAClassifier | None
 ) -> list[dict[str, str | float]]:
     """One record for each row, with the keys COLUMNS."""
-    layout = cells.layout
-    table = read_table(only_file(cells.path, layout.index), layout, Faults(skip=True))  # `cells` has refused the faults
-    written = {row["SAMPLE_KEY"]: row for row in table}
+    layout, faults = cells.layout, Faults(skip=True)  # those that `cells` was told to skip
+    written = {row["SAMPLE_KEY"]: row for row in read_table(only_file(cells.path, layout.index), layout, faults)}
     records = []
     with tqdm(total=len(rows), desc="scoring", unit="image") as bar:
         for part in rows.split(BATCH):

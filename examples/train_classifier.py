@@ -38,7 +38,7 @@ import shlex
 import sys
 
 import torch
-from loading import load_cells
+from loading import check_labelled, load_cells
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, grid_sample, pad
@@ -55,6 +55,7 @@ Rows = tuple[CellData, Tensor]  # a data set, and some of its treated rows
 def load_splits(config: Config, rng: torch.Generator) -> dict[str, Rows]:
     """Treated rows to train on, to fit the temperature on, and to test on."""
     train, test = (load_cells(config, split) for split in ("train", "test"))
+    check_labelled(train)
     if config.data is None:
         data = {"train": train, "validation": load_cells(config, "validation"), "test": test}
         rows = {split: cells.treated for split, cells in data.items()}

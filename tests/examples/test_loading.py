@@ -68,22 +68,25 @@ def test_layouts_are_those_of_the_library():
 
 def test_a_data_set_without_mechanisms_is_loaded_and_refused_by_what_asks_for_them(tmp_path):
     import fit_reference
+    import train_classifier
     from loading import load_cells
     from options import Cells
 
-    keys = [f"U2OS-01_2_B03_1_{i}" for i in range(2)]
+    keys = [f"U2OS-01_2_B03_1_{i}" for i in range(4)]
     header = ["", "SAMPLE_KEY", "BATCH", "CPD_NAME", "ANNOT", "SPLIT"]
-    rows = [(i, key, "b", "gene", s, "test") for i, (key, s) in enumerate(zip(keys, ["treated", "negative_control"]))]
+    states = ["treated", "negative_control"] * 2
+    rows = [(i, key, "b", "gene", s, ("train", "test")[i // 2]) for i, (key, s) in enumerate(zip(keys, states))]
     for name, content in {"rxrx1_df.csv": [header, *rows], "x_embeddings.csv": [["", "0"], ["gene", 1]]}.items():
         with (tmp_path / name).open("w", newline="") as stream:
             csv.writer(stream).writerows(content)
-    for i in range(2):
+    for i in range(4):
         (tmp_path / "01_2" / "B03").mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / "01_2" / "B03" / f"1_{i}.npy", np.zeros((4, 4, 6), np.uint8))
     cells = {"data": tmp_path, "layout": "rxrx1"}
     assert load_cells(Cells(**cells), "test").size == (6, 4, 4)
-    with pytest.raises(ValueError, match=r"no mechanisms of action: need a column .*ANNOT"):
-        fit_reference.main(fit_reference.Config(**cells, split="test", output=tmp_path / "out.json"))
+    for script in (fit_reference, train_classifier):
+        with pytest.raises(ValueError, match=r"no mechanisms of action: need a column .*ANNOT"):
+            script.main(script.Config(**cells))
 
 
 def test_the_embedded_world_takes_no_option_of_a_folder():
@@ -141,12 +144,12 @@ def test_a_reference_of_another_segmenter_is_refused():
 
 
 def test_a_generator_of_other_cells_is_refused(folder):
-    from loading import check_generator, load_cells
+    from loading import check_generators, load_cells
     from options import Cells
 
     from cellenv.generator import CellFlux
 
     generator = CellFlux.from_pretrained("embedded")
-    check_generator(generator, SyntheticCells("test"))
+    check_generators(SyntheticCells("test"), generator)
     with pytest.raises(ValueError, match=r"\(3, 96, 96\) images from 64 .* the cells have \(3, 16, 16\) and 64"):
-        check_generator(generator, load_cells(Cells(data=folder), "test"))
+        check_generators(load_cells(Cells(data=folder), "test"), generator)
