@@ -3,7 +3,7 @@
     python examples/generate.py --generator runs/nft/model --output-dir runs/nft/images
     python examples/evaluate.py --images rl=runs/nft/images
 
-Contexts and noise are those of evaluate.py with the same --contexts, --group-size, --unseen, --data and --seed.
+Contexts and noise are those of evaluate.py with the same --contexts, --group-size, --seed and choice of cells.
 """
 
 from dataclasses import dataclass

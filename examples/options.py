@@ -34,8 +34,8 @@ class Eyes:
     """What finds nuclei and cells."""
 
     segmenter: str = "embedded"  # embedded, classical, cellpose, or a path of weights for the embedded one
-    nucleus_weights: str | None = None  # Cellpose's, a path or a name in its own folder; None: its usual model
-    cell_weights: str | None = None  # likewise
+    nucleus_weights: str | None = None  # Cellpose's for nuclei: a path, or a name in its own folder; None: the usual
+    cell_weights: str | None = None  # Cellpose's for cells
 
     def __post_init__(self) -> None:
         if self.segmenter not in SEGMENTERS and not Path(self.segmenter).exists():
