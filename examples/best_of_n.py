@@ -10,23 +10,23 @@ row and of its difference to the base at the same N, and `best_of` a whole evalu
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from command_line import parse
+from options import Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Scoring):
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
     base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
     output_dir: Path = Path("runs/best-of-n")
     scorer: str = "total"  # which reward chooses: total or one of the seven
     most: int = 16  # draws of each context
     tables: tuple[int, ...] = (1, 4, 16)  # N that get a whole evaluation
-    contexts: int = 256  # held-out contexts
+    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
     unseen: bool = False  # the compounds that no generator was trained on
-    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts, noise and bootstrap
 
@@ -41,13 +41,14 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import cycle
 
 import numpy as np
 import torch
 from charts import finish
-from evaluate import make_rulers, named
+from evaluate import held_out_cells, make_rulers, named
+from loading import check_generators, load_judge, load_suite
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -62,7 +63,6 @@ from algorithms.report import tables
 from algorithms.selection import best_of, draws
 from algorithms.statistics import resamples
 from cellenv.data.cells import CellData
-from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 
 COLOURS = ("#6b7280", "#d1495b", "#2e7d6b", "#3d5a9e", "#c58b1b")  # base, then the trained rows
@@ -178,8 +178,11 @@ def main(config: Config) -> None:
     if len(folders) != 1 + len(config.model):
         raise ValueError(f"need another NAME for each --model NAME=DIR, none of them base; got {config.model}")
     models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
-    data = SyntheticCells("test", unseen=config.unseen)
-    result = compare(models, data, make_rulers(data, preset=config.rewards, device=device), config)
+    data, contexts = held_out_cells(config, config.contexts, unseen=config.unseen)
+    check_generators(data, *models.values())
+    config = replace(config, contexts=contexts)
+    rulers = make_rulers(data, **load_suite(config, device), judge=load_judge(config), device=device)
+    result = compare(models, data, rulers, config)
     save_evaluation(result, config.output_dir / "best_of_n.json")
     write_whole(config.output_dir / "best_of_n.png", plot(result, config))
     for N, evaluation in result["best_of"].items():

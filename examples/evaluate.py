@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 
 import tyro
 from command_line import parse
+from options import Cells, Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Scoring):
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
     images: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
     base: str = "embedded"  # DIR of the generator that they started from, or the name of a shipped one
@@ -25,20 +26,9 @@ class Config:
     contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
     group_size: int = 4  # samples of each context, by noise alone
     unseen: bool = False  # the compounds that no generator was trained on
-    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
-    data: Path | None = None  # a folder in the CellFlux layout, with the next three; without one, the embedded world
-    classifier: Path | None = None  # weights of the rewarding classifier for that data
-    judge: Path | None = None  # weights of the judging one
-    reference: Path | None = None  # statistics of its real images, from fit_reference.py
     inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts, noise and bootstrap
-
-    def __post_init__(self) -> None:
-        missing = [name for name in ("classifier", "judge", "reference") if getattr(self, name) is None]
-        if self.data is not None and missing:
-            flags = ", ".join(f"--{name}" for name in missing)
-            raise ValueError(f"--data needs {flags} too: those of the embedded world do not measure other cells")
 
 
 PRESETS = {
@@ -56,6 +46,7 @@ from functools import partial
 
 import torch
 from image_folder import ImageFolder, companions
+from loading import check_generators, check_labelled, load_cells, load_judge, load_suite
 from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -66,12 +57,10 @@ from algorithms.evaluation import Rulers, evaluate, held_out, pairs_of, save_eva
 from algorithms.inception import inception_features
 from algorithms.report import Gallery, page, save_page, tables
 from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
 from cellenv.pictures import composite
-from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference, cellflux_rewards
+from rewards import JudgeClassifier, JudgeSegmenter, Reference, cellflux_rewards
 from rewards.classifier import Classifier
 from rewards.measures import containment, measure
 from rewards.segmentation import CHANNELS, EmbeddedSegmenter, Masks, Segmenter
@@ -102,6 +91,7 @@ def make_rulers(
     data: CellData,
     *,
     preset: Literal["default", "paper"] = "default",
+    segmenter: Segmenter | None = None,
     classifier: nn.Module | None = None,
     judge: Classifier | None = None,
     reference: Reference | None = None,
@@ -109,7 +99,8 @@ def make_rulers(
     device: torch.device | str = "cpu",
 ) -> Rulers:
     """Rewards, measures and judges for images of these data: those given, and of the embedded world what is None."""
-    segmenter = Remember(EmbeddedSegmenter.from_pretrained().to(device))
+    check_labelled(data)
+    segmenter = Remember(EmbeddedSegmenter.from_pretrained().to(device) if segmenter is None else segmenter)
     reference = Reference.load() if reference is None else reference
     judge = (JudgeClassifier.from_pretrained() if judge is None else judge).to(device)
     for owner, moas in (("judge", judge.moas), ("reference", reference.moas)):
@@ -234,10 +225,12 @@ def named(model: str) -> tuple[str, str]:
     return name or "rl", folder
 
 
-def held_out_cells(folder: Path | None, unseen: bool, contexts: int) -> tuple[CellData, int]:
-    """The test split, of the embedded world without a folder, and as many of these contexts as it has."""
-    data = SyntheticCells("test", unseen=unseen) if folder is None else ImagingCells(folder, "test", unseen=unseen)
-    return data, min(contexts, pairs_of(data))
+def held_out_cells(options: Cells, contexts: int, *, unseen: bool = False) -> tuple[CellData, int]:
+    """The test split, and as many of these contexts as it has."""
+    data = load_cells(options, "test", unseen=unseen)
+    if not (pairs := pairs_of(data)):
+        raise ValueError("the test split has no two treated images of one compound; --include-unseen may add some")
+    return data, min(contexts, pairs)
 
 
 def main(config: Config) -> None:
@@ -249,15 +242,14 @@ def main(config: Config) -> None:
             "need another NAME for each --model NAME=DIR and --images NAME=DIR, none of them base or real; "
             f"got {', '.join(config.model + config.images)}"
         )
-    data, contexts = held_out_cells(config.data, config.unseen, config.contexts)
+    data, contexts = held_out_cells(config, config.contexts, unseen=config.unseen)
     folders = {name: ImageFolder.read(folder, data) for name, folder in images.items()}
     models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in sources.items()}
+    check_generators(data, *models.values())
     rulers = make_rulers(
         data,
-        preset=config.rewards,
-        classifier=config.classifier and MoAClassifier.from_pretrained(config.classifier),
-        judge=config.judge and JudgeClassifier.from_pretrained(config.judge),
-        reference=config.reference and Reference.load(config.reference),
+        **load_suite(config, device),
+        judge=load_judge(config),
         inception=config.inception,
         device=device,
     )
@@ -271,7 +263,7 @@ def main(config: Config) -> None:
         group_size=config.group_size,
         batch_size=config.batch_size,
         seed=config.seed,
-        config={"preset": config.rewards, "unseen": config.unseen} | sources | images,
+        config={"preset": config.rewards, "unseen": config.unseen, "segmenter": config.segmenter} | sources | images,
         name="evaluation_unseen" if config.unseen else "evaluation",
     )
 

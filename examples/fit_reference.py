@@ -2,19 +2,19 @@
 action (MoA), seen through the segmenter that rewards use.
 
     python examples/fit_reference.py --output rewards/assets/reference.json
+    python examples/fit_reference.py --data DIR --segmenter cellpose --output runs/reference.json
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import parse
+from options import SeenCells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
+class Config(SeenCells):
     split: str = "train"
-    segmenter: Path | None = None  # weights; those of the rewards when None
     output: Path = Path("runs/reference.json")
     min_cells: int = 30  # images an MoA needs
     batch: int = 256  # images at once
@@ -32,20 +32,17 @@ import shlex
 import sys
 
 import torch
+from loading import check_labelled, load_cells, load_segmenter
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 from tqdm import tqdm
 
-from cellenv.checkpoints import digest
 from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
 from rewards.measures import measure
 from rewards.reference import Reference
-from rewards.segmentation.embedded import EmbeddedSegmenter
-from rewards.segmentation.protocol import Segmenter
+from rewards.segmentation import Segmenter
 
 
 def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch: int) -> dict[str, Tensor]:
@@ -74,9 +71,9 @@ def show(reference: Reference) -> None:
 
 
 def main(config: Config) -> None:
-    data = SyntheticCells(config.split) if config.data is None else ImagingCells(config.data, config.split)
-    weights = config.segmenter or EmbeddedSegmenter.shipped
-    segmenter = EmbeddedSegmenter.from_pretrained(weights)
+    data = load_cells(config, config.split)
+    check_labelled(data)
+    segmenter, name = load_segmenter(config)
     order = torch.randperm(len(data.treated), generator=torch.Generator().manual_seed(config.seed))
     rows = data.treated[order[: config.limit]]
     measures = measure_rows(data, rows, segmenter, config.batch)
@@ -84,7 +81,7 @@ def main(config: Config) -> None:
         "command": f"python {shlex.join(sys.argv)}",
         "split": config.split,
         "images": len(rows),
-        "segmenter": digest(weights),
+        "segmenter": name,
     }
     moa = data.compound_moa[data.perturbation[rows]]
     reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)

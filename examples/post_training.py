@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 from accelerate import Accelerator
-from evaluate import evaluate_run, make_rulers
+from evaluate import evaluate_run, held_out_cells, make_rulers
+from loading import check_generators, load_cells, load_judge, load_suite
 from settings import Settings
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -26,7 +27,6 @@ from algorithms.renoise import Renoise, total_reward
 from algorithms.rollouts import Bandit, draw_groups, share
 from algorithms.trainer import Algorithm, TrainConfig, train
 from cellenv.data.cells import CellData
-from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
 from cellenv.pictures import composite, grid
@@ -35,7 +35,10 @@ from rewards import WeightedSum, cellflux_rewards
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
 ADAPTERS, PICTURES = 2**31 - 2, 2**31 - 3  # streams of the seed
-FREE = "output_dir resume iterations trackers save_every show_every contexts threads".split()  # may change on resume
+FREE = (  # may change on resume
+    *("output_dir", "resume", "iterations", "trackers", "save_every", "show_every", "threads"),
+    *("contexts", "judge", "cache"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class Setup:
     def bandit(self, policy: TensorDictModuleBase | None = None) -> Bandit:
         """Contexts, images by the policy (the old weights), rewards."""
         config, rank, ranks = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        suite = cellflux_rewards(preset=config.rewards).to(self.accelerator.device)
+        device = self.accelerator.device
+        suite = cellflux_rewards(**load_suite(config, device)).to(device)
         if self.weights is not None:
             suite = Compose(suite, WeightedSum(self.weights))
         return Bandit(
@@ -64,7 +68,7 @@ class Setup:
             group_size=config.group_size,
             seed=config.seed,
             chunk=config.chunk,
-            device=self.accelerator.device,
+            device=device,
             autocast=self.accelerator.autocast,
         )
 
@@ -124,9 +128,13 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
         accelerator.print(
             f"{config.groups} groups become more, as many on each of {accelerator.num_processes} processes"
         )
-    data, test = SyntheticCells("train"), SyntheticCells("test")
-    twin_rows(test.perturbation[test.treated], config.contexts, rng_at(config.seed))  # too many are refused here
+    data, (test, most) = load_cells(config, "train"), held_out_cells(config, config.contexts)
+    contexts = config.contexts if config.data is None else most
+    twin_rows(test.perturbation[test.treated], contexts, rng_at(config.seed))  # too many are refused here
     theta, old, ref = three_models(config)
+    check_generators(data, ref)
+    device = accelerator.device
+    rulers = make_rulers(test, **load_suite(config, device), judge=load_judge(config), device=device)
     if not config.resume and accelerator.is_main_process and (moved := set_aside(config.output_dir)):
         print(f"{config.output_dir} held another run; it lies in {moved} now (--resume would go on with it)")
     accelerator.wait_for_everyone()
@@ -152,8 +160,8 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
             {"base": ref, ROWS[config.control]: trained},
             test,
             config.output_dir,
-            rulers=make_rulers(test, preset=config.rewards, device=accelerator.device),
-            contexts=config.contexts,
+            rulers=rulers,
+            contexts=contexts,
             config={"preset": config.rewards} | flat(asdict(config)),
         )
     accelerator.wait_for_everyone()

@@ -5,21 +5,18 @@
 OUT/measures.csv holds one row an image, empty where a measure is undefined; OUT/contact_sheet.png shows 64 of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import tyro
+from options import Eyes, Folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    data: tyro.conf.Positional[Path]  # folder with *_df_all.csv, emb_*.csv and the images
+class Config(Folder, Eyes):
+    data: tyro.conf.Positional[Path] = field()  # folder with *_df_all.csv, emb_*.csv and the images
     output_dir: Path = Path("runs/scores")
     classifier: Path | None = None  # weights of a MoA classifier, or a folder that holds them; None: no MoA score
-    segmenter: Literal["embedded", "classical", "cellpose"] = "embedded"
-    nucleus_weights: str | None = None  # Cellpose's, a path or a name in its own folder; None: its usual model
-    cell_weights: str | None = None
     limit: int | None = None  # images, drawn at random; all when None
     seed: int = 0  # of that draw, and of the contact sheet's
 
@@ -34,6 +31,7 @@ from io import StringIO
 
 import numpy as np
 import torch
+from loading import load_folder, load_segmenter
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -41,26 +39,16 @@ from tqdm import tqdm
 
 from algorithms.files import save_png, write_whole
 from cellenv.data.imaging import ImagingCells
-from cellenv.data.table import only_file, read_table
+from cellenv.data.table import Faults, only_file, read_table
 from cellenv.pictures import grid, outlines
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure
-from rewards.segmentation import CellposeSegmenter, ClassicalSegmenter, EmbeddedSegmenter, Segmenter
+from rewards.segmentation import Segmenter
 
 MEASURES = ("nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max", "roundness", "containment")
 HEADINGS = ("nuclei", "cells", "nucleus px²", "cell px²", "roundness", "contained", "P(MoA)")  # of the printed table
 COLUMNS = ("sample_key", "compound", "moa", "state", *MEASURES, "moa_probability")
 BATCH, SHEET, SHEET_ROW = 64, 64, 8  # images at once; in the contact sheet; in a row of it
-
-
-def load_segmenter(config: Config) -> Segmenter:
-    """The segmenter of that name."""
-    weights = (config.nucleus_weights, config.cell_weights)
-    if config.segmenter == "cellpose":
-        return CellposeSegmenter(*weights)
-    if weights != (None, None):
-        raise ValueError(f"weights are for --segmenter cellpose; {config.segmenter} takes none")
-    return EmbeddedSegmenter.from_pretrained() if config.segmenter == "embedded" else ClassicalSegmenter()
 
 
 def load_classifier(path: Path) -> MoAClassifier:
@@ -83,15 +71,17 @@ def score(
     cells: ImagingCells, rows: Tensor, segmenter: Segmenter, classifier: MoAClassifier | None
 ) -> list[dict[str, str | float]]:
     """One record for each row, with the keys COLUMNS."""
-    written = {row["SAMPLE_KEY"]: row for row in read_table(only_file(cells.path, cells.layout.index), cells.layout)}
+    layout, faults = cells.layout, Faults(skip=True)  # those that `cells` was told to skip
+    written = {row["SAMPLE_KEY"]: row for row in read_table(only_file(cells.path, layout.index), layout, faults)}
     records = []
     with tqdm(total=len(rows), desc="scoring", unit="image") as bar:
         for part in rows.split(BATCH):
             images, table = cells.images(part), [written[cells.keys[row]] for row in part.tolist()]
+            moas = [row[layout.label] if layout.label else "" for row in table]
             values = measure(segmenter(images, cells.channels))
-            values["moa_probability"] = moa_probability(classifier, images, [row["ANNOT"] for row in table])
+            values["moa_probability"] = moa_probability(classifier, images, moas)
             for i, row in enumerate(table):
-                names = (row["SAMPLE_KEY"], row["CPD_NAME"], row["ANNOT"], row["STATE"])
+                names = (row["SAMPLE_KEY"], row[layout.compound], moas[i], row[layout.state])
                 numbers = (float(values[name][i]) for name in COLUMNS[4:])
                 records.append(dict(zip(COLUMNS, (*names, *numbers), strict=True)))
             bar.update(len(part))
@@ -137,8 +127,8 @@ def main(config: Config) -> None:
     """Score the images, write both files, print the table."""
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"limit must be at least 1 image, got {config.limit}")
-    cells = ImagingCells(config.data, split=None, unseen=None)
-    segmenter = load_segmenter(config)
+    cells = load_folder(config, None, unseen=None)
+    segmenter, _ = load_segmenter(config)
     classifier = None if config.classifier is None else load_classifier(config.classifier)
     drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(config.seed))[: config.limit]
 

@@ -4,16 +4,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from options import Scoring
+
 COUNTS = "iterations groups optimizer_steps chunk micro_batch save_every show_every contexts".split()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Scoring):
     output_dir: Path
     resume: bool = False  # go on from the newest checkpoint in output_dir
     generator: str = "embedded"  # what to start from: a name, or a folder that save_pretrained wrote
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # learn from what must not help
-    rewards: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
 
     iterations: int = 160
     groups: int = 12  # contexts an iteration, over all processes, as many on each
@@ -34,10 +35,11 @@ class Settings:
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
     save_every: int = 10  # iterations
     show_every: int = 10  # iterations between pictures
-    contexts: int = 256  # of the evaluation
+    contexts: int = 256  # of the evaluation; fewer if a folder has not twice as many treated test images
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least = {"group_size": 2, "lora_rank": 0, "warm_up": 0} | dict.fromkeys(COUNTS, 1)
         for name, bound in least.items():
             if getattr(self, name) < bound:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from command_line import parse
+from options import Cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cells):
     output_dir: Path = Path("runs/base")
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
     steps: int = 6_000  # optimizer steps
     batch_size: int = 48  # pairs a step, over all processes
@@ -85,12 +85,11 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 from base_run import Run, cooldown_start
+from loading import load_cells
 from tqdm import tqdm
 
 from algorithms.launch import start_accelerator
 from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
 
 
 def main(config: Config) -> None:
@@ -125,11 +124,9 @@ def main(config: Config) -> None:
     accelerator.end_training()
 
 
-def load_data(config: Config) -> tuple[CellData, CellData]:
-    """(train, validation)."""
-    if config.data is None:
-        return SyntheticCells("train"), SyntheticCells("validation")
-    return ImagingCells(config.data, split="train"), ImagingCells(config.data, split="test")
+def load_data(options: Cells) -> tuple[CellData, CellData]:
+    """(train, validation); a folder has no validation split: its test split."""
+    return load_cells(options, "train"), load_cells(options, "validation" if options.data is None else "test")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train another generator on the embedded world, at the cost of the base: PhenDiff (diffusion) or IMPA (adversarial).
+"""Train another generator, at the cost of the base: PhenDiff (diffusion) or IMPA (adversarial).
 
     python examples/train_baseline.py --model phendiff --output-dir runs/phendiff
     python examples/generate.py --generator runs/phendiff/model --output-dir runs/phendiff/images
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from command_line import parse
+from options import Cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cells):
     model: Literal["phendiff", "impa"] = "phendiff"
     output_dir: Path = Path("runs/baseline")
     steps: int | None = None  # of the optimizer; None: as many as cost what the base cost
@@ -57,6 +58,7 @@ from baselines.phendiff import phendiff_loss
 from pairs import Pairs, flow_matching_loss
 from torch import Tensor, nn
 from tqdm import tqdm
+from train_base import load_data
 
 from algorithms.ema import EMA
 from algorithms.files import save_png
@@ -64,7 +66,6 @@ from algorithms.launch import start_accelerator
 from algorithms.muon import Muon
 from cellenv.data.augment import mirror
 from cellenv.data.cells import CellData
-from cellenv.data.synthetic import SyntheticCells
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
 from cellenv.path import lift
@@ -229,7 +230,7 @@ def main(config: Config) -> None:
     accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
     if accelerator.num_processes > 1:
         raise ValueError(f"one process trains a baseline; {accelerator.num_processes} were started")
-    data, validation, device = SyntheticCells("train"), SyntheticCells("validation"), accelerator.device
+    (data, validation), device = load_data(config), accelerator.device
     cost, budget = step_flops(config, data, accelerator), base_flops(train_base.DEFAULT, data, device)
     steps = config.steps or math.ceil(budget / cost)
     torch.manual_seed(seed_at(config.seed, WEIGHTS))
@@ -250,7 +251,7 @@ def main(config: Config) -> None:
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
     metadata = {
         "command": shlex.join(["python", *sys.argv]),
-        "config": asdict(config) | {"output_dir": str(config.output_dir)},
+        "config": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(config).items()},
         "steps": steps,
         "flops": steps * cost,
         "flops_of_the_base": budget,

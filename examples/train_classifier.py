@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from command_line import parse
+from options import Cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cells):
     model: Literal["classifier", "judge"] = "classifier"
-    data: Path | None = None  # a folder in the CellFlux layout; without one, the embedded world
     output_dir: Path = Path("runs/classifier")  # confusion matrix, and the weights if they have no other place
     weights: Path | None = None  # a .safetensors file; its JSON is written beside it
     epochs: int = 16
@@ -38,14 +38,13 @@ import shlex
 import sys
 
 import torch
+from loading import check_labelled, load_cells
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, grid_sample, pad
 from tqdm import tqdm
 
 from cellenv.data.cells import CellData
-from cellenv.data.imaging import ImagingCells
-from cellenv.data.synthetic import SyntheticCells
 from rewards.classifier import Classifier, MoAClassifier
 from rewards.judge import JudgeClassifier
 
@@ -55,14 +54,21 @@ Rows = tuple[CellData, Tensor]  # a data set, and some of its treated rows
 
 def load_splits(config: Config, rng: torch.Generator) -> dict[str, Rows]:
     """Treated rows to train on, to fit the temperature on, and to test on."""
+    train, test = (load_cells(config, split) for split in ("train", "test"))
+    check_labelled(train)
     if config.data is None:
-        data = {split: SyntheticCells(split) for split in ("train", "validation", "test")}
+        data = {"train": train, "validation": load_cells(config, "validation"), "test": test}
         rows = {split: cells.treated for split, cells in data.items()}
-    else:  # the layout has no validation split: every tenth treated image of the train split
-        train, test = (ImagingCells(config.data, split) for split in ("train", "test"))
+    else:  # a folder has no validation split: every tenth treated image of the train split, in the order of MoAs
         data = {"train": train, "validation": train, "test": test}
-        tenth = torch.arange(len(train.treated)) % 10 == 9
-        rows = {"train": train.treated[~tenth], "validation": train.treated[tenth], "test": test.treated}
+        ordered = train.treated[moa_of(train, train.treated).argsort(stable=True)]
+        tenth = torch.arange(len(ordered)) % 10 == 9
+        rows = {"train": ordered[~tenth], "validation": ordered[tenth], "test": test.treated}
+    if empty := [split for split, chosen in rows.items() if not len(chosen)]:
+        raise ValueError(
+            f"no treated image for {', '.join(empty)}: need ten in the train split, of which one fits the temperature,"
+            " and one in the test split; --include-unseen may add some"
+        )
     return {k: (data[k], r[torch.randperm(len(r), generator=rng)[: config.limit]]) for k, r in rows.items()}
 
 
@@ -161,13 +167,14 @@ def confusion_matrix(logits: Tensor, moa: Tensor) -> Tensor:
 
 
 def draw_confusion(confusion: Tensor, moas: tuple[str, ...], file: Path) -> None:
-    """Rows: true MoA; columns: predicted; shares of a row."""
-    share = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
+    """Rows: true MoA and its images; columns: predicted; shares of a row, none of a MoA without images."""
+    count = confusion.sum(1, keepdim=True)
+    share = confusion / count.clamp(min=1)
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(moas)), moas, rotation=60, ha="right")
-    axes.set_yticks(range(len(moas)), moas)
+    axes.set_yticks(range(len(moas)), [f"{moa} ({n})" for moa, n in zip(moas, count.flatten().tolist())])
     axes.set(xlabel="predicted", ylabel="true")
     for (i, j), value in [((i, j), float(share[i, j])) for i in range(len(moas)) for j in range(len(moas))]:
         if value >= 0.005:
@@ -202,7 +209,7 @@ def main(config: Config) -> None:
         "test_accuracy": round(accuracy, 4),
         "test_ece": round(ece, 4),
         "test_accuracy_per_moa": {
-            name: round(float(confusion[m, m] / confusion[m].sum().clamp(min=1)), 3)
+            name: round(float(confusion[m, m] / confusion[m].sum()), 3) if confusion[m].any() else None
             for m, name in enumerate(model.moas)
         },
     }

@@ -66,6 +66,7 @@ class CellposeSegmenter:
     least_nucleus, least_cell: px^2; smaller objects are left out.
     batch_size: images in one forward of a network (tiles, of images too large for one); None: 64 for 3.1, 8 for 4.x.
     device: where the networks run; None: a CUDA device where there is one, else the CPU.
+    Its `files` are those of the two networks, of nuclei and of cells.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class CellposeSegmenter:
         if self.batch_size < 1:
             raise ValueError(f"need a batch size of at least 1 image, got {batch_size}")
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        files = [
+        files = self.files = [
             find_weights(usual if given is None else given)
             for given, usual in zip((nucleus_weights, cell_weights), family.WEIGHTS, strict=True)
         ]

@@ -28,7 +28,7 @@ def evaluated(monkeypatch, request):
     monkeypatch.syspath_prepend(request.config.rootpath / "examples")
     import post_training
 
-    def suite(preset):
+    def suite(**_):
         bright = ImageReward("bright", lambda images: images.flatten(1).mean(1))
         return Compose(bright, WeightedSum({"bright": 1.0}))
 

@@ -22,6 +22,6 @@ def write_folder(path, data, rows, images, train=0):
             [("", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "STATE", "SPLIT"), *table]
         )
     with (path / "emb_fp.csv").open("w", newline="") as stream:
-        names = dict.fromkeys(row[4] for row in table)
-        csv.writer(stream).writerows([("", "a", "b"), *((name, 0.5, k) for k, name in enumerate(names))])
+        rows = zip(("", *data.compounds), [range(data.conditions.shape[1]), *data.conditions.tolist()], strict=True)
+        csv.writer(stream).writerows((name, *numbers) for name, numbers in rows)
     return table

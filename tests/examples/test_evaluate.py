@@ -16,6 +16,8 @@ from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
 from rewards import JudgeClassifier, MoAClassifier, Reference
+from rewards.measures import measure
+from rewards.segmentation import ClassicalSegmenter
 
 CONTEXTS, GROUP = 9, 2
 
@@ -218,6 +220,15 @@ def test_a_foreign_nucleus_is_seen_by_the_reward_and_by_the_judge(embedded, data
     black = assess(-torch.ones_like(spoilt[:4]).unsqueeze(1), contexts[:4], embedded)["interval"]
     assert (black["containment"] == 0).all() and (black["judge_containment"] == 0).all()  # no nucleus, no praise
     assert values["containment"].mean() < 0.75 and values["judge_containment"].mean() < 0.75
+
+
+def test_rewards_and_measures_see_through_the_segmenter_that_is_given(script, embedded, data):
+    rulers, rows = script.make_rulers(data, segmenter=ClassicalSegmenter()), data.treated[::200]
+    images, contexts = data.images(rows), data.contexts(rows, torch.Generator().manual_seed(0))
+    expected = measure(ClassicalSegmenter()(images))
+    assert rulers.measure(images)["cell_size"].equal(expected["cell_area_max"])
+    torch.testing.assert_close(rulers.score(images, contexts)["containment"].flatten(), expected["containment"])
+    assert not embedded.measure(images)["cell_size"].equal(expected["cell_area_max"])
 
 
 def test_weights_of_another_world_are_refused(script, data, monkeypatch):

@@ -1,7 +1,4 @@
 import csv
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,20 +11,18 @@ from rewards.classifier import MoAClassifier
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 COLUMNS = [
     *("sample_key", "compound", "moa", "state", "nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max"),
     *("roundness", "containment", "moa_probability"),
 ]
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("score_images", EXAMPLES / "score_images.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch, request):
+    monkeypatch.syspath_prepend(request.config.rootpath / "examples")
+    import score_images
+
+    return score_images
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +64,15 @@ def test_every_image_has_a_row_and_its_measures(script, folder, tmp_path, capsys
 
 
 def test_cellpose_segments_with_the_weights_that_are_named(script, folder, tmp_path, monkeypatch):
+    import loading
+
     class Named(ClassicalSegmenter):
-        def __init__(self, nuclei, cells):
+        files = ()
+
+        def __init__(self, nuclei, cells, *, device):
             assert (nuclei, cells) == ("mine", None)
 
-    monkeypatch.setattr(script, "CellposeSegmenter", Named)
+    monkeypatch.setattr(loading, "CellposeSegmenter", Named)
     files = {}
     for name, weights in (("classical", {}), ("cellpose", {"nucleus_weights": "mine"})):
         script.main(script.Config(data=folder[0], output_dir=tmp_path / name, segmenter=name, **weights))

@@ -22,7 +22,7 @@ def script(monkeypatch, request, fresh_accelerate):
 
     tiny = UNetConfig(condition_dim=4, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
     monkeypatch.setitem(PRESETS, "embedded", tiny)
-    monkeypatch.setattr(train_baseline, "SyntheticCells", lambda split: FewCells())
+    monkeypatch.setattr(train_baseline, "load_data", lambda config: (FewCells(), FewCells()))
     monkeypatch.setattr(train_baseline.train_base, "DEFAULT", train_baseline.train_base.Config(steps=3, batch_size=6))
     monkeypatch.setattr(train_baseline.PhenDiff.__init__, "__defaults__", (2,))  # DDIM steps
     small = partial(train_baseline.IMPAConfig, width=4, levels=2, style=8)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from folder_toys import write_folder
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from cellenv.data.synthetic import SyntheticCells
@@ -59,6 +60,25 @@ def test_blur_keeps_the_mean_and_spreads_a_point(script):
     torch.testing.assert_close(y.sum((2, 3)), torch.ones(1, 3))
     distance = (torch.arange(21.0) - 10) ** 2
     torch.testing.assert_close((y.sum(3) * distance).sum(2), torch.ones(1, 3), rtol=0.01, atol=0)  # variance sigma^2
+
+
+def test_a_tenth_of_a_folder_in_equal_shares_of_the_mechanisms_fits_the_temperature(script, tmp_path):
+    data = SyntheticCells("test")
+    one, other = ((data.perturbation == data.compound_id(name)).nonzero().flatten()[:21] for name in ("taxol", "PP-2"))
+    rows = torch.cat([torch.stack([one, other], 1).flatten(), data.controls[:4]])  # in turn
+    write_folder(tmp_path, data, rows, torch.zeros(len(rows), 3, 16, 16), train=40)
+    splits = script.load_splits(script.Config(data=tmp_path), torch.Generator().manual_seed(0))
+    count = {split: torch.bincount(script.moa_of(*chosen)).tolist() for split, chosen in splits.items()}
+    assert count == {"train": [18, 18], "validation": [2, 2], "test": [1, 1]}
+    assert len({*splits["train"][1].tolist(), *splits["validation"][1].tolist()}) == 40
+
+
+def test_a_folder_that_is_too_small_is_refused(script, tmp_path):
+    data = SyntheticCells("test")
+    rows = torch.cat([data.treated[:11], data.controls[:2]])
+    write_folder(tmp_path, data, rows, torch.zeros(13, 3, 16, 16), train=9)
+    with pytest.raises(ValueError, match="no treated image for validation: need ten in the train split"):
+        script.load_splits(script.Config(data=tmp_path), torch.Generator())
 
 
 def test_smoke_run_writes_weights_scores_and_a_picture(script, tmp_path, capsys):
