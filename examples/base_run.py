@@ -5,10 +5,11 @@ import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from base_config import Config
 from base_validation import Validation, curves
 from pairs import DROPOUT, TRAINING, WEIGHTS, draw_pairs, flow_matching_loss
 from torch import Tensor
@@ -23,16 +24,13 @@ from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
 from cellenv.streams import rng_at, seed_at
 
-if TYPE_CHECKING:
-    from train_base import Config
-
 OPTIMIZERS = {"muon": Muon, "adamw": torch.optim.AdamW}
 
 
 class Run:
     """What a run owns, and what a checkpoint holds of it."""
 
-    def __init__(self, config: "Config", accelerator: Accelerator, train: CellData, validation: CellData):
+    def __init__(self, config: Config, accelerator: Accelerator, train: CellData, validation: CellData):
         self.config, self.accelerator, self.train = config, accelerator, train
         main = accelerator.is_main_process
         self.validation = Validation(config, validation, accelerator.device) if main else None

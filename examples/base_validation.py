@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from base_config import Config
 from charts import finish
 from likeness import Likeness, Network
 from matplotlib.figure import Figure
@@ -20,14 +20,11 @@ from cellenv.pictures import composite, grid
 from cellenv.streams import rng_at
 from rewards import JudgeClassifier
 
-if TYPE_CHECKING:
-    from train_base import Config
-
 
 class Validation:
     """The same pairs, contexts and noise every time, from streams of their own."""
 
-    def __init__(self, config: "Config", data: CellData, device: torch.device):
+    def __init__(self, config: Config, data: CellData, device: torch.device):
         self.config, self.data, self.device = config, data, device
         networks = feature_networks(config, device)
         options = {"contexts": config.validation, "seed": config.seed, "device": device}
@@ -60,7 +57,7 @@ class Validation:
         save_png(grid(rows, ["control", "generated", "real"] * 2), file)
 
 
-def feature_networks(config: "Config", device: torch.device) -> dict[str, Network]:
+def feature_networks(config: Config, device: torch.device) -> dict[str, Network]:
     """In whose features distances are taken: a held-out judge of these data, if there is one; Inception, if given."""
     networks = {}
     if config.judge is not None or config.data is None:

@@ -1,17 +1,15 @@
 """What the base learns from: controls and treated images of one experimental batch, and the loss on them. n pairs."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from base_config import Config
 from torch import Tensor, nn
 
 from algorithms.losses.matching import flow_matching
 from cellenv.data.augment import dequantise, mirror
 from cellenv.data.cells import CellData
 from cellenv.path import interpolate, lift, velocity
-
-if TYPE_CHECKING:
-    from train_base import Config
 
 TRAINING, VALIDATION, WEIGHTS, DROPOUT = range(4)  # streams of one seed
 
@@ -45,7 +43,7 @@ def flow_matching_loss(network: nn.Module, pairs: Pairs, guidance: float = 0.0) 
     return flow_matching(v_theta, v)
 
 
-def draw_pairs(data: CellData, n: int, rng: torch.Generator, config: "Config", share: slice) -> Pairs:
+def draw_pairs(data: CellData, n: int, rng: torch.Generator, config: Config, share: slice) -> Pairs:
     """A share of n pairs; the draws are those of all n, so that one process or several see the same pairs."""
     treated = data.draw_treated(n, rng)
     controls = data.draw_controls(data.batch[treated], rng)

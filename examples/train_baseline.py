@@ -47,8 +47,8 @@ if __name__ == "__main__":
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+import base_config
 import torch
-import train_base
 from accelerate import Accelerator
 from base_run import lr_factor
 from baselines import IMPA, PhenDiff
@@ -184,7 +184,7 @@ def draw_batch(data: CellData, n: int, rng: torch.Generator, flip: float) -> Bat
     return Batch(x0, x1, data.conditions[compound], compound)
 
 
-def base_flops(base: train_base.Config, data: CellData, device: torch.device) -> int:
+def base_flops(base: base_config.Config, data: CellData, device: torch.device) -> int:
     """Of a run of train_base.py: those of one of its steps, on noise, times their number."""
     sizes = replace(NETWORKS[base.network], size=data.size, condition_dim=data.conditions.shape[1])
     network = UNet(sizes).to(device)
@@ -231,7 +231,7 @@ def main(config: Config) -> None:
     if accelerator.num_processes > 1:
         raise ValueError(f"one process trains a baseline; {accelerator.num_processes} were started")
     (data, validation), device = load_data(config), accelerator.device
-    cost, budget = step_flops(config, data, accelerator), base_flops(train_base.DEFAULT, data, device)
+    cost, budget = step_flops(config, data, accelerator), base_flops(base_config.DEFAULT, data, device)
     steps = config.steps or math.ceil(budget / cost)
     torch.manual_seed(seed_at(config.seed, WEIGHTS))
     learner, start = LEARNERS[config.model](data, accelerator, config.lr), perf_counter()

@@ -19,7 +19,7 @@ def script(monkeypatch, request):
 
 @pytest.fixture
 def config(script):
-    from train_base import SMOKE
+    from base_config import SMOKE
 
     return SMOKE
 

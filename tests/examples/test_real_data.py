@@ -45,7 +45,7 @@ def test_the_whole_path(folder, tmp_path, monkeypatch, request, capsys):
             train_classifier.main(train_classifier.Config(**cells, model=model, epochs=1, output_dir=tmp_path))
         seen = cells | {"segmenter": "classical"}
         fit_reference.main(fit_reference.Config(**seen, min_cells=2, output=tmp_path / "reference.json"))
-        train_base.main(replace(train_base.SMOKE, **cells, **quick, output_dir=tmp_path / "base"))
+        train_base.main(replace(train_base.PRESETS["smoke"], **cells, **quick, output_dir=tmp_path / "base"))
 
         own = {name: tmp_path / f"{name}.safetensors" for name in ("classifier", "judge")}
         own |= seen | {"reference": tmp_path / "reference.json"}

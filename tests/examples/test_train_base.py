@@ -57,7 +57,7 @@ def networks(script, monkeypatch):
 @pytest.fixture
 def config(script, tmp_path):
     options = {"steps": 8, "draw_every": 4, "threads": 1, "mixed_precision": "no", "lr": 0.01}
-    return replace(script.SMOKE, output_dir=tmp_path / "run", **options)
+    return replace(script.PRESETS["smoke"], output_dir=tmp_path / "run", **options)
 
 
 def weights(folder, steps):
@@ -108,7 +108,7 @@ def test_validation_leaves_the_training_alone(script, config, networks, tmp_path
 def test_the_default_preset_is_the_one_that_made_the_shipped_weights(script):
     file = Path(__file__).parents[2] / "cellenv/assets/embedded/config.json"
     made = json.loads(file.read_text())["metadata"]["config"] | {"trackers": ()}
-    default = asdict(script.DEFAULT)
+    default = asdict(script.PRESETS["default"])
     default["output_dir"] = str(default["output_dir"])
     assert default | made == default  # what was added since does nothing by default
     assert default["optimizer"] == "muon" and default["sampling"] == "default" and not default["dequantise"]
@@ -118,7 +118,7 @@ def test_the_published_recipe_steps_as_adamw_at_a_constant_rate(script, config):
     from base_run import lr_factor
 
     steps = ("steps", "batch_size", "validation", "output_dir", "threads", "mixed_precision")
-    recipe = replace(script.CELLFLUX, **{name: getattr(config, name) for name in steps})
+    recipe = replace(script.PRESETS["cellflux"], **{name: getattr(config, name) for name in steps})
     assert {lr_factor(step, 500, recipe.warmup, recipe.cooldown) for step in range(500)} == {1.0}
     accelerator = script.start_accelerator(mixed_precision="no", threads=1)
     run = script.Run(recipe, accelerator, FewCells(), FewCells())

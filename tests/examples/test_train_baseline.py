@@ -23,7 +23,7 @@ def script(monkeypatch, request, fresh_accelerate):
     tiny = UNetConfig(condition_dim=4, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
     monkeypatch.setitem(PRESETS, "embedded", tiny)
     monkeypatch.setattr(train_baseline, "load_data", lambda config: (FewCells(), FewCells()))
-    monkeypatch.setattr(train_baseline.train_base, "DEFAULT", train_baseline.train_base.Config(steps=3, batch_size=6))
+    monkeypatch.setattr(train_baseline.base_config, "DEFAULT", train_baseline.base_config.Config(steps=3, batch_size=6))
     monkeypatch.setattr(train_baseline.PhenDiff.__init__, "__defaults__", (2,))  # DDIM steps
     small = partial(train_baseline.IMPAConfig, width=4, levels=2, style=8)
     monkeypatch.setattr(train_baseline, "IMPAConfig", small)
@@ -93,8 +93,8 @@ def test_cost_is_counted_in_operations(script):
     conv = nn.Conv2d(2, 4, 3, padding=1)
     assert flops(lambda: conv(torch.zeros(1, 2, 6, 6))) == 2 * 36 * 9 * 2 * 4
     data, device = FewCells(), torch.device("cpu")
-    once, thrice = (script.base_flops(script.train_base.Config(steps=k), data, device) for k in (1, 3))
-    plain = script.base_flops(script.train_base.Config(steps=1, guidance=0.0), data, device)
+    once, thrice = (script.base_flops(script.base_config.Config(steps=k), data, device) for k in (1, 3))
+    plain = script.base_flops(script.base_config.Config(steps=1, guidance=0.0), data, device)
     assert thrice == 3 * once and once > 1.2 * plain  # guidance costs a pass
 
 
