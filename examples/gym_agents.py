@@ -150,7 +150,7 @@ def select_dqn(env: VecEnv, seed: int, statistics: Statistics) -> DQN:
 
 
 def steer_ppo(env: VecEnv, seed: int, statistics: Statistics) -> PPO:
-    options = _policy(Flat, statistics, net_arch=[128, 128], log_std_init=-0.5)
+    options = _policy(Flat, statistics, net_arch=[128, 128], log_std_init=-1)  # wider ones learn to stay inside
     return PPO("MultiInputPolicy", env, n_steps=8, batch_size=64, learning_rate=1e-3, seed=seed, **options)
 
 
