@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import cellenv  # noqa: F401  registers the tasks
-from cellenv.gym import Scale, Select, World, evaluate
-from cellenv.gym.score import fixed_contexts
+from cellenv import SyntheticCells
+from cellenv.gym import Paint, Scale, Select, Steer, World, evaluate, fixed_contexts
 
 REWARDS = {"moa", "containment", "roundness", "nucleus_size", "cell_size", "nucleus_count", "cell_count"}
 
@@ -29,3 +29,20 @@ def test_out_of_the_box():
     scale = Scale.fit(task, fixed_contexts(world.data, 3))
     scores = [evaluate(task, lambda seen, k=k: [k] * 3, scale=scale).score for k in (0, 1)]
     assert sum(scores) == pytest.approx(0, abs=1e-3) and max(scores) <= 1 + 1e-3
+
+
+@pytest.mark.slow
+def test_the_shipped_scale_is_what_the_shipped_generator_earns():
+    """Of the first four contexts; another processor may move a mask by a pixel."""
+    world = World(data=SyntheticCells("test"))
+    contexts = fixed_contexts(world.data)
+    select, paint, steer = (Scale.load(task(world), contexts) for task in (Select, Paint, Steer))
+    few, task = contexts[:4], Select(world)
+    untouched, oracle = task.bounds(task.prepare(few))
+    assert np.median(np.abs(untouched.numpy() - select.untouched[:4])) < 0.05
+    assert np.median(np.abs(oracle.numpy() - select.oracle[:4])) < 0.05
+    assert (paint.untouched, paint.oracle) == (select.untouched, select.oracle)
+    drafts = world.rate(few, world.generate(few))["reward"]
+    assert np.median(np.abs(drafts.numpy() - steer.untouched[:4])) < 0.05
+    assert np.mean(steer.untouched) == pytest.approx(np.mean(select.untouched), abs=0.5)  # one draw, and eight
+    assert np.mean(steer.oracle) > np.mean(select.oracle)  # 64 tries against eight
