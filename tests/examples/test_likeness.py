@@ -39,8 +39,8 @@ def test_a_small_split_gives_all_that_it_has(script):
 
 
 def test_the_embedded_judge_is_for_the_embedded_world(script, tmp_path):
+    from base_config import DEFAULT
     from base_validation import feature_networks
-    from train_base import DEFAULT
 
     from rewards import JudgeClassifier
 
