@@ -51,10 +51,8 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from io import StringIO
 
 import numpy as np
 from charts import finish
@@ -64,7 +62,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from results import keep, kept
+from results import keep, kept, write_csv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from tensordict import TensorDict
@@ -205,15 +203,6 @@ def markdown(rows: Sequence[Mapping]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(rows: Sequence[Mapping]) -> bytes:
-    """CSV of rows with the same keys."""
-    text = StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
 def curve_rows(runs: Sequence[Run]) -> list[dict[str, str | int | float]]:
     """A row for each point of each learning curve."""
     return [
@@ -245,9 +234,9 @@ def write(runs: Sequence[Run], scales: Mapping[str, Scale], folder: Path) -> str
     rows = leaderboard(runs, scales)
     board = markdown(rows)
     write_whole(folder / "leaderboard.md", board.encode())
-    write_whole(folder / "leaderboard.csv", table(rows))
+    write_csv(folder / "leaderboard.csv", rows)
     if points := curve_rows(runs):
-        write_whole(folder / "curves.csv", table(points))
+        write_csv(folder / "curves.csv", points)
         write_whole(folder / "curves.png", plot(runs, rows))
     return board
 
