@@ -43,10 +43,14 @@ class Exam:
 
     def mark(self, images: Tensor) -> Marks:
         """Of images (n, C, H, W), one in each context."""
+        return self.look(images)[0]
+
+    def look(self, images: Tensor) -> tuple[Marks, Tensor, Tensor]:
+        """Marks, and between which standardised features, (n, F) each, the distance lies: theirs and real ones."""
         found = assess(images.unsqueeze(1), self.scene, self.rulers).squeeze(1)  # [n]
-        own, other = (standardise(x, self.features) for x in (found["features", "judge"], self.features))
+        own, real = (standardise(x, self.features) for x in (found["features", "judge"], self.features))
         values = {name: [_known(x) for x in value.tolist()] for name, value in found["interval"].items()}
-        return Marks(values=values, frechet=frechet_distance(own, other))
+        return Marks(values=values, frechet=frechet_distance(own, real)), own, real
 
 
 def _known(value: float) -> float | None:

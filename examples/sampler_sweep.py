@@ -58,14 +58,13 @@ import torch
 from accelerate import Accelerator
 from evaluate import make_rulers
 from exam import Exam
-from likeness import features_of
 from results import Marks, keep, kept
 from rich.console import Console
 from sampler_report import Score, Standing, publish
 from tqdm import tqdm
 
 from algorithms.checkpoint import fingerprint
-from algorithms.distances import frechet_resampled, standardise
+from algorithms.distances import frechet_resampled
 from algorithms.evaluation import pairs_of
 from algorithms.launch import start_accelerator
 from algorithms.statistics import resamples
@@ -121,13 +120,12 @@ class Stage:
         name = f"{sampling.solver}-{sampling.steps}-{sampling.grid}-{sampling.guidance:g}.json"
         file, told = self.config.output_dir / self.split / name, self.told | {"sampling": str(sampling)}
         if (known := kept(file, told)) is None:
-            exam, self.model.sampling = self.exam, sampling
+            self.model.sampling = sampling
             with self.accelerator.autocast():
-                images = exam.draw(self.model)
-            own = features_of(images, lambda x: exam.rulers.judge(x)[1], exam.rulers.device)
-            own, real = (standardise(features, exam.features) for features in (own, exam.features))
+                images = self.exam.draw(self.model)
+            marks, own, real = self.exam.look(images)
             frechets = frechet_resampled(own, real, torch.from_numpy(self.draws))
-            keep(file, told, known := {"marks": vars(exam.mark(images)), "frechets": frechets.tolist()})
+            keep(file, told, known := {"marks": vars(marks), "frechets": frechets.tolist()})
         return Score(marks=Marks(**known["marks"]), frechets=np.array(known["frechets"]))
 
     def standings(self, samplings: Iterable[Sampling], published: Sampling) -> list[Standing]:
