@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,11 +54,16 @@ class Setup:
     ref: CellFlux
     weights: Mapping[str, float] | None = None  # of the rewards, by name; None: those of the suite
 
+    @cached_property
+    def suite(self) -> dict[str, Any]:
+        """The arguments of `cellflux_rewards`: one segmenter and one classifier, however often they are asked for."""
+        return load_suite(self.config, self.accelerator.device)
+
     def bandit(self, policy: TensorDictModuleBase | None = None) -> Bandit:
         """Contexts, images by the policy (the old weights), rewards."""
         config, rank, ranks = self.config, self.accelerator.process_index, self.accelerator.num_processes
         device = self.accelerator.device
-        suite = cellflux_rewards(**load_suite(config, device)).to(device)
+        suite = cellflux_rewards(**self.suite).to(device)
         if self.weights is not None:
             suite = Compose(suite, WeightedSum(self.weights))
         return Bandit(
@@ -133,13 +139,12 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
     twin_rows(test.perturbation[test.treated], contexts, rng_at(config.seed))  # too many are refused here
     theta, old, ref = three_models(config)
     check_generators(data, ref)
-    device = accelerator.device
-    rulers = make_rulers(test, **load_suite(config, device), judge=load_judge(config), device=device)
+    setup = Setup(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
+    rulers = make_rulers(test, **setup.suite, judge=load_judge(config), device=accelerator.device)
     if not config.resume and accelerator.is_main_process and (moved := set_aside(config.output_dir)):
         print(f"{config.output_dir} held another run; it lies in {moved} now (--resume would go on with it)")
     accelerator.wait_for_everyone()
     accelerator.init_trackers("cellfluxrl", config=flat(asdict(config)))
-    setup = Setup(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
     ema = train(
         accelerator,
         TrainConfig.of(config),
