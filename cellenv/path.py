@@ -40,12 +40,10 @@ def edm_times(points: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0,
     """The grid of Karras et al. (arXiv:2206.00364, eq. 5) mapped to t = 1 / (1 + sigma), (points + 1,) float64.
 
     sigma_i = (sigma_max^(1/rho) + i / (points - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. points - 1,
-    then sigma = 0. The first time is set to 0, where the source lies, and the last is 1.
+    then sigma = 0: from 1 / (1 + sigma_max) = 1/81, where the published sampler starts from the source as it is, to 1.
     """
     if points < 2:
         raise ValueError(f"need at least two points, got {points}")
     ramp = torch.linspace(0, 1, points, dtype=torch.float64)
     sigma = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
-    times = torch.cat([1 / (1 + sigma), sigma.new_ones(1)])
-    times[0] = 0
-    return times
+    return torch.cat([1 / (1 + sigma), sigma.new_ones(1)])

@@ -30,7 +30,8 @@ class Config:
     guidances: tuple[float, ...] = (0.0, 0.2)  # each above 0 doubles the cost
     grids: tuple[Literal["uniform", "edm"], ...] = ("uniform", "edm")
     passes: int = 12  # an image, at most; what costs more is left out
-    contexts: int = 1024  # in either stage; fewer where the split has not as many
+    contexts: int = 1024  # that report; beyond 520, more cells of the split are drawn
+    choose_contexts: int = 512  # that choose
     choose_seed: int = 1  # of the contexts that choose, and of their noise
     seed: int = 0  # of those that report
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # of sampling; auto: bf16 if the hardware has it
@@ -40,7 +41,12 @@ class Config:
 PRESETS = {
     "default": Config(),
     "smoke": Config(
-        output_dir=Path("runs/sampler-sweep-smoke"), solvers=("euler", "multistep"), steps=(2, 4), passes=4, contexts=12
+        output_dir=Path("runs/sampler-sweep-smoke"),
+        solvers=("euler", "multistep"),
+        steps=(2, 4),
+        passes=4,
+        contexts=12,
+        choose_contexts=12,
     ),
 }
 
@@ -48,6 +54,7 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -59,7 +66,6 @@ from accelerate import Accelerator
 from evaluate import make_rulers
 from exam import Exam
 from results import Marks, keep, kept
-from rich.console import Console
 from sampler_report import Score, Standing, publish
 from tqdm import tqdm
 
@@ -82,15 +88,17 @@ class Stage:
     accelerator: Accelerator
     model: CellFlux
     split: Split
+    contexts: int
     seed: int
 
     @cached_property
     def data(self) -> SyntheticCells:
-        return SyntheticCells(self.split)
-
-    @cached_property
-    def contexts(self) -> int:
-        return min(self.config.contexts, pairs_of(self.data))
+        """The split, or a draw of it that is large enough."""
+        data = SyntheticCells(self.split)
+        if self.contexts <= pairs_of(data):
+            return data
+        compounds = len(data.perturbation[data.treated].unique())
+        return SyntheticCells(self.split, treated=2 * math.ceil(self.contexts / compounds))
 
     @cached_property
     def draws(self) -> np.ndarray:
@@ -169,12 +177,12 @@ def main(config: Config) -> None:
     published = replace(SAMPLINGS["cellflux"], noise_level=own.noise_level)
     bare, rivals = replace(published, guidance=0.0), candidates(config, own)
     first, second = (
-        Stage(config=config, accelerator=accelerator, model=model, split=split, seed=seed)
-        for split, seed in (("validation", config.choose_seed), ("test", config.seed))
+        Stage(config=config, accelerator=accelerator, model=model, split=split, contexts=n, seed=seed)
+        for split, n, seed in (
+            ("validation", config.choose_contexts, config.choose_seed),
+            ("test", config.contexts, config.seed),
+        )
     )
-    for stage in (first, second):
-        if stage.contexts < config.contexts:
-            Console().print(f"the {stage.split} split has {stage.contexts} contexts in place of {config.contexts}")
     tried = first.standings([bare, own, *rivals], published)
     chosen = choose(tried, rivals)
     reported = second.standings([bare, own, chosen], published)

@@ -30,6 +30,7 @@ class SyntheticCells(CellData):
     split: "train", "validation" or "test"; no image is shared between them.
     unseen: the eight held-out compounds in place of the 26. Ids of compounds are the same in both.
     seed: another seed is another world: other plates, other cells, other condition vectors.
+    treated: images of each compound; None takes the usual 400 or 40. Another number is another draw of the split.
     """
 
     channels = ("actin", "tubulin", "DNA")
@@ -37,9 +38,11 @@ class SyntheticCells(CellData):
     moas = tuple(MECHANISMS)
     compounds = tuple(c for m in MECHANISMS for c in SEEN[m]) + tuple(c for m in MECHANISMS for c in UNSEEN.get(m, ()))
 
-    def __init__(self, split: Split = "train", *, unseen: bool = False, seed: int = 0):
+    def __init__(self, split: Split = "train", *, unseen: bool = False, seed: int = 0, treated: int | None = None):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
+        if treated is not None and treated < 1:
+            raise ValueError(f"need treated >= 1, the images of each compound; got {treated}")
         self.split, self.seed = split, seed
         moa_of = {c: m for table in (SEEN, UNSEEN) for m, names in table.items() for c in names}
         self.compound_moa = torch.tensor([self.moas.index(moa_of[c]) for c in self.compounds])
@@ -51,9 +54,9 @@ class SyntheticCells(CellData):
 
         n_seen = sum(len(names) for names in SEEN.values())
         ids = range(n_seen, len(self.compounds)) if unseen else range(n_seen)
-        each, controls = TREATED_PER_COMPOUND[split], CONTROLS_PER_PLATE[split]
-        treated = [(p, plates[p, k % PLATES_PER_COMPOUND], k % len(DOSES)) for p in ids for k in range(each)]
-        table = torch.tensor(treated + [(-1, plate, 0) for plate in range(PLATES) for _ in range(controls)])
+        each, controls = treated or TREATED_PER_COMPOUND[split], CONTROLS_PER_PLATE[split]
+        rows = [(p, plates[p, k % PLATES_PER_COMPOUND], k % len(DOSES)) for p in ids for k in range(each)]
+        table = torch.tensor(rows + [(-1, plate, 0) for plate in range(PLATES) for _ in range(controls)])
         self.perturbation, self.batch, self.dose = (column.clone() for column in table.unbind(1))
         self.keys = tuple(
             f"plate{plate:02d}_{'control' if p < 0 else f'compound{p:02d}'}_{split}_{row}"

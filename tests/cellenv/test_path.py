@@ -52,10 +52,9 @@ def test_uniform_times():
 
 def test_edm_times_follow_the_noise_levels_of_the_paper():
     times = edm_times(5)
-    sigma = 1 / times[1:-1] - 1
-    expected = [(80 ** (1 / 7) + i / 4 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(1, 5)]
-    torch.testing.assert_close(sigma, torch.tensor(expected, dtype=torch.float64))
-    assert (times[0], times[-1]) == (0, 1)
+    expected = [(80 ** (1 / 7) + i / 4 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(5)]
+    torch.testing.assert_close(1 / times[:-1] - 1, torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(times[[0, -1]], torch.tensor([1 / 81, 1], dtype=torch.float64))
     assert (times.diff() > 0).all()
     with pytest.raises(ValueError, match="two points"):
         edm_times(1)

@@ -296,7 +296,7 @@ def test_the_published_sampler_makes_100_evaluations_at_the_51_times_of_edm_and_
     assert len(calls) == 100 and sum(len(t) for t, _ in calls) == 200
     assert all(keep == [True, False] and t[0] == t[1] for t, keep in calls)
     sigma = [(80 ** (1 / 7) + i / 49 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(50)] + [0.0]
-    grid = [0.0] + [1 / (1 + s) for s in sigma[1:]]  # the flow starts at the source, not a step after it
+    grid = [1 / (1 + s) for s in sigma]  # from 1/81
     visited = [t[0] for t, _ in calls]
     assert len(grid) == 51 and visited[::2] == pytest.approx(grid[:-1]) and visited[1::2] == pytest.approx(grid[1:])
 

@@ -120,3 +120,11 @@ def test_errors_name_what_is_needed(cells):
         cells.compound_id("aspirin")
     with pytest.raises(ValueError, match="treated rows"):
         cells.contexts(cells.controls[:1], torch.Generator())
+
+
+def test_a_split_can_be_drawn_larger():
+    larger = SyntheticCells("test", treated=80)
+    assert torch.bincount(larger.perturbation[larger.treated]).tolist() == [80] * 26
+    assert torch.equal(larger.conditions, SyntheticCells("test").conditions)
+    with pytest.raises(ValueError, match="treated >= 1"):
+        SyntheticCells("test", treated=0)

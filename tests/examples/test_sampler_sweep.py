@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import json
 import math
 import re
 from dataclasses import replace
@@ -57,8 +56,8 @@ def script(monkeypatch, request, model, data, fresh_accelerate):
 
 @pytest.fixture
 def config(script, tmp_path):
-    few = {"steps": (2, 4), "grids": ("uniform",), "passes": 8, "contexts": 9, "threads": 1, "mixed_precision": "no"}
-    return script.Config(output_dir=tmp_path / "sweep", **few)
+    few = {"steps": (2, 4), "grids": ("uniform",), "passes": 8, "threads": 1, "mixed_precision": "no"}
+    return script.Config(output_dir=tmp_path / "sweep", contexts=9, choose_contexts=9, **few)
 
 
 @pytest.fixture
@@ -154,11 +153,10 @@ def test_what_is_finished_is_not_drawn_again(script, config, drawn):
         script.main(replace(config, choose_seed=2))
 
 
-def test_contexts_are_cut_with_a_message(script, config, monkeypatch, capsys):
-    monkeypatch.setattr(script, "pairs_of", lambda data: 7)
-    script.main(replace(config, solvers=("euler",), steps=(2,)))
-    assert "the test split has 7 contexts in place of 9" in capsys.readouterr().out
-    assert json.loads((config.output_dir / "test" / "real.json").read_text())["settings"]["contexts"] == "7"
+@pytest.mark.parametrize(("contexts", "pairs"), [(520, 520), (521, 546), (1024, 1040)])
+def test_where_a_split_has_too_few_cells_more_are_drawn(script, config, contexts, pairs):
+    stage = script.Stage(config=config, accelerator=None, model=None, split="test", contexts=contexts, seed=0)
+    assert script.pairs_of(stage.data) == pairs
 
 
 def test_the_help_states_what_the_default_grid_costs(script):
