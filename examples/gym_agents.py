@@ -3,7 +3,8 @@
 B batch, K candidates, F features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,28 +90,49 @@ class Flat(BaseFeaturesExtractor):
 
 
 class Scores(Flat):
-    """One network scores every candidate by its features, the control's and the condition: (B, K).
+    """One network scores each of K images by what is seen of it, of the control and of the condition: (B, K).
 
-    Shuffling the candidates shuffles the scores, which no network on their concatenation has to learn then.
+    Shuffling the images shuffles the scores, which no network on their concatenation has to learn then.
     """
 
     def __init__(self, space: spaces.Dict, statistics: Statistics, width: int = 128):
         super().__init__(space, statistics)
-        self._features_dim, n = space["candidates"].shape
-        n += spaces.flatdim(space["condition"]) + spaces.flatdim(space["control"])
-        self.score = nn.Sequential(
-            nn.Linear(n, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
-        )
+        self.each = [key for key in self.keys if len(space[key].shape) == 2]  # (K, F)
+        self.shared = [key for key in self.keys if key not in self.each]
+        self._features_dim = space[self.each[0]].shape[0]
+        self.seen = sum(space[key].shape[-1] for key in self.keys)
+        self.score = mlp(self.seen, width, 1)
+
+    def rows(self, seen: Mapping[str, Tensor]) -> Tensor:
+        """All that is seen of each image, (B, K, F)."""
+        each = torch.cat([self.standard(seen, key) for key in self.each], 2)
+        shared = torch.cat([self.standard(seen, key) for key in self.shared], 1)
+        return torch.cat([each, shared.unsqueeze(1).expand(-1, each.shape[1], -1)], 2)
 
     def forward(self, seen: Mapping[str, Tensor]) -> Tensor:
-        candidates = self.standard(seen, "candidates")
-        shared = torch.cat([self.standard(seen, key) for key in ("condition", "control")], 1)
-        shared = shared.unsqueeze(1).expand(-1, candidates.shape[1], -1)
-        return self.score(torch.cat([candidates, shared], 2)).squeeze(2)
+        return self.score(self.rows(seen)).squeeze(2)
+
+
+class Knobs(Scores):
+    """`common` numbers of what is seen on the average of the K images, and a score of each: (B, common + K)."""
+
+    def __init__(self, space: spaces.Dict, statistics: Statistics, common: int = 2, width: int = 128):
+        super().__init__(space, statistics, width)
+        self._features_dim += common
+        self.common = mlp(self.seen, width, common)
+
+    def forward(self, seen: Mapping[str, Tensor]) -> Tensor:
+        rows = self.rows(seen)
+        return torch.cat([self.common(rows.mean(1)), self.score(rows).squeeze(2)], 1)
+
+
+def mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    """Two hidden layers."""
+    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_out))
 
 
 class ChoicePolicy(MultiInputActorCriticPolicy):
-    """The scores are the logits."""
+    """What is extracted are the logits, or the means of the knobs."""
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -150,8 +172,12 @@ def select_dqn(env: VecEnv, seed: int, statistics: Statistics) -> DQN:
 
 
 def steer_ppo(env: VecEnv, seed: int, statistics: Statistics) -> PPO:
-    options = _policy(Flat, statistics, net_arch=[128, 128], log_std_init=-1)  # wider ones learn to stay inside
-    return PPO("MultiInputPolicy", env, n_steps=8, batch_size=64, learning_rate=1e-3, seed=seed, **options)
+    how = {"net_arch": [], "share_features_extractor": False, "ortho_init": False}
+    options = _policy(Knobs, statistics, **how)
+    model = PPO(ChoicePolicy, env, n_steps=16, batch_size=128, learning_rate=1e-3, seed=seed, **options)
+    with torch.no_grad():
+        model.policy.log_std[:2] = -1  # dose and noise: what explores them wider learns to stay inside
+    return model
 
 
 def steer_sac(env: VecEnv, seed: int, statistics: Statistics) -> SAC:
@@ -165,11 +191,11 @@ def steer_sac(env: VecEnv, seed: int, statistics: Statistics) -> SAC:
         gradient_steps=-1,
         ent_coef="auto_0.05",
         seed=seed,
-        **_policy(Flat, statistics, net_arch=[128, 128]),
+        **_policy(partial(Knobs, common=16), statistics, net_arch=[128, 128]),
     )
 
 
-def _policy(extractor: type[Flat], statistics: Statistics, **options: Any) -> dict[str, Any]:
+def _policy(extractor: Callable[..., Flat], statistics: Statistics, **options: Any) -> dict[str, Any]:
     how = {"features_extractor_class": extractor, "features_extractor_kwargs": {"statistics": statistics}}
     return {"policy_kwargs": how | options, "device": "cpu"}
 

@@ -25,6 +25,7 @@ class Config:
     steps: int = 20_000  # of each learning agent
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     stock: int = 2000  # training contexts, shared by all agents
+    precision: Literal["fp32", "bf16"] = "bf16"  # of the images that agents learn from
     contexts: int = 1000  # that agents are scored on
     points: int = 10  # of a learning curve
     curve_contexts: int = 200  # of a point; the last one has all
@@ -78,7 +79,16 @@ from cellenv.streams import rng_at
 
 TASKS = {"Select": (Select, SelectStock), "Steer": (Steer, Stock)}
 COLOURS = ("#d1495b", "#3d5a9e")
-TOLD = ("steps", "stock", "contexts", "points", "curve_contexts", "constants", "constant_contexts")  # decide a run
+TOLD = (
+    "steps",
+    "stock",
+    "contexts",
+    "points",
+    "curve_contexts",
+    "constants",
+    "constant_contexts",
+    "precision",
+)  # decide a run
 
 
 @dataclass(frozen=True)
@@ -270,7 +280,11 @@ def benchmark(worlds: Mapping[str, World], config: Config) -> str:
 
 def main(config: Config) -> None:
     generator = CellFlux.from_pretrained(config.generator)
-    print(benchmark({split: World(generator, SyntheticCells(split)) for split in ("train", "test")}, config))
+    worlds = {
+        "train": World(generator, SyntheticCells("train"), precision=config.precision),
+        "test": World(generator, SyntheticCells("test")),
+    }
+    print(benchmark(worlds, config))
 
 
 if __name__ == "__main__":

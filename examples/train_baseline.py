@@ -135,7 +135,7 @@ class LearnIMPA:
         sizes = IMPAConfig(size=data.size, condition_dim=data.conditions.shape[1], compounds=compounds)
         self.accelerator, self.lr, self.weights = accelerator, lr, Weights()
         self.model, self.discriminator = IMPA(sizes).to(accelerator.device), Look(sizes, compounds)
-        self.discriminator.to(accelerator.device)
+        self.discriminator.to(accelerator.device, memory_format=torch.channels_last)
         self.optimizers = {
             net: torch.optim.Adam(net.parameters(), self.lr, betas=(0.0, 0.99))
             for net in (self.discriminator, self.model)

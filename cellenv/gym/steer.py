@@ -1,4 +1,4 @@
-"""Steer the frozen generator with four knobs, having seen what it makes untouched. B batch, C, H, W image."""
+"""Steer the frozen generator, having seen K of its drafts and their rewards. B batch, C, H, W image."""
 
 from typing import Any
 
@@ -8,61 +8,78 @@ from gymnasium import spaces
 from tensordict import TensorDict
 from torch import Tensor
 
+from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
 from cellenv.gym.task import Task
 from cellenv.gym.world import CHUNK, World
 from cellenv.path import lift
-from cellenv.streams import normal_like, rng_at, seed_at
+from cellenv.streams import normal_like, rng_at
 
-KNOBS = ("dose", "noise", "turn_1", "turn_2")
+SHARPNESS = 4.0  # of the pulls: 1 against -1 is a weight of e^8 against 1
 
 
 @torch.no_grad()
 def steered(generator: CellFlux, contexts: TensorDict, knobs: Tensor) -> Tensor:
     """The image at the end of the flow from x0 + sigma (1 + noise / 2) n' under the condition c (1 + dose / 2).
 
-    n' = cos f1 cos f2 n + sin f1 cos f2 m1 + sin f2 m2 with f = turn pi / 2, n the noise that an untouched generator
-    starts from and m1, m2 two other draws: of unit variance wherever it is turned.
-    knobs: (B, 4) in [-1, 1], named by KNOBS; all 0 is the untouched generator. Returns (B, C, H, W) in [-1, 1].
+    n' = sum_k w_k n_k / |w| with w_k = exp(4 pull_k) and n_k the noise of the k-th draft: of unit variance wherever it
+    is pulled. With all knobs at 0 this is one more draw of the untouched generator.
+
+    knobs: (B, 2 + K) in [-1, 1]: dose, noise, pull_1 .. pull_K. Returns (B, C, H, W) in [-1, 1].
     """
     x0, condition = contexts["x0"], contexts["condition"]
-    dose, noise, *turns = knobs.to(x0).unbind(1)
-    n, m1, m2 = (normal_like(x0, seeds) for seeds in _streams(contexts["seed"]))
-    f1, f2 = (lift(turn * torch.pi / 2, x0) for turn in turns)
-    turned = f1.cos() * f2.cos() * n + f1.sin() * f2.cos() * m1 + f2.sin() * m2
-    source = x0 + lift(generator.noise_level * (1 + noise / 2), x0) * turned
-    return generator.flow(source, condition * (1 + dose.unsqueeze(1) / 2))
-
-
-def _streams(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The seeds of n, m1 and m2, (B,) each."""
-    other = [seed.new_tensor([seed_at(each, turn) for each in seed.tolist()]) for turn in (1, 2)]
-    return seed, *other
+    dose, noise, pulls = knobs.to(x0).tensor_split((1, 2), 1)
+    k = pulls.shape[1]
+    seeds = repeat_groups(contexts, k)["seed"].unflatten(0, (-1, k))
+    weights = (SHARPNESS * pulls).softmax(1)
+    weights = weights / weights.norm(dim=1, keepdim=True)
+    pulled = sum(lift(w, x0) * normal_like(x0, s) for w, s in zip(weights.unbind(1), seeds.unbind(1), strict=True))
+    source = x0 + generator.noise_level * lift(1 + noise.squeeze(1) / 2, x0) * pulled
+    return generator.flow(source, condition * (1 + dose / 2))
 
 
 class Steer(Task):
-    """Observation: `condition`, `control`, and `draft`, the untouched generator's image. Action: KNOBS in [-1, 1]."""
+    """Observation: `condition`, `control`, `drafts`, K images of the untouched generator, and their `rewards`, (K, R),
+    each as in `info["rewards"]` and in that order. Action: dose, noise and K pulls, in [-1, 1].
+
+    The drafts differ in their noise alone, so that no position is better than another.
+    """
 
     tries = 64  # random actions, the best of which is the oracle's
 
-    def __init__(self, world: World | None = None, **options: Any):
+    def __init__(self, world: World | None = None, *, drafts: int = 4, **options: Any):
         super().__init__(world, **options)
-        self.observation_space["draft"] = self.view.space()
-        self.action_space = spaces.Box(-1, 1, (len(KNOBS),), np.float32)
+        if drafts < 2:
+            raise ValueError(f"need two drafts or more to pull to, got {drafts}")
+        self.k = drafts
+        self.observation_space["drafts"] = self.view.space(self.k)
+        shape = self.k, len(self.world.rewards)
+        self.observation_space["rewards"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.action_space = spaces.Box(-1, 1, (2 + self.k,), np.float32)
+
+    @property
+    def name(self) -> str:
+        return f"Steer(drafts={self.k})"
 
     def prepare(self, contexts: TensorDict) -> TensorDict:
-        return contexts.copy().set("draft", self.world.generate(contexts))
+        drafts = self.world.candidates(contexts, self.k)
+        rated = torch.stack([self.world.rate(contexts, each) for each in drafts.unbind(1)], 1)  # [B, K]
+        return contexts.copy().update({"drafts": drafts, "rated": rated})
 
     def observe(self, scene: TensorDict) -> dict:
-        return super().observe(scene) | {"draft": self.view(scene["draft"])}
+        rewards = [scene["rated", "rewards", name] for name in self.world.rewards]
+        shown = {"drafts": self.view(scene["drafts"]), "rewards": torch.stack(rewards, 2).cpu().numpy()}
+        return super().observe(scene) | shown
 
     def images(self, scene: TensorDict, actions: Tensor) -> Tensor:
         parts = zip(scene.to(self.world.device).split(CHUNK), actions.split(CHUNK), strict=True)
-        return torch.cat([steered(self.world.generator, part, knobs) for part, knobs in parts])
+        with self.world.autocast():
+            return torch.cat([steered(self.world.generator, part, knobs) for part, knobs in parts])
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
-        """The draft, and the best of 64 random actions, which depend on the context's seed alone."""
+        """The mean of the drafts, and the best of 64 random actions, which depend on the context's seed alone."""
         streams = [rng_at(seed, self.tries) for seed in scene["seed"].tolist()]
-        knobs = torch.stack([torch.rand(self.tries, len(KNOBS), generator=rng) * 2 - 1 for rng in streams])
+        size = self.tries, *self.action_space.shape
+        knobs = torch.stack([torch.rand(size, generator=rng) * 2 - 1 for rng in streams])
         tried = [self.world.rate(scene, self.images(scene, each))["reward"] for each in knobs.unbind(1)]
-        return self.world.rate(scene, scene["draft"])["reward"], torch.stack(tried).amax(0)
+        return scene["rated", "reward"].mean(1), torch.stack(tried).amax(0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class World:
     generator: copied, so that who trains it does not move the benchmark.
     suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. those of `rewards.cellflux_rewards`.
     features: images (B, C, H, W) in [-1, 1] -> (B, F); None takes the classifier of the suite.
+    precision: of the generator. "bf16" is for learning, in less than half the time; scores are measured in "fp32".
 
     A copy of a world is the world itself, so that any number of environments share one.
     """
@@ -36,7 +37,10 @@ class World:
         *,
         features: Callable[[Tensor], Tensor] | None = None,
         device: torch.device | str | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
     ):
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be fp32 or bf16; got {precision!r}")
         generator = CellFlux.from_pretrained("embedded") if generator is None else generator
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,7 +49,7 @@ class World:
         self.data = SyntheticCells("train") if data is None else data
         self.suite = (embedded_suite() if suite is None else suite).clone().to(self.device)  # it gets a parent
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
-        self._features = features
+        self._features, self._precision = features, precision
 
     def __deepcopy__(self, memo: dict) -> Self:
         return self
@@ -55,11 +59,16 @@ class World:
         streams = [torch.Generator().manual_seed(int(rng.integers(2**63))) for rng in rngs]
         return torch.cat([self.data.draw_contexts(1, stream) for stream in streams])
 
+    def autocast(self) -> torch.autocast:
+        """Inside, the generator works in the world's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
     @torch.no_grad()
     def generate(self, contexts: TensorDict) -> Tensor:
         """The image that the untouched generator makes of each context, (B, C, H, W), with the noise of its seed."""
         parts = [part.to(self.device) for part in contexts.split(CHUNK)]
-        return torch.cat([self.generator.sample(p["x0"], p["condition"], p["seed"])[0] for p in parts])
+        with self.autocast():
+            return torch.cat([self.generator.sample(p["x0"], p["condition"], p["seed"])[0] for p in parts])
 
     def candidates(self, contexts: TensorDict, k: int) -> Tensor:
         """K images of each context, (B, K, C, H, W), each with its own noise (see `repeat_groups`)."""
@@ -72,6 +81,11 @@ class World:
         end = self._env.step(start.set("action", images.to(self.device)))["next"]
         return end.select("reward", "rewards", strict=False).apply(lambda value: value.squeeze(-1))
 
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The names of the parts of the reward."""
+        return tuple(self._env.full_reward_spec.get("rewards", {}).keys())
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What a frozen network sees in images (B, C, H, W), (B, F) float32."""
@@ -81,12 +95,11 @@ class World:
     @torch.no_grad()
     def masks(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
         """Labels of nuclei and cells, (B, H, W) each, by the segmenter of the suite; None where it has none."""
-        from rewards.transforms import NUCLEI, Segment
+        from rewards.transforms import Segment
 
         for step in self.suite.modules():
             if isinstance(step, Segment):
-                masks = step(TensorDict({"action": images.to(self.device)}, batch_size=len(images)))
-                return masks[NUCLEI], masks["masks", "cells"]
+                return step.segmenter(images.to(self.device), step.channels)
         return None
 
 

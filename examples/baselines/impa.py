@@ -179,6 +179,7 @@ class IMPA(nn.Module):
         self.config = config
         self.generator, self.mapping = Generator(config), Mapping(config)
         self.style_encoder = Look(config, config.style)
+        self.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
 
     @torch.no_grad()
     def sample(self, x0: Tensor, condition: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:

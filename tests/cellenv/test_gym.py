@@ -22,7 +22,7 @@ import cellenv  # noqa: F401  registers the tasks
 from cellenv.gym import Scale, Select, TaskEnv, evaluate, fixed_contexts
 
 TASKS = ("Select", "Steer", "Paint")
-PARTS = {"Select": {"candidates"}, "Steer": {"draft"}, "Paint": set()}
+PARTS = {"Select": {"candidates"}, "Steer": {"drafts", "rewards"}, "Paint": set()}
 pytestmark = pytest.mark.filterwarnings("ignore:.*infinity:UserWarning")  # features have no bounds
 
 
@@ -138,7 +138,7 @@ def test_info_has_every_reward_and_the_reward_is_their_sum(world):
     assert reward == pytest.approx(info["rewards"]["bright"] + 0.5 * info["rewards"]["contrast"], abs=1e-6)
     batch = make_vec("Steer", world, 2)
     batch.reset(seed=0)
-    _, rewards, _, _, infos = batch.step(np.zeros((2, 4), np.float32))
+    _, rewards, _, _, infos = batch.step(np.zeros((2, 6), np.float32))
     named = infos["final_info"]["rewards"]
     np.testing.assert_allclose(rewards, named["bright"] + 0.5 * named["contrast"], atol=1e-6)
 
@@ -150,9 +150,9 @@ def test_info_has_every_reward_and_the_reward_is_their_sum(world):
         ("Select", -1, r"integers in \[0, 7\]"),
         ("Select", 0.5, r"shape \(\), integers in \[0, 7\]; got shape \(1,\) of float64"),
         ("Select", [1, 2], r"need 1 of shape \(\).*got shape \(1, 2\)"),
-        ("Steer", np.zeros(3), r"need 1 of shape \(4,\), numbers in \[-1.0, 1.0\]; got shape \(1, 3\)"),
-        ("Steer", np.full(4, 1.5), r"got values from 1.5 to 1.5"),
-        ("Steer", np.full(4, np.nan), r"numbers in \[-1.0, 1.0\]; got values from nan"),
+        ("Steer", np.zeros(3), r"need 1 of shape \(6,\), numbers in \[-1.0, 1.0\]; got shape \(1, 3\)"),
+        ("Steer", np.full(6, 1.5), r"got values from 1.5 to 1.5"),
+        ("Steer", np.full(6, np.nan), r"numbers in \[-1.0, 1.0\]; got values from nan"),
         ("Paint", np.zeros((3, 8, 9)), r"need 1 of shape \(3, 8, 8\)"),
     ],
 )
@@ -240,7 +240,7 @@ except ValueError as error:
 from toy_bandit import toy_world
 env = gymnasium.make("cellenv:cellenv/Steer-v0", world=toy_world())
 seen, info = env.reset(seed=11)
-print(json.dumps([light, {k: v.tolist() for k, v in seen.items()}, env.step([0.5, -0.5, 0.25, 1.0])[1]]))
+print(json.dumps([light, {k: v.tolist() for k, v in seen.items()}, env.step([0.5, -0.5, 0.25, 1.0, 0.0, -1.0])[1]]))
 """
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
@@ -249,7 +249,7 @@ print(json.dumps([light, {k: v.tolist() for k, v in seen.items()}, env.step([0.5
     env = make("Steer", toy_world())
     here, _ = env.reset(seed=11)
     assert light and seen == {k: v.tolist() for k, v in here.items()}
-    assert reward == pytest.approx(env.step([0.5, -0.5, 0.25, 1.0])[1], abs=1e-6)
+    assert reward == pytest.approx(env.step([0.5, -0.5, 0.25, 1.0, 0.0, -1.0])[1], abs=1e-6)
 
 
 def test_the_task_of_the_documentation_works(world, monkeypatch, tmp_path):

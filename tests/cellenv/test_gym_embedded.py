@@ -23,8 +23,8 @@ def test_out_of_the_box():
     world: World = env.unwrapped.task.world
     batch = gymnasium.make_vec("cellenv/Steer-v0", num_envs=3, world=world, observation="features")
     seen, _ = batch.reset(seed=0)
-    assert seen["draft"].shape == (3, 96)
-    assert np.isfinite(batch.step(np.zeros((3, 4), np.float32))[1]).all()
+    assert seen["drafts"].shape == (3, 4, 96) and seen["rewards"].shape == (3, 4, 7)
+    assert np.isfinite(batch.step(np.zeros((3, 6), np.float32))[1]).all()
     task = Select(world, candidates=2, observation="features")
     scale = Scale.fit(task, fixed_contexts(world.data, 3))
     scores = [evaluate(task, lambda seen, k=k: [k] * 3, scale=scale).score for k in (0, 1)]
@@ -42,7 +42,7 @@ def test_the_shipped_scale_is_what_the_shipped_generator_earns():
     assert np.median(np.abs(untouched.numpy() - select.untouched[:4])) < 0.05
     assert np.median(np.abs(oracle.numpy() - select.oracle[:4])) < 0.05
     assert (paint.untouched, paint.oracle) == (select.untouched, select.oracle)
-    drafts = world.rate(few, world.generate(few))["reward"]
+    drafts = Steer(world).prepare(few)["rated", "reward"].mean(1)
     assert np.median(np.abs(drafts.numpy() - steer.untouched[:4])) < 0.05
-    assert np.mean(steer.untouched) == pytest.approx(np.mean(select.untouched), abs=0.5)  # one draw, and eight
+    assert np.mean(steer.untouched) == pytest.approx(np.mean(select.untouched), abs=0.5)  # four draws, and eight
     assert np.mean(steer.oracle) > np.mean(select.oracle)  # 64 tries against eight

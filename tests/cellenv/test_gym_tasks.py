@@ -45,14 +45,25 @@ def test_bounds_of_select_are_mean_and_best_of_each_context(world, contexts):
     torch.testing.assert_close(oracle, rewards.max(1).values)
 
 
-def test_all_knobs_at_zero_are_the_untouched_generator(world, contexts):
+def test_steer_shows_drafts_and_their_rewards(world, contexts):
+    task = Steer(world, drafts=3)
+    scene = task.prepare(contexts)
+    torch.testing.assert_close(scene["drafts"], Select(world, candidates=3).prepare(contexts)["candidates"])
+    shown = task.observe(scene)["rewards"]
+    assert world.rewards == ("bright", "contrast") and shown.shape == (5, 3, 2)
+    brightness = scene["drafts"].mean((2, 3, 4))
+    contrast = scene["drafts"].flatten(2).std(2) * (contexts["moa"] + 1)[:, None]
+    np.testing.assert_allclose(shown, torch.stack([brightness, contrast], 2), atol=1e-6)
+    torch.testing.assert_close(task.bounds(scene)[0], (brightness + 0.5 * contrast).mean(1))
+
+
+def test_a_pull_to_one_draft_gives_that_draft(world, contexts):
     task = Steer(world)
     scene = task.prepare(contexts)
-    outcome = task.judge(scene, np.zeros((5, 4), np.float32))
-    sampled = world.generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])[0]
-    torch.testing.assert_close(scene["draft"], sampled)
-    torch.testing.assert_close(outcome["image"], sampled)
-    torch.testing.assert_close(task.bounds(scene)[0], outcome["reward"])
+    for k in range(4):
+        knobs = np.full((5, 6), -1, np.float32)
+        knobs[:, :2], knobs[:, 2 + k] = 0, 1
+        torch.testing.assert_close(task.judge(scene, knobs)["image"], scene["drafts"][:, k], rtol=0, atol=2e-3)
 
 
 def test_each_knob_does_what_it_says(contexts):
@@ -60,30 +71,22 @@ def test_each_knob_does_what_it_says(contexts):
     generator = toy_generator()
     generator.noise_level = 0.01
     dark, gain = contexts.clone().set("x0", torch.zeros(5, 3, 8, 8)), generator.network.gain.item()
-    seed = contexts["seed"]
-    n, m1, m2 = (
-        normal_like(dark["x0"], s)
-        for s in (seed, *(torch.tensor([seed_at(each, i) for each in seed.tolist()]) for i in (1, 2)))
-    )
-    a, b, c, d = torch.rand(4, 5, generator=rng_at(1)) * 2 - 1
-    each = (slice(None), None, None, None)
-    f1, f2 = c[each] * np.pi / 2, d[each] * np.pi / 2
-    turned = f1.cos() * f2.cos() * n + f1.sin() * f2.cos() * m1 + f2.sin() * m2
-    drift = gain * contexts["condition"].mean(1) * (1 + a / 2)
-    expected = 0.01 * (1 + b / 2)[each] * turned + drift[each]
-    torch.testing.assert_close(steered(generator, dark, torch.stack([a, b, c, d], 1)), expected)
-    one, other = torch.eye(4)[2].expand(5, 4), torch.eye(4)[3].expand(5, 4)
-    for knobs, noise in ((one, m1), (other, m2), (-other, -m2)):
-        whole = 0.01 * noise + gain * contexts["condition"].mean(1)[each]
-        torch.testing.assert_close(steered(generator, dark, knobs), whole)
+    seeds = torch.tensor([[seed_at(seed, k) for k in range(3)] for seed in contexts["seed"].tolist()])
+    noises = torch.stack([normal_like(dark["x0"], seed) for seed in seeds.unbind(1)])  # (K, 5, 3, 8, 8)
+    knobs = torch.rand(5, 5, generator=rng_at(1)) * 2 - 1
+    weights = (4 * knobs[:, 2:]).exp()  # (5, K)
+    pulled = torch.einsum("bk,kbchw->bchw", weights / weights.square().sum(1, keepdim=True).sqrt(), noises)
+    a, b = knobs[:, :2, None, None, None].unbind(1)
+    expected = 0.01 * (1 + b / 2) * pulled + gain * contexts["condition"].mean(1)[:, None, None, None] * (1 + a / 2)
+    torch.testing.assert_close(steered(generator, dark, knobs), expected)
 
 
-def test_turned_noise_keeps_its_variance():
+def test_pulled_noise_keeps_its_variance():
     generator = toy_generator()
     generator.noise_level = 0.01
     contexts = ToyCells().draw_contexts(40, rng_at(2))
     contexts["x0"], contexts["condition"] = torch.zeros(40, 3, 8, 8), torch.zeros(40, 5)
-    knobs = torch.rand(40, 4, generator=rng_at(3)) * 2 - 1
+    knobs = torch.rand(40, 6, generator=rng_at(3)) * 2 - 1
     knobs[:, 1] = 0
     assert (steered(generator, contexts, knobs) / 0.01).std() == pytest.approx(1, abs=0.03)
 
@@ -99,8 +102,10 @@ def test_steering_knows_guidance(contexts):
     generator.network = Guided()
     generator.guidance, generator.noise_level = 1.0, 0.01
     dark = contexts.clone().set("x0", torch.zeros(5, 3, 8, 8))
-    sampled = generator.sample(dark["x0"], dark["condition"], dark["seed"])[0]
-    torch.testing.assert_close(steered(generator, dark, torch.zeros(5, 4)), sampled)
+    first = repeat_groups(dark, 2)[::2]  # the first of two drafts
+    sampled = generator.sample(first["x0"], first["condition"], first["seed"])[0]
+    only = torch.tensor([0, 0, 1.0, -1.0]).expand(5, 4)
+    torch.testing.assert_close(steered(generator, dark, only), sampled, rtol=0, atol=1e-4)
 
 
 def test_oracle_of_steer_is_the_best_of_its_tries(world, contexts, monkeypatch):
@@ -109,7 +114,7 @@ def test_oracle_of_steer_is_the_best_of_its_tries(world, contexts, monkeypatch):
     scene = task.prepare(contexts)
     best = []
     for i, seed in enumerate(contexts["seed"].tolist()):
-        knobs = torch.rand(6, 4, generator=rng_at(seed, 6)) * 2 - 1
+        knobs = torch.rand(6, 6, generator=rng_at(seed, 6)) * 2 - 1
         six = scene[i : i + 1].expand(6).clone()
         best.append(task.judge(six, knobs.numpy())["reward"].max())
     torch.testing.assert_close(task.bounds(scene)[1], torch.stack(best))
@@ -135,6 +140,24 @@ def test_a_world_is_frozen_and_shared():
     with torch.no_grad():
         generator.network.gain.add_(1)
     assert world.generator.network.gain.item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_world_generates_in_its_precision(contexts, precision):
+    generator, seen = toy_generator(), []
+
+    class Noted(type(generator.network)):
+        def forward(self, x_t, t, condition):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x_t, t, condition)
+
+    generator.network = Noted()
+    world = toy_world(generator=generator, precision=precision)
+    task = Steer(world)
+    outcome = task.judge(task.prepare(contexts), np.zeros((5, 6), np.float32))
+    assert set(seen) == {precision == "bf16"} and outcome["image"].dtype == torch.float32
+    with pytest.raises(ValueError, match="fp32 or bf16"):
+        toy_world(precision="fp16")
 
 
 def test_contexts_depend_on_their_own_stream_alone(world):

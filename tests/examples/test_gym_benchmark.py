@@ -44,7 +44,7 @@ def test_a_stock_judges_as_its_task_does(toys):
     contexts = world.data.draw_contexts(7, rng_at(0))
     for kind, stock_kind, actions in (
         (Select, SelectStock, rng.integers(8, size=7)),
-        (Steer, Stock, rng.uniform(-1, 1, (7, 4)).astype(np.float32)),
+        (Steer, Stock, rng.uniform(-1, 1, (7, 6)).astype(np.float32)),
     ):
         task = kind(world, observation="features")
         stock, order = stock_kind(task, contexts), torch.tensor([4, 0, 6, 6, 1, 2, 3])
@@ -71,6 +71,20 @@ def test_shuffled_candidates_shuffle_their_scores(script, toys):
     for key, value in tensors.items():
         standard = network.standard(tensors, key).flatten(0, -2)
         torch.testing.assert_close(standard.mean(0), torch.zeros(value.shape[-1]), rtol=0, atol=1e-4)
+
+
+def test_shuffled_drafts_shuffle_their_pulls(script, toys):
+    from gym_agents import Knobs, statistics
+
+    task = Steer(toys.toy_world(), drafts=5, observation="features")
+    seen = task.observe(task.prepare(task.world.data.draw_contexts(6, rng_at(1))))
+    network, order = Knobs(task.observation_space, statistics(seen)), [3, 0, 4, 1, 2]
+    tensors = {key: torch.from_numpy(value) for key, value in seen.items()}
+    shuffled = tensors | {key: tensors[key][:, order] for key in ("drafts", "rewards")}
+    knobs, turned = network(tensors), network(shuffled)
+    torch.testing.assert_close(turned[:, :2], knobs[:, :2])
+    torch.testing.assert_close(turned[:, 2:], knobs[:, 2:][:, order])
+    assert knobs.shape == (6, 7) and knobs[:, 2:].std(1).min() > 0
 
 
 def test_agents_learn_to_choose(script, toys, config):
@@ -110,7 +124,7 @@ def test_best_constant_is_the_best_on_training_contexts(script, toys, config):
     task = Steer(toys.toy_world(), observation="features")
     train, test = (Stock(task, task.world.data.draw_contexts(8, rng_at(i))) for i in (3, 4))
     config = replace(config, constants=6, constant_contexts=8)
-    actions = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-1, 1, (6, 6)).astype(np.float32)
     actions[0] = 0
     means = [play(task, lambda seen, a=a: np.stack([a] * 8), train.scenes.exclude("row")).mean() for a in actions]
     best = actions[int(np.argmax(means))]
