@@ -25,7 +25,7 @@ class Config:
     steps: int = 20_000  # of each learning agent
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     stock: int = 2000  # training contexts, shared by all agents
-    precision: Literal["fp32", "bf16"] = "bf16"  # of the images that agents learn from
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of images to learn from; auto: bf16 if the hardware has it
     contexts: int = 1000  # that agents are scored on
     points: int = 10  # of a learning curve
     curve_contexts: int = 200  # of a point; the last one has all
@@ -70,6 +70,7 @@ from tensordict import TensorDict
 from tqdm import tqdm
 
 from algorithms.files import write_whole
+from algorithms.launch import multiplies_bf16
 from algorithms.statistics import Interval, resamples
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
@@ -79,16 +80,7 @@ from cellenv.streams import rng_at
 
 TASKS = {"Select": (Select, SelectStock), "Steer": (Steer, Stock)}
 COLOURS = ("#d1495b", "#3d5a9e")
-TOLD = (
-    "steps",
-    "stock",
-    "contexts",
-    "points",
-    "curve_contexts",
-    "constants",
-    "constant_contexts",
-    "precision",
-)  # decide a run
+FREE = ("tasks", "output_dir", "seeds", "generator")  # what does not decide a run: the scale knows the generator
 
 
 @dataclass(frozen=True)
@@ -177,7 +169,8 @@ def random_rewards(stock: Stock, scenes: TensorDict, seed: int) -> NDArray[np.fl
 def runs_of(train: Stock, test: Stock, scale: Scale, config: Config) -> Iterator[Run]:
     """Every baseline on one task; what an earlier call finished is read."""
     task = test.kind
-    told = {name: str(getattr(config, name)) for name in TOLD} | {"scale": str(scale.fingerprint)}
+    told = {name: str(value) for name, value in vars(config).items() if name not in FREE}
+    told["scale"] = str(scale.fingerprint)
 
     def run(agent: str, seed: int, make: Callable[[], Run]) -> Run:
         file = config.output_dir / "runs" / f"{task}-{agent}-{seed}.json"
@@ -280,8 +273,11 @@ def benchmark(worlds: Mapping[str, World], config: Config) -> str:
 
 def main(config: Config) -> None:
     generator = CellFlux.from_pretrained(config.generator)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if multiplies_bf16() else "fp32"
     worlds = {
-        "train": World(generator, SyntheticCells("train"), precision=config.precision),
+        "train": World(generator, SyntheticCells("train"), precision=precision),
         "test": World(generator, SyntheticCells("test")),
     }
     print(benchmark(worlds, config))
