@@ -208,6 +208,18 @@ def _policy(extractor: Callable[..., Flat], statistics: Statistics, **options: A
 LEARNERS = {"Select": {"PPO": select_ppo, "DQN": select_dqn}, "Steer": {"PPO": steer_ppo, "SAC": steer_sac}}
 
 
+def best_draft(seen: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Nothing learned: pull to the draft whose rewards have the highest sum, and touch no other knob."""
+    best = seen["rewards"].sum(2).argmax(1)
+    knobs = np.full((len(best), 2 + seen["rewards"].shape[1]), -1, np.float32)
+    knobs[:, :2] = 0
+    knobs[np.arange(len(best)), 2 + best] = 1
+    return knobs
+
+
+RULES = {"Select": {}, "Steer": {"best draft": best_draft}}
+
+
 def act_of(model: BaseAlgorithm, seen: Mapping[str, np.ndarray]) -> np.ndarray:
     """What the model thinks best."""
     return model.predict(dict(seen), deterministic=True)[0]

@@ -57,7 +57,7 @@ from functools import partial
 
 import numpy as np
 from charts import finish
-from gym_agents import ENVS, LEARNERS, Adapter, act_of, statistics
+from gym_agents import ENVS, LEARNERS, RULES, Adapter, act_of, statistics
 from gym_stock import SelectStock, Stock
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
@@ -180,6 +180,8 @@ def runs_of(train: Stock, test: Stock, scale: Scale, config: Config) -> Iterator
 
     yield Run(task, "oracle", 0, np.asarray(scale.oracle))
     yield run("best constant", 0, partial(best_constant, train, test, config))
+    for name, rule in RULES[task].items():
+        yield run(name, 0, lambda name=name, rule=rule: Run(task, name, 0, play(test, rule, test.scenes)))
     for seed in config.seeds:
         yield run("random", seed, lambda seed=seed: Run(task, "random", seed, random_rewards(test, test.scenes, seed)))
         for name in LEARNERS[task]:

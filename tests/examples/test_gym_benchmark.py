@@ -87,6 +87,17 @@ def test_shuffled_drafts_shuffle_their_pulls(script, toys):
     assert knobs.shape == (6, 7) and knobs[:, 2:].std(1).min() > 0
 
 
+def test_the_rule_takes_the_best_draft(script, toys):
+    from gym_agents import best_draft
+
+    task = Steer(toys.toy_world(), observation="features")
+    scene = task.prepare(task.world.data.draw_contexts(9, rng_at(5)))
+    kept = task.judge(scene, best_draft(task.observe(scene)))["image"]
+    total = sum(scene["rated", "rewards", name] for name in task.world.rewards)  # (9, 4)
+    torch.testing.assert_close(kept, scene["drafts"][torch.arange(9), total.argmax(1)], rtol=0, atol=2e-3)
+    assert len(total.argmax(1).unique()) > 1
+
+
 def test_agents_learn_to_choose(script, toys, config):
     """Brightness is what a mean feature shows: both agents come near the oracle, a constant does not."""
     from gym_stock import SelectStock
@@ -140,7 +151,7 @@ def test_whole_benchmark(script, toys, config):
     rows = list(csv.DictReader((config.output_dir / "leaderboard.csv").read_text().splitlines()))
     agents = {(row["task"], row["agent"]) for row in rows}
     common = {"oracle", "random", "best constant", "PPO"}
-    assert agents == {("Select", a) for a in common | {"DQN"}} | {("Steer", a) for a in common | {"SAC"}}
+    assert agents == {("Select", a) for a in common | {"DQN"}} | {("Steer", a) for a in common | {"SAC", "best draft"}}
     for row in rows:
         assert float(row["low"]) <= float(row["score"]) <= float(row["high"])
         assert row["agent"] != "oracle" or float(row["score"]) == pytest.approx(1)
@@ -151,7 +162,7 @@ def test_whole_benchmark(script, toys, config):
     }
     assert (config.output_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
     saved = {file: file.stat().st_mtime_ns for file in (config.output_dir / "runs").iterdir()}
-    assert len(saved) == 2 * (1 + 3 * 2)  # on each task: the constant; random and two learners, two seeds each
+    assert len(saved) == 2 * (1 + 3 * 2) + 1  # on each task: the constant; random, two learners, two seeds; best draft
     next(iter(saved)).unlink()  # as if it had been stopped in that run
     assert script.benchmark(worlds, config) == board
     changed = [file for file, then in saved.items() if file.stat().st_mtime_ns != then]
