@@ -1,6 +1,6 @@
 """Train another generator, at the cost of the base: PhenDiff (diffusion) or IMPA (adversarial).
 
-    python examples/train_baseline.py --model phendiff --output-dir runs/phendiff
+    python examples/train_baseline.py --model phendiff --output-dir runs/phendiff     # stopped: again with --resume
     python examples/generate.py --generator runs/phendiff/model --output-dir runs/phendiff/images
     python examples/evaluate.py --images phendiff=runs/phendiff/images
 
@@ -32,12 +32,13 @@ class Config(Cells):
     flip: float = 0.3  # probability of each mirroring, for either image alone
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: bf16 if the hardware has it
     threads: int | None = None  # on a machine without a GPU; None takes all cores
-    draw_every: int = 1_000  # steps between pictures
+    save_every: int = 1_000  # steps between checkpoints, with a picture each
+    resume: bool = False  # go on from the newest checkpoint in output_dir
     seed: int = 0
 
 
 DEFAULT = Config()
-SMOKE = replace(DEFAULT, output_dir=Path("runs/baseline-smoke"), steps=4, batch_size=4, warmup=2, draw_every=2)
+SMOKE = replace(DEFAULT, output_dir=Path("runs/baseline-smoke"), steps=4, batch_size=4, warmup=2, save_every=2)
 PRESETS = {"default": DEFAULT, "smoke": SMOKE}
 
 if __name__ == "__main__":
@@ -45,7 +46,7 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import base_config
 import torch
@@ -60,6 +61,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from train_base import load_data
 
+from algorithms import checkpoint
 from algorithms.ema import EMA
 from algorithms.files import save_png
 from algorithms.launch import start_accelerator
@@ -74,6 +76,7 @@ from cellenv.streams import rng_at, seed_at
 
 TRAINING, VALIDATION, WEIGHTS = range(3)  # streams of one seed
 CONTROLS = 0.25  # share of the images that PhenDiff learns from which are controls
+FREE = ("output_dir", "cache", "threads", "save_every", "resume")  # options that may change when a run goes on
 
 
 class Batch(NamedTuple):
@@ -88,10 +91,19 @@ class Batch(NamedTuple):
         return Batch(*(value.to(device) for value in self))
 
 
+class Stateful(Protocol):
+    """A network, an optimizer, an average."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
 class Learner(Protocol):
     """model: what is averaged, drawn with and saved. batch_size, lr: what a run takes that is told none."""
 
     model: nn.Module
+    parts: dict[str, Stateful]  # what a checkpoint holds
     batch_size: int
     lr: float
 
@@ -109,6 +121,7 @@ class LearnPhenDiff:
         self.accelerator, self.lr = accelerator, lr
         self.model = PhenDiff(sizes).to(accelerator.device)
         self.optimizer = Muon(self.model.parameters(), self.lr)
+        self.parts = {"model": self.model, "optimizer": self.optimizer}
 
     def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
         t = torch.rand(len(batch.x0), generator=rng).to(batch.x0)
@@ -140,6 +153,8 @@ class LearnIMPA:
             net: torch.optim.Adam(net.parameters(), self.lr, betas=(0.0, 0.99))
             for net in (self.discriminator, self.model)
         }
+        self.parts = {"model": self.model, "discriminator": self.discriminator}
+        self.parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(self.optimizers.values())}
 
     def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
         model, discriminator, autocast = self.model, self.discriminator, self.accelerator.autocast
@@ -219,6 +234,30 @@ def draw(model: nn.Module, data: CellData, config: Config, device: torch.device,
     model.train()
 
 
+def save(parts: dict[str, Stateful], config: Config, step: int) -> None:
+    """A checkpoint; no random state, since every stream is named by the step."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    checkpoint.save(config.output_dir / "checkpoints", step, {"settings": told(config), "parts": states})
+
+
+def load(parts: dict[str, Stateful], config: Config) -> int:
+    """Go on from the newest checkpoint; the steps that were taken."""
+    folder, now = config.output_dir, told(config)
+    if (saved := checkpoint.load_latest(folder / "checkpoints")) is None:
+        raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
+    if other := [name for name in now if saved["settings"].get(name) != now[name]]:
+        was = ", ".join(f"{name}={saved['settings'].get(name)}, now {now[name]}" for name in other)
+        raise ValueError(f"{folder} was trained with {was}; resume with equal settings, or give another --output-dir")
+    for name, part in parts.items():
+        part.load_state_dict(saved["parts"][name])
+    return saved["iteration"]
+
+
+def told(config: Config) -> dict[str, str]:
+    """What decides a run."""
+    return {name: str(value) for name, value in vars(config).items() if name not in FREE}
+
+
 def filled(config: Config) -> Config:
     """The config with the batch size and learning rate of its model where it has none."""
     usual = LEARNERS[config.model]
@@ -233,18 +272,22 @@ def main(config: Config) -> None:
     (data, validation), device = load_data(config), accelerator.device
     cost, budget = step_flops(config, data, accelerator), base_flops(base_config.DEFAULT, data, device)
     steps = config.steps or math.ceil(budget / cost)
+    config = replace(config, steps=steps)
     torch.manual_seed(seed_at(config.seed, WEIGHTS))
     learner, start = LEARNERS[config.model](data, accelerator, config.lr), perf_counter()
     ema = EMA(learner.model, config.decay)
-    with tqdm(total=steps, desc=config.model, unit="step", smoothing=0.02) as bar:
-        for step in range(steps):
+    parts = learner.parts | {"average": ema}
+    first = load(parts, config) if config.resume else 0
+    with tqdm(total=steps, initial=first, desc=config.model, unit="step", smoothing=0.02) as bar:
+        for step in range(first, steps):
             rng = rng_at(config.seed, TRAINING, step)
             batch = draw_batch(data, config.batch_size, rng, config.flip).to(device)
             losses = learner.step(batch, rng, lr_factor(step, steps, config.warmup, config.cooldown), step / steps)
             ema.update(learner.model)
             if not all(map(math.isfinite, losses.values())):
                 raise FloatingPointError(f"step {step}: the losses are {losses}; try a smaller --lr")
-            if (step + 1) % config.draw_every == 0 or step + 1 == steps:
+            if (step + 1) % config.save_every == 0 or step + 1 == steps:
+                save(parts, config, step + 1)
                 with ema.swapped(learner.model):
                     draw(learner.model, validation, config, device, step + 1)
             bar.update()

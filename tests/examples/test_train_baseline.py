@@ -60,6 +60,28 @@ def test_a_run_ends_with_a_generator_and_repeats(script, config, tmp_path):
     assert not all(first[name].equal(differs[name]) for name in first)
 
 
+def test_a_run_that_was_stopped_goes_on(script, config, tmp_path, monkeypatch):
+    whole = replace(config, steps=6, output_dir=tmp_path / "whole")
+    script.main(whole)
+    stopped, step = replace(whole, output_dir=tmp_path / "stopped"), script.LEARNERS[config.model].step
+
+    def until(learner, batch, rng, factor, progress):
+        if progress > 0.7:  # in the sixth step; a checkpoint stands after the fourth
+            raise KeyboardInterrupt
+        return step(learner, batch, rng, factor, progress)
+
+    monkeypatch.setattr(script.LEARNERS[config.model], "step", until)
+    with pytest.raises(KeyboardInterrupt):
+        script.main(stopped)
+    monkeypatch.setattr(script.LEARNERS[config.model], "step", step)
+    with pytest.raises(ValueError, match=r"lr=0\.001, now 0\.002"):
+        script.main(replace(stopped, resume=True, lr=2e-3))
+    script.main(replace(stopped, resume=True))
+    assert all(value.equal(weights(stopped)[name]) for name, value in weights(whole).items())
+    with pytest.raises(FileNotFoundError, match="leave out --resume"):
+        script.main(replace(whole, output_dir=tmp_path / "nothing", resume=True))
+
+
 def test_the_seed_names_the_batches_too(script, config, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "seed_at", lambda *key: 5)  # equal weights to start from
     runs = [replace(config, output_dir=tmp_path / f"{seed}", seed=seed) for seed in (0, 1)]
