@@ -188,18 +188,29 @@ def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str,
     """The figures of a whole row; those that depend on n as means over the G draws."""
     each_draw = row.unbind(1)  # G times [n]
     figures = {"moa_accuracy": row["right"].double().mean()}
-    for name, raw in real["features"].items():
-        ending = "" if name == "judge" else f"_{name}"
-        features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
-        figures["frechet" + ending] = np.mean([frechet_distance(draw, reference) for draw in features.unbind(1)])
-        figures["kernel" + ending] = np.mean([kernel_distance(draw, reference) for draw in features.unbind(1)])
-        figures["diversity" + ending] = diversity(features)
+    for name, reference in real["features"].items():
+        features = row["features", name]  # (n, G, F)
+        figures |= distances(name, features, reference)
+        figures[named("diversity", name)] = diversity(standardise(features, reference))
     for name, reference in real["measure"].items():
         per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
         figures[f"w1_{name}"] = nan_mean(per_draw)
     figures["w1_mean"] = np.mean([figures[f"w1_{name}"] for name in real["measure"].keys()])
     figures["undefined"] = torch.stack([v.isnan().double().mean() for v in row["measure"].values()]).mean()
     return {name: float(value) for name, value in figures.items()} | {"n_contexts": len(row)}
+
+
+def distances(network: str, features: Tensor, real: Tensor) -> dict[str, float]:
+    """Frechet and kernel distance in the features of a network, (n, G, F), to real ones, (n, F); mean of the draws."""
+    reference = standardise(real, real)
+    draws = standardise(features, real).unbind(1)
+    found = {"frechet": frechet_distance, "kernel": kernel_distance}
+    return {named(k, network): float(np.mean([f(draw, reference) for draw in draws])) for k, f in found.items()}
+
+
+def named(figure: str, network: str) -> str:
+    """What a figure in the features of this network is called; the judge's go without saying."""
+    return figure if network == "judge" else f"{figure}_{network}"
 
 
 def intervals(values: Mapping[str, np.ndarray], draws: np.ndarray) -> dict[str, dict]:

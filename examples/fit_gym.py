@@ -3,7 +3,7 @@
     python examples/fit_gym.py
 
 Writes cellenv/assets/gym.json; run it again whenever generator or rewards change. Steer's oracle is the best of 64
-random actions, so that this draws 73,000 images in all.
+random actions, so that this draws 76,000 images in all.
 """
 
 from dataclasses import dataclass

@@ -10,8 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.distances import frechet_distance, kernel_distance, standardise
-from algorithms.evaluation import held_out, pairs_of
+from algorithms.evaluation import distances, held_out, pairs_of
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -35,12 +34,12 @@ class Likeness:
         """On the contexts that `evaluate.py` draws of a held-out split, fewer where it does not have as many."""
         scene, rows, twins = held_out(data, min(contexts, pairs_of(data)), seed)
         real, own = ({k: features_of(data.images(r), f, device) for k, f in networks.items()} for r in (twins, rows))
-        return cls(scene=scene, real=real, floor=distances(own, real), networks=networks, device=device)
+        return cls(scene=scene, real=real, floor=compare(own, real), networks=networks, device=device)
 
     def __call__(self, model: CellFlux) -> dict[str, float]:
         with tqdm(total=len(self.scene), desc="compare with real cells", unit="image", leave=False) as bar:
             images = sample_groups(model, self.scene, 1, 64, bar).squeeze(1)
-        return distances({k: features_of(images, f, self.device) for k, f in self.networks.items()}, self.real)
+        return compare({k: features_of(images, f, self.device) for k, f in self.networks.items()}, self.real)
 
 
 @torch.no_grad()
@@ -49,11 +48,7 @@ def features_of(images: Tensor, network: Network, device: torch.device | str) ->
     return torch.cat([network(batch.to(device)).cpu() for batch in images.split(64)])
 
 
-def distances(own: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> dict[str, float]:
-    """`frechet` and `kernel` in the features of the judge, `frechet_NAME` and `kernel_NAME` in those of NAME."""
-    found = {}
-    for name, reference in real.items():
-        ending = "" if name == "judge" else f"_{name}"
-        x, y = (standardise(values, reference) for values in (own[name], reference))
-        found |= {f"frechet{ending}": frechet_distance(x, y), f"kernel{ending}": kernel_distance(x, y)}
-    return {name: round(value, 6) for name, value in found.items()}
+def compare(own: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> dict[str, float]:
+    """`distances` in the features (n, F) of every network."""
+    found = [distances(name, own[name].unsqueeze(1), reference) for name, reference in real.items()]
+    return {name: round(value, 6) for each in found for name, value in each.items()}
