@@ -188,10 +188,10 @@ def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str,
     """The figures of a whole row; those that depend on n as means over the G draws."""
     each_draw = row.unbind(1)  # G times [n]
     figures = {"moa_accuracy": row["right"].double().mean()}
-    for name, reference in real["features"].items():
-        features = row["features", name]  # (n, G, F)
+    for name, raw in real["features"].items():
+        features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
         figures |= distances(name, features, reference)
-        figures[named("diversity", name)] = diversity(standardise(features, reference))
+        figures[named("diversity", name)] = diversity(features)
     for name, reference in real["measure"].items():
         per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
         figures[f"w1_{name}"] = nan_mean(per_draw)
@@ -201,11 +201,9 @@ def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str,
 
 
 def distances(network: str, features: Tensor, real: Tensor) -> dict[str, float]:
-    """Frechet and kernel distance in the features of a network, (n, G, F), to real ones, (n, F); mean of the draws."""
-    reference = standardise(real, real)
-    draws = standardise(features, real).unbind(1)
+    """Frechet and kernel distance of standardised features, (n, G, F), to real ones, (n, F); mean of the G draws."""
     found = {"frechet": frechet_distance, "kernel": kernel_distance}
-    return {named(k, network): float(np.mean([f(draw, reference) for draw in draws])) for k, f in found.items()}
+    return {named(k, network): float(np.mean([f(x, real) for x in features.unbind(1)])) for k, f in found.items()}
 
 
 def named(figure: str, network: str) -> str:

@@ -172,8 +172,7 @@ def select_dqn(env: VecEnv, seed: int, statistics: Statistics) -> DQN:
 
 
 def steer_ppo(env: VecEnv, seed: int, statistics: Statistics) -> PPO:
-    how = {"net_arch": [], "share_features_extractor": False, "ortho_init": False}
-    options = _policy(Knobs, telling(statistics), **how)
+    options = _policy(Knobs, telling(statistics), net_arch=[], share_features_extractor=False, ortho_init=False)
     model = PPO(ChoicePolicy, env, n_steps=16, batch_size=128, learning_rate=1e-3, seed=seed, **options)
     with torch.no_grad():
         model.policy.log_std[:2] = -1.5  # of dose and noise: what explores them wider spoils the drafts

@@ -63,7 +63,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from results import keep, kept, write_csv
+from results import keep, kept, told, write_csv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from tensordict import TensorDict
@@ -169,13 +169,12 @@ def random_rewards(stock: Stock, scenes: TensorDict, seed: int) -> NDArray[np.fl
 def runs_of(train: Stock, test: Stock, scale: Scale, config: Config) -> Iterator[Run]:
     """Every baseline on one task; what an earlier call finished is read."""
     task = test.kind
-    told = {name: str(value) for name, value in vars(config).items() if name not in FREE}
-    told["scale"] = str(scale.fingerprint)
+    settings = told(config, FREE) | {"scale": str(scale.fingerprint)}
 
     def run(agent: str, seed: int, make: Callable[[], Run]) -> Run:
         file = config.output_dir / "runs" / f"{task}-{agent}-{seed}.json"
-        if (known := kept(file, told)) is None:
-            keep(file, told, known := make().content())
+        if (known := kept(file, settings)) is None:
+            keep(file, settings, known := make().content())
         return Run(task, agent, seed, np.asarray(known["rewards"]), tuple(map(tuple, known["curve"])))
 
     yield Run(task, "oracle", 0, np.asarray(scale.oracle))

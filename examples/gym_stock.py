@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from cellenv.gym import Select, Task
 from cellenv.gym.score import BATCH
-from cellenv.gym.select import rate_all
 
 
 class Stock(Task):
@@ -60,7 +59,7 @@ class SelectStock(Stock):
         self.rewards = torch.from_numpy(self.seen.pop("rewards"))
 
     def _see(self, scene: TensorDict) -> dict[str, np.ndarray]:
-        rewards = rate_all(self.world, scene, scene["candidates"])
+        rewards = self.world.rate_each(scene, scene["candidates"])["reward"]
         return self.task.observe(scene) | {"rewards": rewards.cpu().numpy()}
 
     def judge(self, scene: TensorDict, actions: np.ndarray) -> TensorDict:

@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
+from algorithms.distances import standardise
 from algorithms.evaluation import distances, held_out, pairs_of
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
@@ -50,5 +51,8 @@ def features_of(images: Tensor, network: Network, device: torch.device | str) ->
 
 def compare(own: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> dict[str, float]:
     """`distances` in the features (n, F) of every network."""
-    found = [distances(name, own[name].unsqueeze(1), reference) for name, reference in real.items()]
-    return {name: round(value, 6) for each in found for name, value in each.items()}
+    found = {}
+    for name, raw in real.items():
+        x, y = (standardise(features, raw) for features in (own[name], raw))
+        found |= distances(name, x.unsqueeze(1), y)
+    return {name: round(value, 6) for name, value in found.items()}

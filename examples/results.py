@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -85,11 +85,20 @@ def kept(file: Path, settings: Mapping[str, str]) -> Any | None:
     if not file.exists():
         return None
     saved = json.loads(file.read_text())
-    then = saved["settings"]
-    if other := [name for name in sorted({*settings, *then}) if settings.get(name) != then.get(name)]:
-        was = ", ".join(f"{name}={then.get(name)}, now {settings.get(name)}" for name in other)
+    if was := changed(saved["settings"], settings):
         raise ValueError(f"{file} was made with {was}; give another --output-dir, or remove the file")
     return saved["content"]
+
+
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The settings that differ, in words; nothing where none does."""
+    other = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+    return ", ".join(f"{name}={then.get(name)}, now {now.get(name)}" for name in other)
+
+
+def told(config: Any, free: Container[str]) -> dict[str, str]:
+    """The settings in a config, but for those that may change when a run goes on."""
+    return {name: str(value) for name, value in vars(config).items() if name not in free}
 
 
 def save_csv(file: Path, runs: Iterable[Run], label: str) -> None:

@@ -57,6 +57,7 @@ from baselines.cost import flops
 from baselines.impa import IMPAConfig, Look, Weights, discriminator_terms, generator_terms
 from baselines.phendiff import phendiff_loss
 from pairs import Pairs, flow_matching_loss
+from results import changed, told
 from torch import Tensor, nn
 from tqdm import tqdm
 from train_base import load_data
@@ -237,25 +238,19 @@ def draw(model: nn.Module, data: CellData, config: Config, device: torch.device,
 def save(parts: dict[str, Stateful], config: Config, step: int) -> None:
     """A checkpoint; no random state, since every stream is named by the step."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    checkpoint.save(config.output_dir / "checkpoints", step, {"settings": told(config), "parts": states})
+    checkpoint.save(config.output_dir / "checkpoints", step, {"settings": told(config, FREE), "parts": states})
 
 
 def load(parts: dict[str, Stateful], config: Config) -> int:
     """Go on from the newest checkpoint; the steps that were taken."""
-    folder, now = config.output_dir, told(config)
+    folder = config.output_dir
     if (saved := checkpoint.load_latest(folder / "checkpoints")) is None:
         raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
-    if other := [name for name in now if saved["settings"].get(name) != now[name]]:
-        was = ", ".join(f"{name}={saved['settings'].get(name)}, now {now[name]}" for name in other)
+    if was := changed(saved["settings"], told(config, FREE)):
         raise ValueError(f"{folder} was trained with {was}; resume with equal settings, or give another --output-dir")
     for name, part in parts.items():
         part.load_state_dict(saved["parts"][name])
     return saved["iteration"]
-
-
-def told(config: Config) -> dict[str, str]:
-    """What decides a run."""
-    return {name: str(value) for name, value in vars(config).items() if name not in FREE}
 
 
 def filled(config: Config) -> Config:

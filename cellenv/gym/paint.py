@@ -7,7 +7,6 @@ from gymnasium import spaces
 from tensordict import TensorDict
 from torch import Tensor
 
-from cellenv.gym.select import rate_all
 from cellenv.gym.task import Task
 from cellenv.gym.world import World
 
@@ -29,5 +28,5 @@ class Paint(Task):
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
         """The mean of eight draws of the generator, and the best of them."""
-        rewards = rate_all(self.world, scene, self.world.candidates(scene, self.draws))
+        rewards = self.world.rate_each(scene, self.world.candidates(scene, self.draws))["reward"]
         return rewards.mean(1), rewards.amax(1)

@@ -40,10 +40,5 @@ class Select(Task):
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
         """The mean of the candidates, and the best of them."""
-        rewards = rate_all(self.world, scene, scene["candidates"])
+        rewards = self.world.rate_each(scene, scene["candidates"])["reward"]
         return rewards.mean(1), rewards.amax(1)
-
-
-def rate_all(world: World, contexts: TensorDict, images: Tensor) -> Tensor:
-    """Rewards of K images for each context: (B, K, C, H, W) -> (B, K)."""
-    return torch.stack([world.rate(contexts, each)["reward"] for each in images.unbind(1)], 1)

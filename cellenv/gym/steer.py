@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 from tensordict import TensorDict
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
@@ -31,8 +32,7 @@ def steered(generator: CellFlux, contexts: TensorDict, knobs: Tensor) -> Tensor:
     dose, noise, pulls = knobs.to(x0).tensor_split((1, 2), 1)
     k = pulls.shape[1]
     seeds = repeat_groups(contexts, k)["seed"].unflatten(0, (-1, k))
-    weights = (SHARPNESS * pulls).softmax(1)
-    weights = weights / weights.norm(dim=1, keepdim=True)
+    weights = normalize((SHARPNESS * pulls).exp(), dim=1)
     pulled = sum(lift(w, x0) * normal_like(x0, s) for w, s in zip(weights.unbind(1), seeds.unbind(1), strict=True))
     source = x0 + generator.noise_level * lift(1 + noise.squeeze(1) / 2, x0) * pulled
     return generator.flow(source, condition * (1 + dose / 2))
@@ -63,8 +63,7 @@ class Steer(Task):
 
     def prepare(self, contexts: TensorDict) -> TensorDict:
         drafts = self.world.candidates(contexts, self.k)
-        rated = torch.stack([self.world.rate(contexts, each) for each in drafts.unbind(1)], 1)  # [B, K]
-        return contexts.copy().update({"drafts": drafts, "rated": rated})
+        return contexts.copy().update({"drafts": drafts, "rated": self.world.rate_each(contexts, drafts)})
 
     def observe(self, scene: TensorDict) -> dict:
         rewards = [scene["rated", "rewards", name] for name in self.world.rewards]

@@ -81,6 +81,10 @@ class World:
         end = self._env.step(start.set("action", images.to(self.device)))["next"]
         return end.select("reward", "rewards", strict=False).apply(lambda value: value.squeeze(-1))
 
+    def rate_each(self, contexts: TensorDict, images: Tensor) -> TensorDict:
+        """`rate` of K images (B, K, C, H, W) for each context, [B, K]."""
+        return torch.stack([self.rate(contexts, each) for each in images.unbind(1)], 1)
+
     @property
     def rewards(self) -> tuple[str, ...]:
         """The names of the parts of the reward."""
