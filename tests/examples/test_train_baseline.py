@@ -19,15 +19,23 @@ pytestmark = pytest.mark.usefixtures("seeded")
 def script(monkeypatch, request, fresh_accelerate):
     monkeypatch.syspath_prepend(request.config.rootpath / "examples")
     import train_baseline
+    from baselines import learners
 
     tiny = UNetConfig(condition_dim=4, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
     monkeypatch.setitem(PRESETS, "embedded", tiny)
     monkeypatch.setattr(train_baseline, "load_data", lambda config: (FewCells(), FewCells()))
     monkeypatch.setattr(train_baseline.base_config, "DEFAULT", train_baseline.base_config.Config(steps=3, batch_size=6))
-    monkeypatch.setattr(train_baseline.PhenDiff.__init__, "__defaults__", (2,))  # DDIM steps
-    small = partial(train_baseline.IMPAConfig, width=4, levels=2, style=8)
-    monkeypatch.setattr(train_baseline, "IMPAConfig", small)
+    monkeypatch.setattr(learners.PhenDiff.__init__, "__defaults__", (2,))  # DDIM steps
+    small = partial(learners.IMPAConfig, width=4, levels=2, style=8)
+    monkeypatch.setattr(learners, "IMPAConfig", small)
     return train_baseline
+
+
+@pytest.fixture
+def learners(script):
+    from baselines import learners
+
+    return learners
 
 
 @pytest.fixture(params=["phendiff", "impa"])
@@ -120,19 +128,19 @@ def test_cost_is_counted_in_operations(script):
     assert thrice == 3 * once and once > 1.2 * plain  # guidance costs a pass
 
 
-def test_phendiff_learns(script):
+def test_phendiff_learns(script, learners):
     accelerator, data = script.start_accelerator(mixed_precision="no", threads=1), FewCells()
-    learner = script.LearnPhenDiff(data, accelerator, 5e-3)
+    learner = learners.LearnPhenDiff(data, accelerator, 5e-3)
     batch = script.draw_batch(data, 8, torch.Generator().manual_seed(0), 0.0)
     losses = [learner.step(batch, torch.Generator().manual_seed(1), 1.0, 0.0)["loss"] for _ in range(10)]
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_impa_learns_what_the_treated_images_have_in_common(script):
+def test_impa_learns_what_the_treated_images_have_in_common(script, learners):
     accelerator, data = script.start_accelerator(mixed_precision="no", threads=1), FewCells()
-    learner = script.LearnIMPA(data, accelerator, 2e-3)
+    learner = learners.LearnIMPA(data, accelerator, 2e-3)
     dark, bright = (0.1 * torch.randn(8, *data.size) + level for level in (-0.5, 0.5))
-    batch = script.Batch(dark, bright, data.conditions[[0, 1] * 4], torch.tensor([0, 1] * 4))
+    batch = learners.Batch(dark, bright, data.conditions[[0, 1] * 4], torch.tensor([0, 1] * 4))
     before = learner.model.sample(dark, batch.condition, torch.arange(8))[0].mean()
     for step in range(40):
         learner.step(batch, torch.Generator().manual_seed(step), 1.0, 0.0)
@@ -149,21 +157,21 @@ def test_without_a_learning_rate_nothing_moves(script, config):
     assert all(a.equal(b) for a, b in zip(still, learner.model.parameters(), strict=True))
 
 
-def test_variety_loses_its_weight_over_the_training(script):
+def test_variety_loses_its_weight_over_the_training(script, learners):
     accelerator, data = script.start_accelerator(mixed_precision="no", threads=1), FewCells()
-    learner, batch = script.LearnIMPA(data, accelerator, 1e-3), script.draw_batch(data, 4, torch.Generator(), 0.0)
+    learner, batch = learners.LearnIMPA(data, accelerator, 1e-3), script.draw_batch(data, 4, torch.Generator(), 0.0)
     start, middle = (learner.step(batch, torch.Generator(), 0.0, progress)["variety"] for progress in (0.0, 0.75))
     assert start < 0 and middle == pytest.approx(start / 4)
 
 
-def test_phendiff_sees_controls_without_a_condition(script, monkeypatch):
+def test_phendiff_sees_controls_without_a_condition(script, learners, monkeypatch):
     accelerator, data = script.start_accelerator(mixed_precision="no", threads=1), FewCells()
-    learner, seen = script.LearnPhenDiff(data, accelerator, 1e-3), []
+    learner, seen = learners.LearnPhenDiff(data, accelerator, 1e-3), []
     monkeypatch.setattr(learner.model, "u", lambda x, phi, condition, keep: seen.append((condition, keep)) or x * 0)
-    monkeypatch.setattr(script, "phendiff_loss", lambda u, images, n, t: u(images, t).sum((1, 2, 3)) + images.mean())
+    monkeypatch.setattr(learners, "phendiff_loss", lambda u, images, n, t: u(images, t).sum((1, 2, 3)) + images.mean())
     batch, shown = script.draw_batch(data, 400, torch.Generator(), 0.0), []
-    inner = script.phendiff_loss
-    monkeypatch.setattr(script, "phendiff_loss", lambda u, x, n, t: shown.append(x) or inner(u, x, n, t))
+    inner = learners.phendiff_loss
+    monkeypatch.setattr(learners, "phendiff_loss", lambda u, x, n, t: shown.append(x) or inner(u, x, n, t))
     monkeypatch.setattr(accelerator, "backward", lambda loss: None)
     learner.step(batch, torch.Generator().manual_seed(0), 0.0, 0.0)
     (condition, keep), (images,) = seen[0], shown
