@@ -51,11 +51,23 @@ class Table(NamedTuple):
 
 
 def publish(
-    results: Results, seeds: Seeds, folder: Path, *, label: str, notes: Sequence[str] = (), picture: bytes | None = None
+    results: Results,
+    seeds: Seeds,
+    folder: Path,
+    *,
+    label: str,
+    usual: str,
+    notes: Sequence[str] = (),
+    picture: bytes | None = None,
 ) -> None:
-    """Print the tables and notes; write them to folder/table.md, and a picture, the race if None, to picture.png."""
+    """Print the tables and notes; write them to folder/table.md, and a picture, the race if None, to picture.png.
+
+    usual: the candidate that the others are compared with, if it is among them.
+    """
     tables = [summary(results, label), gains(results, label)]
-    for table in (tables[0], tables[1].turned()):
+    if usual in results.names():
+        tables.append(gains(results, label, over=usual))
+    for table in (tables[0], *(table.turned() for table in tables[1:])):
         Console().print(table.terminal())
     for note in notes:
         Console().print(note, highlight=False)
@@ -90,14 +102,16 @@ def summary(results: Results, label: str) -> Table:
     return Table(f"At the end; in brackets 95 % intervals over {seeds}", head, rows)
 
 
-def gains(results: Results, label: str) -> Table:
-    """What every candidate moved: each reward and judge less the base's, with a mark where the interval leaves 0."""
+def gains(results: Results, label: str, over: str | None = None) -> Table:
+    """Every reward and judge less the base's, or less those of the candidate `over`, with marks of significance."""
     rows = []
     for name in results.names():
-        moved = [gain(results, name, figure) for figure in FIGURES]
+        if name == over:
+            continue
+        moved = [gain(results, name, figure, over) for figure in FIGURES]
         rows.append([name, *(f"{number(i.mean, sign=True, decimals=3)} {MARKS[i.sign]}" for i in moved)])
     head = [label, *(figure.replace("judge_", "judge: ").replace("_", " ") for figure in FIGURES)]
-    return Table("Gain over the base; ▲ ▼ where the 95 % interval leaves zero", head, rows)
+    return Table(f"Gain over {over or 'the base'}; ▲ ▼ where the 95 % interval leaves zero", head, rows)
 
 
 def chance(values: np.ndarray) -> Interval:
@@ -105,9 +119,10 @@ def chance(values: np.ndarray) -> Interval:
     return crossed_interval(values, np.random.default_rng(0))
 
 
-def gain(results: Results, name: str, figure: str) -> Interval:
-    """What a candidate has over the base, context by context."""
-    return chance(results.last(name, figure) - results.base.of(figure))
+def gain(results: Results, name: str, figure: str, over: str | None = None) -> Interval:
+    """What a candidate has over the base, context by context, or over another one, seed by seed too."""
+    than = results.base.of(figure) if over is None else results.last(over, figure)
+    return chance(results.last(name, figure) - than)
 
 
 def spelled(i: Interval, *, sign: bool = False, decimals: int = 2) -> str:

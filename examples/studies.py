@@ -8,7 +8,7 @@ Writes results.csv (a line for each setting, seed and point), table.md and pictu
 again, it goes on behind the last finished run; when all are finished it only prints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,8 @@ class Config(Plan):
     output_dir: Path = Path("runs/studies")  # NAME, or NAME-full, is put under it
     budget: int | None = None  # passes of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
-    points: int = 4
+    points: int = 2
+    contexts: int = 512
 
 
 PRESETS = {
@@ -130,9 +131,16 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
+import train_nft
 from equal_cost import run_all
 from results import load_csv
 from standings import heat, publish
+
+
+def usual(candidates: Iterable[Candidate]) -> str:
+    """The one that says what the script does anyway; the others are compared with it."""
+    own = vars(train_nft.Config()).items()
+    return next(c.name for c in candidates if c.weights is None and c.options.items() <= own)
 
 
 def main(config: Config) -> None:
@@ -142,7 +150,14 @@ def main(config: Config) -> None:
     plan = replace(config, output_dir=folder, budget=config.budget or grid.budget)
     results = run_all(plan, grid.candidates, config.seeds or grid.seeds, split="test")
     seeds = load_csv(folder / "results.csv", "setting")
-    publish(results, seeds, folder, label="setting", picture=heat(results) if study.matrix else None)
+    publish(
+        results,
+        seeds,
+        folder,
+        label="setting",
+        usual=usual(grid.candidates),
+        picture=heat(results) if study.matrix else None,
+    )
 
 
 if __name__ == "__main__":

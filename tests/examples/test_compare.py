@@ -66,7 +66,7 @@ def test_a_comparison_takes_what_was_chosen_and_is_made_on_the_test_split(script
     assert {c.name: c.options for c in candidates}["grpo"] == {"eta": 0.8}
     text = (tmp_path / "table.md").read_text()
     assert "nft reaches the final total of grpo, −2.000, with 2.0 × fewer passes" in text
-    assert "grpo takes its setting eta=0.8, of default, lr=1e-4" in text
+    assert "grpo takes its setting eta=0.8, of default, lr=1e-3" in text
     assert "the final total of ppo" in capsys.readouterr().out
 
 

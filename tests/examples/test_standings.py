@@ -59,6 +59,13 @@ def test_gains_are_marked_where_the_interval_leaves_zero(script):
     assert found.turned().head == ["setting", "up", "down", "unsure"] and found.turned().turned() == found
 
 
+def test_candidates_are_compared_with_one_of_them_seed_by_seed(script):
+    made = results({"usual": [[-3.0], [1.0]], "better": [[-2.0], [2.0]], "unsure": [[1.0], [-3.0]]})
+    found = script.gains(made, "setting", over="usual")
+    assert [row[:2] for row in found.rows] == [["better", "+1.000 ▲"], ["unsure", "+0.000 ·"]]
+    assert found.title.startswith("Gain over usual;")
+
+
 def test_seeds_count_as_chance(script):
     alike, apart = (script.gain(results({"nft": seeds}), "nft", "total") for seeds in ([[0.0]] * 2, [[-1.0], [1.0]]))
     assert (alike.low, alike.high) == pytest.approx((4, 4))
@@ -67,12 +74,15 @@ def test_seeds_count_as_chance(script):
 
 def test_what_is_published(script, table, tmp_path, capsys):
     totals = {"nft": [[-2.0, 1.0], [-1.0, 0.0]], "grpo": [[-3.0, -2.0], [-3.0, -2.5]]}
-    script.publish(results(totals), table(totals), tmp_path / "out", label="algorithm", notes=["a note"])
+    options = {"label": "algorithm", "notes": ["a note"]}
+    script.publish(results(totals), table(totals), tmp_path / "out", usual="nft", **options)
     text, shown = (tmp_path / "out" / "table.md").read_text(), capsys.readouterr().out
     assert "| algorithm | iterations |" in text and text.endswith("\n- a note\n")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines[:6]} == {7} and {line.count("|") for line in lines[6:]} == {12}
-    assert "a note" in shown and "grpo" in shown
+    assert "a note" in shown and "grpo" in shown and "Gain over nft" in shown and "Gain over nft" in text
+    script.publish(results(totals), table(totals), tmp_path / "out", usual="awm", **options)
+    assert "Gain over awm" not in (tmp_path / "out" / "table.md").read_text()
     race = (tmp_path / "out" / "picture.png").read_bytes()
     heat = script.heat(results(totals))
     assert race.startswith(b"\x89PNG") and heat.startswith(b"\x89PNG") and race != heat

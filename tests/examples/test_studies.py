@@ -53,6 +53,15 @@ def test_a_reduced_grid_takes_less_than_two_hours_and_the_full_one_is_larger(scr
         assert study.full.runs > study.reduced.runs and study.full.budget > BUDGET
 
 
+def test_each_grid_holds_the_default_once(script):
+    for study in script.STUDIES.values():
+        for grid in (study.reduced, study.full):
+            own = [c for c in grid.candidates if script.usual([c, *script.ALONE]) == c.name]
+            assert [c.name for c in own] == [script.usual(grid.candidates)]
+    usual = {name: script.usual(study.reduced.candidates) for name, study in script.STUDIES.items()}
+    assert (usual["single"], usual["kl"], usual["beta"]) == ("combination", "kl_weight=0.4", "beta=1.0,decay=0.8")
+
+
 def test_rewards_alone_are_those_of_the_suite(script):
     from rewards.suite import WEIGHTS
 
@@ -79,6 +88,7 @@ def test_each_study_runs_its_grid_and_publishes(script, asked, tmp_path, study):
     assert (plan.output_dir, longer.output_dir) == (tmp_path / study, tmp_path / f"{study}-full")
     table = (tmp_path / study / "table.md").read_text()
     assert all(f"| {c.name} |" in table for c in reduced.candidates)
+    assert f"Gain over {script.usual(reduced.candidates)};" in table
     assert (tmp_path / study / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
