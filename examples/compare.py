@@ -47,8 +47,10 @@ class Search:
 
 USUAL = {"default": {}, "lr=1e-3": {"learning_rate": 1e-3}}
 CHAIN = USUAL | {"clip=1e-3": {"clip": 1e-3}, "eta=0.8": {"eta": 0.8}, "steps=4": {"optimizer_steps": 4}}
-SLOW = {"decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9}}
-RENOISE = USUAL | SLOW | {"coupling=group": {"coupling": "group"}}
+RENOISE = USUAL | {
+    "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
+    "coupling=group": {"coupling": "group"},
+}
 
 # The winner has the highest total at the end of the budget, on validation contexts. None is searched yet: all defaults.
 SEARCHES: dict[Name, Search] = {
