@@ -1,25 +1,25 @@
 """What several training runs say together: a mean with its chance in seeds and contexts, and who is there first.
 
-S seeds, n contexts, K resamples, P points of a curve.
+S seeds, n contexts, P points of a curve.
 """
 
 import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
-from algorithms.statistics import Interval, resamples
+from algorithms.statistics import Interval
 
 
-def crossed_interval(
-    values: ArrayLike, rng: np.random.Generator, *, count: int = 4000, level: float = 0.95
-) -> Interval:
-    """Mean of (S, n) values and its interval when seeds and contexts are both drawn anew, each on its own.
+def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean of (S, n) values and its t interval when seeds and contexts are both drawn anew, each on its own.
 
-    All runs are measured on the same contexts, so a resample of the contexts holds for all seeds. Distances of the
-    seeds from their mean are stretched by sqrt(S / (S - 1)) first, or their variance comes out (S - 1) / S of what it
-    is; one seed says nothing about seeds. A context that is nan in any run is left out of all.
-    Source: the pigeonhole bootstrap, Owen, Annals of Applied Statistics 1 (2007), 386; the stretch is ours.
+    All runs are measured on the same contexts: a value is mean + seed + context + rest, each with a variance of its
+    own, and Var(mean) = (M_seeds + M_contexts - M_rest) / (S n) in mean squares M, with Satterthwaite's degrees of
+    freedom. Two or three seeds far apart make the interval wide, as they should; one seed says nothing about seeds, and
+    one value nothing at all. A context that is nan in any run is left out of all.
+    Source: Searle, Casella and McCulloch, Variance Components (1992), chapter 4; Satterthwaite, Biometrics 2 (1946), 110.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2:
@@ -28,12 +28,20 @@ def crossed_interval(
     S, n = values.shape
     if not values.size:
         return Interval(math.nan, math.nan, math.nan)
-    centre = values.mean(0)
-    stretched = centre + (values - centre) * math.sqrt(S / max(1, S - 1))
-    of_seeds, of_contexts = resamples(S, rng, count=count) / S, resamples(n, rng, count=count) / n  # (K, S), (K, n)
-    means = (of_seeds @ stretched * of_contexts).sum(1)  # (K,)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    mean = values.mean()
+    seed, context = values.mean(1) - mean, values.mean(0) - mean
+    rest = values - mean - seed[:, None] - context
+    squares = np.array([n * seed @ seed, S * context @ context, (rest**2).sum()])
+    degrees = np.array([S - 1, n - 1, (S - 1) * (n - 1)]).clip(1)
+    M = squares / degrees
+    if M[0] < M[2]:  # the seeds differ by less than the rest makes them
+        M[[0, 2]] = 0
+    variance = M[0] + M[1] - M[2]
+    if S * n == 1 or variance == 0:
+        half = math.nan if S * n == 1 else 0.0
+    else:
+        half = student.ppf((1 + level) / 2, variance**2 / (M**2 / degrees).sum()) * math.sqrt(variance / (S * n))
+    return Interval(float(mean), float(mean - half), float(mean + half))
 
 
 def passes_to_reach(passes: ArrayLike, reward: ArrayLike, level: float) -> float:

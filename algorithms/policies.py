@@ -166,18 +166,21 @@ class GaussianStep(Distribution):
 
 
 class StepLaw(TensorDictModuleBase):
-    """Reads x_t, t, h, std, condition. Writes loc = x_t + h v and scale = std, the law of the next point under v."""
+    """Reads x_t, t, h, std, condition. Writes loc = x_t + h v and scale = std, the law of the next point under v.
+
+    guidance: in place of the generator's own, if not None.
+    """
 
     in_keys = ("x_t", "t", "h", "std", "condition")
     out_keys = ("loc", "scale")
 
-    def __init__(self, generator: CellFlux):
+    def __init__(self, generator: CellFlux, guidance: float | None = None):
         super().__init__()
-        self.generator = generator
+        self.generator, self.guidance = generator, guidance
 
     def forward(self, td: TensorDictBase) -> TensorDictBase:
         x_t, t, h, std, condition = (td[key] for key in self.in_keys)
-        loc = step_mean(x_t, self.generator.guided(x_t, t, condition), h)
+        loc = step_mean(x_t, self.generator.guided(x_t, t, condition, self.guidance), h)
         return td.set("loc", loc).set("scale", std)
 
 

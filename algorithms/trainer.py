@@ -3,9 +3,9 @@
 It knows Accelerate, the optimizer, the EMA, checkpoints and logs; what is learned, and from what, is an `Algorithm`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +57,7 @@ class Algorithm:
         holds, or one and the same.
     decay: old <- d old + (1 - d) theta after iteration i, d = decay(i). The default is always on policy.
     constant: models inside the loss that never change (the reference); a checkpoint holds their fingerprint alone.
+    rates: of parts of the loss that learn faster or slower (a critic), times the learning rate; of all others 1.
     """
 
     loss: LossModule
@@ -66,6 +67,16 @@ class Algorithm:
     old: nn.Module
     decay: Callable[[int], float] = lambda iteration: 0.0
     constant: Sequence[nn.Module] = ()
+    rates: Mapping[nn.Module, float] = field(default_factory=dict)
+
+    def parameter_groups(self) -> dict[float, list[nn.Parameter]]:
+        """What trains, by its factor of the learning rate."""
+        factor = {id(p): rate for part, rate in self.rates.items() for p in part.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.loss.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(factor.get(id(parameter), 1.0), []).append(parameter)
+        return groups
 
 
 def train(
@@ -81,9 +92,14 @@ def train(
     show: a picture of what theta makes, called with the mean weights. settings: what must be the same on resuming.
     """
     forwarder = accelerator.prepare(Forwarder(algorithm.loss))
-    trained = [parameter for parameter in algorithm.loss.parameters() if parameter.requires_grad]
+    groups = algorithm.parameter_groups()
+    trained = [parameter for parameters in groups.values() for parameter in parameters]
     optimizer = accelerator.prepare(
-        torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        torch.optim.AdamW(
+            [{"params": parameters} for parameters in groups.values()],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
     )
     run = Run(
         accelerator, algorithm, optimizer, EMA(algorithm.theta, config.ema_decay), settings or {}, config.output_dir
@@ -95,8 +111,8 @@ def train(
         rollout = algorithm.collect(iteration, clock)
         rows = algorithm.prepare(rollout, iteration)
         lr = config.learning_rate * min(1.0, (iteration + 1) / max(1, config.warm_up))
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = lr
+        for group, rate in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] = rate * lr
         metrics = rollout_metrics(rollout, accelerator.gather)
         metrics |= update(accelerator, forwarder, optimizer, trained, rows, config, clock)
         run.ema.update(algorithm.theta)

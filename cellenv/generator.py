@@ -82,9 +82,12 @@ class CellFlux(nn.Module):
         """v(x_t, t, condition) without guidance, what losses see. x_t (B, C, H, W), t (B,), condition (B, D)."""
         return self.network(x_t, t, condition)
 
-    def guided(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """(1 + w) v(x_t, t, condition) - w v(x_t, t, none), classifier-free guidance (arXiv:2207.12598)."""
-        w = self.guidance
+    def guided(self, x_t: Tensor, t: Tensor, condition: Tensor, w: float | None = None) -> Tensor:
+        """(1 + w) v(x_t, t, condition) - w v(x_t, t, none), classifier-free guidance (arXiv:2207.12598).
+
+        w: None takes the generator's own.
+        """
+        w = self.guidance if w is None else w
         if w == 0:
             return self.network(x_t, t, condition)
         twice = [torch.cat([value, value]) for value in (x_t, t, condition)]

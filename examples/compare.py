@@ -23,7 +23,7 @@ from plans import NAMES, Candidate, Name, Plan
 class Config(Plan):
     output_dir: Path = Path("runs/compare")
     algorithms: tuple[Name, ...] = NAMES
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (1, 2, 3)  # 0 chose the defaults of train_nft.py
     tune: Name | None = None  # instead: try the settings of one algorithm, with one seed, on validation contexts
 
 
@@ -46,20 +46,17 @@ class Search:
 
 
 USUAL = {"default": {}, "lr=1e-3": {"learning_rate": 1e-3}}
-CHAIN = USUAL | {"clip=1e-3": {"clip": 1e-3}, "eta=0.8": {"eta": 0.8}, "steps=4": {"optimizer_steps": 4}}
-RENOISE = USUAL | {
-    "decay=0.9": {"decay_slope": 0.9, "decay_most": 0.9},
-    "coupling=group": {"coupling": "group"},
-}
+CHAIN = USUAL | {"eta=0.8": {"eta": 0.8}, "lr=1e-3,steps=2": {"learning_rate": 1e-3, "optimizer_steps": 2}}
+PULLED = USUAL | {"kl=0.4": {"kl_weight": 0.4}}
 
 # The winner has the highest total at the end of the budget, on validation contexts. None is searched yet: all defaults.
 SEARCHES: dict[Name, Search] = {
-    "nft": Search(settings=RENOISE | {"beta=0.1": {"beta": 0.1}}),
+    "nft": Search(settings=USUAL | {"beta=0.1": {"beta": 0.1}, "coupling=group": {"coupling": "group"}}),
     "grpo": Search(settings=CHAIN),
     "ppo": Search(settings=CHAIN),
-    "awm": Search(settings=RENOISE | {"clip=0.1": {"clip": 0.1}}),
-    "rwr": Search(settings=RENOISE | {"tau=0.2": {"temperature": 0.2}}),
-    "rft": Search(settings=RENOISE | {"keep=1": {"keep": 1}}),
+    "awm": Search(settings=PULLED | {"clip=0.1": {"clip": 0.1}}),
+    "rwr": Search(settings=PULLED | {"tau=0.2": {"temperature": 0.2}}),
+    "rft": Search(settings=PULLED | {"keep=1": {"keep": 1}}),
 }
 
 if __name__ == "__main__":
@@ -68,6 +65,7 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 from dataclasses import replace
 
+import numpy as np
 from equal_cost import run_all
 from results import load_csv
 from standings import lead, publish
@@ -78,7 +76,7 @@ def tune(config: Config, name: Name) -> None:
     folder, search = config.output_dir / f"tune-{name}", SEARCHES[name]
     tried = [Candidate(name=key, algorithm=name, options=options) for key, options in search.settings.items()]
     results = run_all(replace(config, output_dir=folder), tried, [TUNING_SEED], split="validation")
-    best = max(results.names(), key=lambda key: results.last(key, "total").mean())
+    best = max(results.names(), key=lambda key: np.nanmean(results.last(key, "total")))
     notes = [f"of {name} the best setting is {best}; the comparison takes {search.chosen}"]
     publish(results, load_csv(folder / "results.csv", "setting"), folder, label="setting", usual="default", notes=notes)
 
@@ -92,7 +90,7 @@ def compare(config: Config) -> None:
     ]
     results = run_all(config, rivals, config.seeds, split="test", label="algorithm")
     seeds = load_csv(config.output_dir / "results.csv", "algorithm")
-    notes = [lead(seeds, "nft", name) for name in seeds if "nft" in seeds and name != "nft"]
+    notes = [lead(results, seeds, "nft", name) for name in seeds if "nft" in seeds and name != "nft"]
     notes += [
         f"{name} takes its setting {search.chosen}, of {', '.join(search.settings)}"
         for name, search in searches.items()

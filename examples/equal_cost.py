@@ -18,7 +18,7 @@ from evaluate import make_rulers
 from exam import Exam
 from plans import Candidate, Plan
 from post_training import Setup, three_models
-from results import Marks, Point, Results, Run, keep, kept, save_csv
+from results import Marks, Point, Results, Run, keep, kept, save_csv, told
 from settings import Settings
 from tqdm import tqdm
 
@@ -29,6 +29,10 @@ from algorithms.passes import counting
 from algorithms.trainer import Algorithm, TrainConfig, train
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
+
+TREATED = 80  # images of each compound: another draw of the split than the one that chose the defaults of train_nft.py
+WARM_UP = 5  # iterations; the scripts' own 20 would be half of these short runs, and of a cheap iteration a fourth
+FREE = ("output_dir", "resume", "iterations", "save_every", "show_every", "threads", "trackers", "seed")
 
 SCRIPTS = {
     "nft": train_nft,
@@ -87,14 +91,15 @@ class Bench:
 
     @cached_property
     def exam(self) -> Exam:
-        data, device = SyntheticCells(self.split), self.accelerator.device
+        data, device = SyntheticCells(self.split, treated=TREATED), self.accelerator.device
         return Exam.of(data, make_rulers(data, device=device), contexts=self.plan.contexts)
 
     @cached_property
     def settings(self) -> dict[str, str]:
         """What decides the marks of a generator, the one that all start from among it."""
         base = fingerprint(CellFlux.from_pretrained(self.plan.generator))
-        return {"generator": base, "split": self.split, "contexts": str(self.plan.contexts)}
+        exam = {"split": self.split, "treated": str(TREATED), "contexts": str(self.plan.contexts)}
+        return {"generator": base} | exam
 
     @cached_property
     def marks(self) -> dict[str, Marks]:
@@ -141,16 +146,16 @@ class Bench:
         return run
 
     def _told(self, candidate: Candidate) -> dict[str, str]:
-        """What decides a run, but for its seed."""
-        told = {name: str(getattr(self.plan, name)) for name in ("budget", "points", "images", "group_size")}
-        told["mixed_precision"] = self.accelerator.mixed_precision
-        told |= {"algorithm": candidate.algorithm, "options": str(dict(candidate.options))}
-        return told | {"weights": str(candidate.weights)} | self.settings
+        """What decides a run, but for its seed: the defaults too, which may change between two calls."""
+        plan = {"budget": str(self.plan.budget), "points": str(self.plan.points)}
+        run = {"algorithm": candidate.algorithm, "weights": str(candidate.weights)}
+        config = told(settings_of(self.plan, candidate, 0, self.plan.output_dir), FREE)
+        return config | {"mixed_precision": self.accelerator.mixed_precision} | plan | run | self.settings
 
 
 def settings_of(plan: Plan, candidate: Candidate, seed: int, folder: Path) -> Settings:
     """The config of the candidate's script; equal images an iteration, in groups of any size."""
-    options = {"group_size": plan.group_size} | dict(candidate.options)
+    options = {"group_size": plan.group_size, "warm_up": WARM_UP} | dict(candidate.options)
     groups, rest = divmod(plan.images, options["group_size"])
     if rest or not groups:
         raise ValueError(f"need images in whole groups of {options['group_size']}, got {plan.images} an iteration")

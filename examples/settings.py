@@ -63,10 +63,10 @@ class RenoiseSettings(Settings):
 class ChainSettings(Settings):
     """Of the losses that see the sampler as a chain of noisy steps."""
 
-    optimizer_steps: int = 2  # an iteration; only the later ones meet the clip
+    optimizer_steps: int = 1  # an iteration; only later ones meet the clip
     window: tuple[int, int] = (0, 2)  # the first noisy step of the sampler and the one after the last
     eta: float = 0.5  # noise of a step of length h: eta sqrt(h)
-    clip: float = 1e-4  # of the ratio of probabilities, whose logarithms are means over pixels
+    clip: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels; see `GRPOLoss`
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

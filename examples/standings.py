@@ -88,14 +88,14 @@ def summary(results: Results, label: str) -> Table:
             [
                 name,
                 str(ends[0].iteration),
-                spelled(chance(results.last(name, "total"))),
+                spelled(crossed_interval(results.last(name, "total"))),
                 spelled(gain(results, name, "total"), sign=True),
-                spelled(chance(results.last(name, "judge_moa")), decimals=3),
+                spelled(crossed_interval(results.last(name, "judge_moa")), decimals=3),
                 number(float(np.mean(distances))) + spread,
             ]
         )
     for name, marks in (("base", results.base), ("real", results.real)):
-        total, judge = (chance(marks.of(figure)[None]) for figure in ("total", "judge_moa"))
+        total, judge = (crossed_interval(marks.of(figure)[None]) for figure in ("total", "judge_moa"))
         rows.append([name, "", spelled(total), "", spelled(judge, decimals=3), number(marks.frechet)])
     S, n = max(len(results.seeds(name)) for name in results.names()), len(results.base.of("total"))
     seeds = f"{S} seeds and {n} contexts; of Fréchet: lowest to highest seed" if S > 1 else f"{n} contexts; one seed"
@@ -114,15 +114,10 @@ def gains(results: Results, label: str, over: str | None = None) -> Table:
     return Table(f"Gain over {over or 'the base'}; ▲ ▼ where the 95 % interval leaves zero", head, rows)
 
 
-def chance(values: np.ndarray) -> Interval:
-    """Mean of (S, n) values and its interval over seeds and contexts; the same resamples for every figure."""
-    return crossed_interval(values, np.random.default_rng(0))
-
-
 def gain(results: Results, name: str, figure: str, over: str | None = None) -> Interval:
     """What a candidate has over the base, context by context, or over another one, seed by seed too."""
     than = results.base.of(figure) if over is None else results.last(over, figure)
-    return chance(results.last(name, figure) - than)
+    return crossed_interval(results.last(name, figure) - than)
 
 
 def spelled(i: Interval, *, sign: bool = False, decimals: int = 2) -> str:
@@ -131,12 +126,15 @@ def spelled(i: Interval, *, sign: bool = False, decimals: int = 2) -> str:
     return f"{mean} ({low}, {high})"
 
 
-def lead(seeds: Seeds, first: str, other: str) -> str:
-    """With how many times fewer passes `first` reaches the mean total at which `other` ends, as a sentence."""
+def lead(results: Results, seeds: Seeds, first: str, other: str) -> str:
+    """With how many times fewer passes `first` reaches the mean total at which `other` ends, as a sentence.
+
+    Where the other's gain over the base is not above chance there is nothing to reach: the first step would do.
+    """
     mine, its = _mean(seeds[first]), _mean(seeds[other])
     goal, ratio = f"the final total of {other}, {number(float(its['total'][-1]), decimals=3)}", _ratio(mine, its)
-    if math.isnan(ratio):
-        return f"{first} has nothing to reach: {goal}, is not above the base"
+    if gain(results, other, "total").sign <= 0:
+        return f"{first} has nothing to reach: {goal}, is not surely above the base"
     if ratio == 0:
         return f"{first} does not reach {goal}"
     pairs = [_ratio(mine, its) for mine, its in zip(seeds[first], seeds[other], strict=False)]

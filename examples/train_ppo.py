@@ -21,6 +21,7 @@ class Config(ChainSettings):
     output_dir: Path = Path("runs/ppo")
     lmbda: float = 0.95  # 1 trusts the reward alone, 0 the critic's next value
     critic_weight: float = 0.5
+    critic_rate: float = 10.0  # how many times faster the critic learns, which starts from nothing
 
 
 PRESETS = presets(Config())
@@ -51,6 +52,7 @@ def build(setup: Setup) -> Algorithm:
         ),
         theta=theta,
         old=theta,  # an iteration rolls out with the weights that it starts from
+        rates={critic: config.critic_rate},
     )
 
 

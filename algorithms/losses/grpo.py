@@ -38,20 +38,21 @@ class GRPOLoss(LossModule):
     """Reads x_t, x_next, t, h, std, condition, action_log_prob, advantage (n, 1); writes loss_grpo, loss_kl, metrics.
 
     loss_grpo = -mean min(rho A, clip(rho, 1 - clip, 1 + clip) A), rho = exp(log_prob - action_log_prob), is TorchRL's
-    `ClipPPOLoss`. model: theta; model_ref: the pretrained one, frozen; loss_kl = kl_weight kl, the divergence from it
-    (`step_kl`). clip_ratio/region_mean: share of rows whose rho is outside the clip. max_ratio: the largest rho.
+    `ClipPPOLoss`. model: theta; model_ref: the pretrained one, frozen, under the guidance of theta; loss_kl = kl_weight
+    kl, the divergence from it (`step_kl`). clip_ratio/region_mean: share of rows whose rho is outside the clip. max_ratio: the largest rho.
     """
 
     in_keys = ["x_t", "x_next", "t", "h", "std", "condition", "action_log_prob", "advantage"]  # noqa: RUF012
     out_keys = ["loss_grpo", "loss_kl", "kl", "clip_ratio/region_mean", "max_ratio"]  # noqa: RUF012
 
-    def __init__(self, model: CellFlux, model_ref: CellFlux, *, clip: float = 1e-4, kl_weight: float = 0.01):
+    def __init__(self, model: CellFlux, model_ref: CellFlux, *, clip: float = 5e-3, kl_weight: float = 0.01):
         super().__init__()
         if not 0 < clip < 1 or kl_weight < 0:
             raise ValueError(f"need 0 < clip < 1 and kl_weight >= 0, got {clip} and {kl_weight}")
         if model is model_ref:
             raise ValueError("need two sets of weights, got the same module twice: pass copy.deepcopy of it")
-        self.law, self.law_ref = StepLaw(model), StepLaw(model_ref.requires_grad_(False))
+        self.law = StepLaw(model)
+        self.law_ref = StepLaw(model_ref.requires_grad_(False), guidance=model.guidance)
         self.clipped = ClipPPOLoss(step_choice(), None, clip_epsilon=clip, entropy_bonus=False, functional=False)
         self.kl_weight = kl_weight
 

@@ -108,7 +108,7 @@ class PPOLoss(LossModule):
     in_keys = ["x_t", "x_next", "t", "h", "std", "condition", "action_log_prob", "advantage", "value_target"]  # noqa: RUF012
     out_keys = ["loss_ppo", "loss_critic", "clip_ratio/region_mean", "max_ratio", "explained_variance"]  # noqa: RUF012
 
-    def __init__(self, model: CellFlux, critic: Critic, *, clip: float = 1e-4, critic_weight: float = 0.5):
+    def __init__(self, model: CellFlux, critic: Critic, *, clip: float = 5e-3, critic_weight: float = 0.5):
         super().__init__()
         if not 0 < clip < 1 or critic_weight <= 0:
             raise ValueError(f"need 0 < clip < 1 and critic_weight > 0, got {clip} and {critic_weight}")

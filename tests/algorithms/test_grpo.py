@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from chain_toys import toy_bandit, toy_chain, toy_generator, toy_rollout, toy_train
+from chain_toys import tiny_unet, toy_bandit, toy_chain, toy_generator, toy_rollout, toy_train
 from nft_toys import ToyNet
 from tensordict.nn import ProbabilisticTensorDictSequential
 from torchrl.objectives import ClipPPOLoss
@@ -63,6 +63,16 @@ def test_loss_is_the_clipped_ratio_and_the_divergence(old, rows):
     torch.testing.assert_close(out["kl"], kl.detach())
     torch.testing.assert_close(out["loss_kl"], 0.3 * kl)
     assert [key for key in out.keys() if out[key].requires_grad] == ["loss_grpo", "loss_kl"]
+
+
+def test_divergence_is_from_the_base_under_the_guidance_of_theta(old):
+    """A guided base equals an unguided theta of the same weights: three_models takes theta's guidance away."""
+    theta, ref = toy_generator(tiny_unet()), toy_generator(tiny_unet(), guidance=0.4)
+    chain = toy_chain(theta)
+    rows = GroupedSteps(chain=chain)(toy_rollout(theta, chain, groups=2, group_size=4), 0)
+    assert GRPOLoss(theta, ref)(rows)["kl"] == 0
+    ref.guidance, theta.guidance = 0.0, 0.4
+    assert GRPOLoss(theta, ref)(rows)["kl"] == 0
 
 
 def test_the_first_step_is_reinforce(old, rows):

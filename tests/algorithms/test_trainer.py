@@ -139,6 +139,20 @@ def test_warm_up_and_log_keys(tmp_path):
     assert lines[0]["kl"] == 0 and lines[-1]["kl"] > 0
 
 
+def test_parts_learn_at_rates_of_their_own(tmp_path):
+    """The first step of AdamW is the learning rate, whatever the gradient."""
+    usual, fast = toy_algorithm(), toy_algorithm()
+    fast = replace(fast, rates={fast.theta.outer: 10.0})
+    for name, algorithm in (("usual", usual), ("fast", fast)):
+        run(tmp_path / name, algorithm=algorithm, iterations=1, learning_rate=1e-4)
+    start = ToyNet()
+    moved = [(a.theta.outer.weight - start.outer.weight).norm() for a in (usual, fast)]
+    torch.testing.assert_close(moved[1], 10 * moved[0], rtol=1e-3, atol=0)
+    others = [dict(a.theta.named_parameters()) for a in (usual, fast)]
+    assert len(others[0]) > 2
+    assert all(torch.equal(others[0][key], others[1][key]) for key in others[0] if not key.startswith("outer"))
+
+
 def test_metrics_of_a_rollout_leave_nan_out():
     reward = torch.tensor([[1.0], [3.0], [float("nan")], [2.0]])
     step = {"reward": reward, "rewards": {"size": -reward}}

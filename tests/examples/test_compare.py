@@ -61,12 +61,12 @@ def test_a_comparison_takes_what_was_chosen_and_is_made_on_the_test_split(script
     monkeypatch.setitem(script.SEARCHES, "grpo", replace(script.SEARCHES["grpo"], chosen="eta=0.8"))
     script.main(replace(script.PRESETS["default"], output_dir=tmp_path))
     ((plan, candidates, seeds, split),) = asked
-    assert split == "test" and seeds == [0, 1, 2] and plan.budget == script.PRESETS["default"].budget
+    assert split == "test" and seeds == [1, 2, 3] and plan.budget == script.PRESETS["default"].budget
     assert [c.name for c in candidates] == [c.algorithm for c in candidates] == list(script.SEARCHES)
     assert {c.name: c.options for c in candidates}["grpo"] == {"eta": 0.8}
     text = (tmp_path / "table.md").read_text()
     assert "nft reaches the final total of grpo, −2.000, with 2.0 × fewer passes" in text
-    assert "grpo takes its setting eta=0.8, of default, lr=1e-3" in text
+    assert "grpo takes its setting eta=0.8, of default, lr=1e-3, eta=0.8" in text
     assert "the final total of ppo" in capsys.readouterr().out
 
 
