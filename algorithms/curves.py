@@ -19,7 +19,7 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     own, and Var(mean) = (M_seeds + M_contexts - M_rest) / (S n) in mean squares M, with Satterthwaite's degrees of
     freedom. Two or three seeds far apart make the interval wide, as they should; one seed says nothing about seeds, and
     one value nothing at all. A context that is nan in any run is left out of all.
-    Source: Searle, Casella and McCulloch, Variance Components (1992), chapter 4; Satterthwaite, Biometrics 2 (1946), 110.
+    Source: Searle, Casella and McCulloch, Variance Components (1992), ch. 4; Satterthwaite, Biometrics 2 (1946), 110.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2:

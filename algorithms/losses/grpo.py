@@ -38,8 +38,10 @@ class GRPOLoss(LossModule):
     """Reads x_t, x_next, t, h, std, condition, action_log_prob, advantage (n, 1); writes loss_grpo, loss_kl, metrics.
 
     loss_grpo = -mean min(rho A, clip(rho, 1 - clip, 1 + clip) A), rho = exp(log_prob - action_log_prob), is TorchRL's
-    `ClipPPOLoss`. model: theta; model_ref: the pretrained one, frozen, under the guidance of theta; loss_kl = kl_weight
-    kl, the divergence from it (`step_kl`). clip_ratio/region_mean: share of rows whose rho is outside the clip. max_ratio: the largest rho.
+    `ClipPPOLoss`. The mean of log rho is minus the divergence from the old weights, so that a clip below the divergence
+    of one optimizer step (the published 1e-4 here) cuts off nearly every row of the next. model: theta; model_ref: the
+    pretrained one, frozen, under the guidance of theta; loss_kl = kl_weight kl, the divergence from it (`step_kl`).
+    clip_ratio/region_mean: share of rows whose rho is outside the clip. max_ratio: the largest rho.
     """
 
     in_keys = ["x_t", "x_next", "t", "h", "std", "condition", "action_log_prob", "advantage"]  # noqa: RUF012

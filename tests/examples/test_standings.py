@@ -27,7 +27,7 @@ def table(script, tmp_path):
 def test_the_lead_is_counted_in_passes_on_the_mean_curve(script, table):
     fast, slow = [[-2.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [[-3.5, -3.0, -3.0], [-3.0, -2.0, -1.0]]
     # the base is -4; slow ends at -2 on average, which fast, -1 after 100 passes, reaches after 67 of 300
-    totals = {"nft": fast, "grpo": [line + [0.0] for line in slow]}
+    totals = {"nft": fast, "grpo": [[*line, 0.0] for line in slow]}
     said = script.lead(results(totals), table({"nft": fast, "grpo": slow}), "nft", "grpo")
     assert said == ("nft reaches the final total of grpo, −2.000, with 4.5 × fewer passes (seed by seed: 6.0, 4.0)")
 
