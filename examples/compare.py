@@ -46,7 +46,7 @@ class Search:
 
 
 USUAL = {"default": {}, "lr=1e-3": {"learning_rate": 1e-3}}
-CHAIN = USUAL | {"eta=0.8": {"eta": 0.8}, "lr=1e-3,steps=2": {"learning_rate": 1e-3, "optimizer_steps": 2}}
+CHAIN = USUAL | {"lr=1e-4": {"learning_rate": 1e-4}, "lr=3e-5": {"learning_rate": 3e-5}}
 PULLED = USUAL | {"kl=0.4": {"kl_weight": 0.4}}
 
 # The winner has the highest total at the end of the budget, on validation contexts. None is searched yet: all defaults.
