@@ -104,20 +104,26 @@ class Bench:
     @cached_property
     def marks(self) -> dict[str, Marks]:
         """Of the base, and of real cells."""
-        file = self.plan.output_dir / "exam.json"
+        file = self.runs_dir / "exam.json"
         if (known := kept(file, self.settings)) is None:
             base = CellFlux.from_pretrained(self.plan.generator).to(self.accelerator.device)
             known = {"base": vars(self.exam(base)), "real": vars(self.exam.mark(self.exam.real))}
             keep(file, self.settings, known)
         return {name: Marks(**marks) for name, marks in known.items()}
 
+    @property
+    def runs_dir(self) -> Path:
+        return self.plan.runs_dir or self.plan.output_dir
+
     def folder(self, candidate: Candidate, seed: int) -> Path:
-        return self.plan.output_dir / candidate.name / f"seed{seed}"
+        """Of a run; an algorithm as its script is has one folder, whatever a table calls it."""
+        name = candidate.algorithm if as_it_is(candidate) else candidate.name
+        return self.runs_dir / name / f"seed{seed}"
 
     def finished(self, candidate: Candidate, seed: int) -> Run | None:
         """The run that lies in its folder, or None."""
         content = kept(self.folder(candidate, seed) / "run.json", self._told(candidate))
-        return None if content is None else Run.of(content)
+        return None if content is None else replace(Run.of(content), name=candidate.name)
 
     def run(self, candidate: Candidate, seed: int) -> Run:
         """Train and examine; leaves run.json, log.jsonl and the averaged model/. What a stopped run left is removed."""
@@ -151,6 +157,12 @@ class Bench:
         run = {"algorithm": candidate.algorithm, "weights": str(candidate.weights)}
         config = told(settings_of(self.plan, candidate, 0, self.plan.output_dir), FREE)
         return config | {"mixed_precision": self.accelerator.mixed_precision} | plan | run | self.settings
+
+
+def as_it_is(candidate: Candidate) -> bool:
+    """Whether it says what its script does anyway."""
+    own = vars(SCRIPTS[candidate.algorithm].Config())
+    return candidate.weights is None and candidate.options.items() <= own.items()
 
 
 def settings_of(plan: Plan, candidate: Candidate, seed: int, folder: Path) -> Settings:

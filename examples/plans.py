@@ -14,7 +14,8 @@ NAMES: tuple[Name, ...] = ("nft", "grpo", "ppo", "awm", "rwr", "rft")
 class Plan:
     """What all runs of a comparison have in common."""
 
-    output_dir: Path
+    output_dir: Path  # of tables and pictures
+    runs_dir: Path | None = None  # of the runs, which several tables may share; None: output_dir
     budget: int = BUDGET  # of a run: images through the network, backward counts 2
     points: int = 8  # evaluations of a run, at even distances of passes
     contexts: int = 256  # held-out, of an evaluation

@@ -4,8 +4,9 @@
     python examples/studies.py kl --full     # the larger grid, three seeds, runs as long as train_nft.py
     python examples/studies.py form --preset smoke
 
-Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. Started
-again, it goes on behind the last finished run; when all are finished it only prints.
+Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. The runs lie
+in runs/studies/runs, where the studies share what they have in common. Started again, a study goes on behind the last
+finished run; when all are finished it only prints.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ Question = Literal["single", "kl", "beta", "coupling", "group_size", "form"]
 class Config(Plan):
     study: tyro.conf.Positional[Question] = tyro.MISSING
     full: bool = False  # the larger grid
-    output_dir: Path = Path("runs/studies")  # NAME, or NAME-full, is put under it
+    output_dir: Path = Path("runs/studies")  # NAME and runs, or NAME-full and runs-full, are put under it
     budget: int | None = None  # passes of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
     points: int = 2
@@ -131,23 +132,22 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-import train_nft
-from equal_cost import run_all
+from equal_cost import as_it_is, run_all
 from results import load_csv
 from standings import heat, publish
 
 
 def usual(candidates: Iterable[Candidate]) -> str:
-    """The one that says what the script does anyway; the others are compared with it."""
-    own = vars(train_nft.Config()).items()
-    return next(c.name for c in candidates if c.weights is None and c.options.items() <= own)
+    """The name of the one that is train_nft.py as it is; the others are compared with it."""
+    return next(candidate.name for candidate in candidates if as_it_is(candidate))
 
 
 def main(config: Config) -> None:
     study = STUDIES[config.study]
     grid = study.full if config.full else study.reduced
-    folder = config.output_dir / (f"{config.study}-full" if config.full else config.study)
-    plan = replace(config, output_dir=folder, budget=config.budget or grid.budget)
+    size = "-full" if config.full else ""
+    folder, runs = config.output_dir / f"{config.study}{size}", config.runs_dir or config.output_dir / f"runs{size}"
+    plan = replace(config, output_dir=folder, runs_dir=runs, budget=config.budget or grid.budget)
     results = run_all(plan, grid.candidates, config.seeds or grid.seeds, split="test")
     seeds = load_csv(folder / "results.csv", "setting")
     publish(

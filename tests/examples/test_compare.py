@@ -58,15 +58,15 @@ def test_searches_are_fair_and_their_settings_exist(script, tmp_path):
 def test_a_comparison_takes_what_was_chosen_and_is_made_on_the_test_split(script, given, tmp_path, capsys, monkeypatch):
     asked, totals = given
     totals["nft"] = [-2.0, 0.0]
-    monkeypatch.setitem(script.SEARCHES, "grpo", replace(script.SEARCHES["grpo"], chosen="eta=0.8"))
+    monkeypatch.setitem(script.SEARCHES, "grpo", replace(script.SEARCHES["grpo"], chosen="lr=1e-4"))
     script.main(replace(script.PRESETS["default"], output_dir=tmp_path))
     ((plan, candidates, seeds, split),) = asked
     assert split == "test" and seeds == [1, 2, 3] and plan.budget == script.PRESETS["default"].budget
     assert [c.name for c in candidates] == [c.algorithm for c in candidates] == list(script.SEARCHES)
-    assert {c.name: c.options for c in candidates}["grpo"] == {"eta": 0.8}
+    assert {c.name: c.options for c in candidates}["grpo"] == {"learning_rate": 1e-4}
     text = (tmp_path / "table.md").read_text()
     assert "nft reaches the final total of grpo, −2.000, with 2.0 × fewer passes" in text
-    assert "grpo takes its setting eta=0.8, of default, lr=1e-3, eta=0.8" in text
+    assert "grpo takes its setting lr=1e-4, of default, lr=1e-3, lr=1e-4" in text
     assert "the final total of ppo" in capsys.readouterr().out
 
 
@@ -89,14 +89,14 @@ def test_the_claim_is_taken_from_the_csv(script, given, tmp_path, monkeypatch):
 
 def test_a_tuning_has_other_contexts_and_names_the_best(script, given, tmp_path, capsys):
     asked, totals = given
-    totals["eta=0.8"] = [-2.0, -1.0]
+    totals["lr=1e-4"] = [-2.0, -1.0]
     script.main(replace(script.PRESETS["default"], output_dir=tmp_path, tune="grpo"))
     ((plan, candidates, seeds, split),) = asked
     assert split == "validation" and seeds == [script.TUNING_SEED]
     assert script.TUNING_SEED not in script.PRESETS["default"].seeds
     assert {c.name: c.options for c in candidates} == script.SEARCHES["grpo"].settings
     assert {c.algorithm for c in candidates} == {"grpo"} and plan.output_dir == tmp_path / "tune-grpo"
-    assert "of grpo the best setting is eta=0.8" in capsys.readouterr().out
+    assert "of grpo the best setting is lr=1e-4" in capsys.readouterr().out
     assert (tmp_path / "tune-grpo" / "results.csv").exists()
 
 

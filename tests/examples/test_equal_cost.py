@@ -97,6 +97,31 @@ def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidat
             script.run_all(told["plan"], [told["candidate"]], [0], split=told["split"])
 
 
+def test_tables_share_the_run_of_a_script_as_it_is(script, plan, tmp_path, monkeypatch):
+    from plans import Candidate
+
+    first, second = (replace(plan, output_dir=tmp_path / name, runs_dir=tmp_path / "runs") for name in ("a", "b"))
+    made = script.run_all(first, [Candidate(name="beta=1")], [0], split="test")
+
+    def no_more(self, candidate, seed):
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(script.Bench, "run", no_more)
+    kl = train_nft().Config().kl_weight
+    (shared,) = script.run_all(second, [Candidate(name="usual pull", options={"kl_weight": kl})], [0], split="test").runs
+    assert shared.name == "usual pull" and shared.points == made.runs[0].points
+    assert (second.output_dir / "results.csv").exists() and (tmp_path / "runs" / "nft" / "seed0" / "run.json").exists()
+    for other in ({"options": {"kl_weight": 2 * kl}}, {"weights": {"bright": 1.0}}, {"algorithm": "awm"}):
+        with pytest.raises(AssertionError, match="made twice"):
+            script.run_all(second, [Candidate(name="other", **other)], [0], split="test")
+
+
+def train_nft():
+    import train_nft
+
+    return train_nft
+
+
 def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate, monkeypatch):
     four = replace(plan, points=1, budget=4 * PRICE["nft"])
     once = script.run_all(four, [candidate()], [0], split="test")
