@@ -52,8 +52,8 @@ PULLED = USUAL | {"kl=0.4": {"kl_weight": 0.4}}
 # The winner has the highest total at the end of the budget, on validation contexts. None is searched yet: all defaults.
 SEARCHES: dict[Name, Search] = {
     "nft": Search(settings=USUAL | {"beta=0.1": {"beta": 0.1}, "coupling=group": {"coupling": "group"}}),
-    "grpo": Search(settings=CHAIN),
-    "ppo": Search(settings=CHAIN),
+    "grpo": Search(settings=CHAIN | {"steps=2": {"optimizer_steps": 2}}),
+    "ppo": Search(settings=CHAIN | {"group_size=2": {"group_size": 2}}),  # more contexts, for the critic
     "awm": Search(settings=PULLED | {"clip=0.1": {"clip": 0.1}}),
     "rwr": Search(settings=PULLED | {"tau=0.2": {"temperature": 0.2}}),
     "rft": Search(settings=PULLED | {"keep=1": {"keep": 1}}),

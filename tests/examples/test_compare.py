@@ -52,7 +52,7 @@ def test_searches_are_fair_and_their_settings_exist(script, tmp_path):
         for config in configs:
             if name in ("grpo", "ppo"):
                 Chain.of(embedded, window=config.window, eta=config.eta).source_level(embedded.noise_level)
-    assert len({len(search.settings) for search in script.SEARCHES.values()}) == 1
+    assert min(len(search.settings) for search in script.SEARCHES.values()) >= len(script.SEARCHES["nft"].settings)
 
 
 def test_a_comparison_takes_what_was_chosen_and_is_made_on_the_test_split(script, given, tmp_path, capsys, monkeypatch):

@@ -49,8 +49,8 @@ def test_a_reduced_grid_takes_less_than_two_hours_and_the_full_one_is_larger(scr
     from plans import BUDGET
 
     for study in script.STUDIES.values():
-        assert study.reduced.runs * 5 < 120 and study.reduced.budget == BUDGET
-        assert study.full.runs > study.reduced.runs and study.full.budget > BUDGET
+        assert study.reduced.runs * 5 < 120 and study.reduced.budget <= BUDGET < study.full.budget
+        assert study.full.runs > study.reduced.runs
 
 
 def test_each_grid_holds_the_default_once(script):
@@ -70,7 +70,7 @@ def test_rewards_alone_are_those_of_the_suite(script):
 
 def test_a_grid_is_named_after_its_values(script):
     names = [c.name for c in script.STUDIES["beta"].reduced.candidates]
-    assert names[:2] == ["beta=0.1,decay=published", "beta=0.1,decay=0.8"] and len(names) == 9
+    assert names[:2] == ["beta=0.1,decay=published", "beta=0.1,decay=0.8"] and len(names) == 6
     first = script.STUDIES["beta"].reduced.candidates[1]
     assert first.options == {"beta": 0.1, "decay_slope": 0.8, "decay_most": 0.8}
     assert [c.options for c in script.vary(a=(1, 2), b=(3,))] == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
