@@ -4,9 +4,9 @@
     python examples/studies.py kl --full     # the larger grid, three seeds, runs as long as train_nft.py
     python examples/studies.py form --preset smoke
 
-Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME; the runs lie
-in runs/studies/runs, and what studies have in common is run once. Started again, a study goes on behind the last finished
-run; when all are finished it only prints.
+Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME; the runs
+lie in runs/studies/runs, and what studies have in common is run once. Started again, a study goes on behind the last
+finished run; when all are finished it only prints.
 """
 
 from collections.abc import Iterable, Mapping

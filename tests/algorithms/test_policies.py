@@ -109,6 +109,16 @@ def test_the_law_stays_for_a_source_that_is_not_normal(eta, usual, widened):
     assert w1(line.end(chain, line.v, line.s), line.exact) > widened  # the source kept all its noise
 
 
+def test_on_four_steps_the_chain_adds_little_to_the_error_of_the_solver():
+    """The default: a window of two of the base's four steps. What it adds is that its steps are Euler's."""
+    line = Line()
+    chain = Chain(times=uniform_times(4), window=(0, 2), eta=0.5, solver=multistep)
+    solver = multistep(line.v, (line.control + line.s * line.normal)[None], uniform_times(4))[0]
+    ours = line.end(chain, line.v, chain.source_level(line.s))
+    assert w1(solver, line.exact) > 0.15 and w1(ours, solver) < 0.02
+    assert w1(line.end(chain, line.drifting(chain), line.s), line.exact) > w1(ours, line.exact) + 0.02
+
+
 def test_the_source_gives_up_what_the_chain_adds():
     chain = Chain(times=uniform_times(4), window=(0, 2), eta=0.4, solver=euler)
     assert chain.source_level(1.0) == pytest.approx(math.sqrt(1 - 0.04 / 0.75**2 - 0.04 / 0.5**2))
