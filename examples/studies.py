@@ -32,7 +32,6 @@ class Config(Plan):
     budget: int | None = None  # passes of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
     points: int = 2
-    contexts: int = 512
 
 
 PRESETS = {
