@@ -176,7 +176,9 @@ def race(results: Results, seeds: Seeds) -> bytes:
         axes.set(xlabel="network passes", ylabel=key.replace("_", " "))
         axes.set_ylim(bottom=max(axes.get_ylim()[0], floor[key]))
     frontier.plot(real["total"], real["frechet"], "*", color="black", markersize=9)
-    frontier.set(xlabel="total", ylabel="Fréchet distance", title="right and low is better; large: the end", yscale="log")
+    frontier.set(
+        xlabel="total", ylabel="Fréchet distance", title="right and low is better; large: the end", yscale="log"
+    )
     frontier.set_xlim(left=max(frontier.get_xlim()[0], floor["total"]))
     total.set_title("total reward, held-out contexts")
     judge.set_title("MoA, held-out judge")
