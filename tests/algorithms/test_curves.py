@@ -52,6 +52,12 @@ def test_few_seeds_are_covered(S, of_seeds, of_contexts, rest):
     assert held / 800 > 0.925
 
 
+def test_what_is_neither_seed_nor_context_counts_once():
+    """Values that are all independent: the mean of S n of them. Its part is in both mean squares, and leaves one."""
+    halves = [np.ptp(crossed_interval(rng(i).normal(size=(40, 40)))[1:]) / 2 for i in range(20)]
+    assert np.mean(halves) == pytest.approx(1.96 / 40, rel=0.1)
+
+
 def test_a_context_without_a_number_is_left_out():
     values = np.arange(12.0).reshape(3, 4) ** 2
     known = crossed_interval(values[:, [0, 1, 3]])
