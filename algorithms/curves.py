@@ -29,6 +29,8 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     if not values.size:
         return Interval(math.nan, math.nan, math.nan)
     mean = values.mean()
+    if S * n == 1:
+        return Interval(float(mean), math.nan, math.nan)
     seed, context = values.mean(1) - mean, values.mean(0) - mean
     rest = values - mean - seed[:, None] - context
     squares = np.array([n * seed @ seed, S * context @ context, (rest**2).sum()])
@@ -37,10 +39,9 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     if M[0] < M[2]:  # the seeds differ by less than the rest makes them
         M[[0, 2]] = 0
     variance = M[0] + M[1] - M[2]
-    if S * n == 1 or variance == 0:
-        half = math.nan if S * n == 1 else 0.0
-    else:
-        half = student.ppf((1 + level) / 2, variance**2 / (M**2 / degrees).sum()) * math.sqrt(variance / (S * n))
+    half = math.sqrt(variance / (S * n))
+    if variance > 0:
+        half *= student.ppf((1 + level) / 2, variance**2 / (M**2 / degrees).sum())
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 

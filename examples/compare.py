@@ -1,7 +1,7 @@
 """Compare all algorithms at equal cost: same base, contexts and reward, and one budget of network passes.
 
     python examples/compare.py                              # six algorithms, three seeds, at most five minutes a run
-    python examples/compare.py --algorithms nft grpo --seeds 0 1 2 3 4
+    python examples/compare.py --algorithms nft grpo --seeds 1 2 3 4 5
     python examples/compare.py --tune grpo --budget 50000 --points 1 --contexts 256    # its SEARCHES, on other contexts
     python examples/compare.py --preset smoke
 
@@ -67,10 +67,11 @@ if __name__ == "__main__":
 # ruff: noqa: E402
 from dataclasses import replace
 
-import numpy as np
 from equal_cost import run_all
 from results import load_csv
 from standings import lead, publish
+
+from algorithms.statistics import nan_mean
 
 
 def tune(config: Config, name: Name) -> None:
@@ -78,7 +79,7 @@ def tune(config: Config, name: Name) -> None:
     folder, search = config.output_dir / f"tune-{name}", SEARCHES[name]
     tried = [Candidate(name=key, algorithm=name, options=options) for key, options in search.settings.items()]
     results = run_all(replace(config, output_dir=folder), tried, [TUNING_SEED], split="validation")
-    best = max(results.names(), key=lambda key: np.nanmean(results.last(key, "total")))
+    best = max(results.names(), key=lambda key: nan_mean(results.last(key, "total")))
     notes = [f"of {name} the best setting is {best}; the comparison takes {search.chosen}"]
     publish(results, load_csv(folder / "results.csv", "setting"), folder, label="setting", usual="default", notes=notes)
 

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from evaluate import make_rulers
 from exam import Exam
 from plans import Candidate, Plan
-from post_training import Setup, three_models
+from post_training import FREE, Setup, three_models
 from results import Marks, Point, Results, Run, keep, kept, save_csv, told
 from settings import Settings
 from tqdm import tqdm
@@ -32,7 +32,6 @@ from cellenv.generator import CellFlux
 
 TREATED = 80  # images of each compound: another draw of the split than the one that chose the defaults of train_nft.py
 WARM_UP = 5  # iterations; the scripts' own 20 would be half of these short runs, and of a cheap iteration a fourth
-FREE = ("output_dir", "resume", "iterations", "save_every", "show_every", "threads", "trackers", "seed")
 
 SCRIPTS = {
     "nft": train_nft,
@@ -155,7 +154,7 @@ class Bench:
         """What decides a run, but for its seed: the defaults too, which may change between two calls."""
         plan = {"budget": str(self.plan.budget), "points": str(self.plan.points)}
         run = {"algorithm": candidate.algorithm, "weights": str(candidate.weights)}
-        config = told(settings_of(self.plan, candidate, 0, self.plan.output_dir), FREE)
+        config = told(settings_of(self.plan, candidate, 0, self.plan.output_dir), (*FREE, "seed"))
         return config | {"mixed_precision": self.accelerator.mixed_precision} | plan | run | self.settings
 
 

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from evaluate import evaluate_run, held_out_cells, make_rulers
 from loading import check_generators, load_cells, load_judge, load_suite
+from results import told
 from settings import Settings
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -150,8 +151,7 @@ def post_train(config: Settings, build: Callable[[Setup], Algorithm]) -> None:
         TrainConfig.of(config),
         build(setup),
         show=make_show(config, data, ref, theta),
-        settings={name: str(value) for name, value in asdict(config).items() if name not in FREE}
-        | {"mixed_precision": accelerator.mixed_precision},
+        settings=told(config, FREE) | {"mixed_precision": accelerator.mixed_precision},
     )
     if accelerator.is_main_process:
         with ema.swapped(theta):

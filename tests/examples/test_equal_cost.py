@@ -107,22 +107,15 @@ def test_tables_share_the_run_of_a_script_as_it_is(script, plan, tmp_path, monke
         raise AssertionError("made twice")
 
     monkeypatch.setattr(script.Bench, "run", no_more)
-    kl = train_nft().Config().kl_weight
-    (shared,) = script.run_all(
-        second, [Candidate(name="usual pull", options={"kl_weight": kl})], [0], split="test"
-    ).runs
+    kl = script.SCRIPTS["nft"].Config().kl_weight
+    pulled = Candidate(name="usual pull", options={"kl_weight": kl})
+    (shared,) = script.run_all(second, [pulled], [0], split="test").runs
     assert shared.name == "usual pull" and shared.points == made.runs[0].points
     assert (second.output_dir / "results.csv").exists()
     assert (tmp_path / "runs" / "nft" / "seed0" / "run.json").exists()
     for other in ({"options": {"kl_weight": 2 * kl}}, {"weights": {"bright": 1.0}}, {"algorithm": "awm"}):
         with pytest.raises(AssertionError, match="made twice"):
             script.run_all(second, [Candidate(name="other", **other)], [0], split="test")
-
-
-def train_nft():
-    import train_nft
-
-    return train_nft
 
 
 def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate, monkeypatch):
