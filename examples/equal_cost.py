@@ -115,9 +115,8 @@ class Bench:
         return self.plan.runs_dir or self.plan.output_dir
 
     def folder(self, candidate: Candidate, seed: int) -> Path:
-        """Of a run; an algorithm as its script is has one folder, whatever a table calls it."""
-        name = candidate.algorithm if as_it_is(candidate) else candidate.name
-        return self.runs_dir / name / f"seed{seed}"
+        """Of a run; what several tables ask for has one folder, whatever they call it."""
+        return self.runs_dir / run_name(self.plan, candidate) / f"seed{seed}"
 
     def finished(self, candidate: Candidate, seed: int) -> Run | None:
         """The run that lies in its folder, or None."""
@@ -158,10 +157,13 @@ class Bench:
         return config | {"mixed_precision": self.accelerator.mixed_precision} | plan | run | self.settings
 
 
-def as_it_is(candidate: Candidate) -> bool:
-    """Whether it says what its script does anyway."""
-    own = vars(SCRIPTS[candidate.algorithm].Config())
-    return candidate.weights is None and candidate.options.items() <= own.items()
+def run_name(plan: Plan, candidate: Candidate) -> str:
+    """What a candidate does: its algorithm, and what differs from the script as it is; "nft,beta=0.1"."""
+    asked, own = (settings_of(plan, c, 0, plan.output_dir) for c in (candidate, replace(candidate, options={})))
+    values = {key: getattr(asked, key) for key in sorted(candidate.options)}
+    changed = {key: value for key, value in values.items() if value != getattr(own, key)}
+    told = (f"{key}={value}" for key, value in (changed | dict(candidate.weights or {})).items())
+    return ",".join([candidate.algorithm, *told])
 
 
 def settings_of(plan: Plan, candidate: Candidate, seed: int, folder: Path) -> Settings:

@@ -30,7 +30,7 @@ class Plan:
 class Candidate:
     """A method with its settings: options of train_ALGORITHM.py that differ from the script's own."""
 
-    name: str  # also of its folder
+    name: str  # in tables
     algorithm: Name = "nft"
     options: Mapping[str, object] = field(default_factory=dict)
     weights: Mapping[str, float] | None = None  # of the rewards that it learns from; None: those of the suite

@@ -31,16 +31,17 @@ class Config(Plan):
     output_dir: Path = Path("runs/studies")  # NAME and runs, or NAME-full and runs-full, are put under it
     budget: int | None = None  # passes of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
-    points: int = 2
+    points: int = 1
 
 
 PRESETS = {
     "default": Config(),
-    "smoke": Config(output_dir=Path("runs/studies-smoke"), budget=900, points=1, contexts=12, images=48, seeds=(0,)),
+    "smoke": Config(output_dir=Path("runs/studies-smoke"), budget=900, contexts=12, images=48, seeds=(0,)),
 }
 
 
-SHORT = 80_000  # 39 iterations, under four minutes of two cores with the evaluations
+START = {"beta": 0.1}  # what a study varies one thing of: the setting of DiffusionNFT that compare.py chose
+SHORT = 50_000  # 24 iterations, two to three minutes of two cores with the evaluation
 LONG = 324_000  # 160 iterations, as train_nft.py
 TWO, THREE = (1, 2), (1, 2, 3)  # 0 chose the defaults
 
@@ -71,7 +72,7 @@ class Study:
 def vary(**options: tuple[object, ...]) -> tuple[Candidate, ...]:
     """A candidate for each combination of the values, named after them."""
     told = [dict(zip(options, values, strict=True)) for values in product(*options.values())]
-    return tuple(Candidate(name=",".join(f"{k}={v}" for k, v in one.items()), options=one) for one in told)
+    return tuple(Candidate(name=",".join(f"{k}={v}" for k, v in one.items()), options=START | one) for one in told)
 
 
 def decayed(betas: tuple[float, ...], decays: Mapping[str, tuple[float, float]]) -> tuple[Candidate, ...]:
@@ -83,10 +84,10 @@ def decayed(betas: tuple[float, ...], decays: Mapping[str, tuple[float, float]])
 
 
 ALONE = (
-    *(Candidate(name=name, weights={name: 1.0}) for name in REWARDS),
-    Candidate(name="combination"),
+    *(Candidate(name=name, options=START, weights={name: 1.0}) for name in REWARDS),
+    Candidate(name="combination", options=START),
 )
-DECAYS = {"published": (0.001, 0.5), "0.8": (0.8, 0.8), "0.9": (0.9, 0.9)}
+DECAYS = {"published": (0.001, 0.5), "0.8": (0.8, 0.8)}
 
 STUDIES: dict[Question, Study] = {
     "single": Study(
@@ -97,13 +98,17 @@ STUDIES: dict[Question, Study] = {
     ),
     "kl": Study(
         asks="What does the pull to the base cost, and does a weak one favour morphology, a strong one MoA?",
-        reduced=Grid(candidates=vary(kl_weight=(1e-4, 0.1, 0.4, 1.0, 10.0)), seeds=TWO),
+        reduced=Grid(candidates=vary(kl_weight=(1e-4, 0.4, 10.0)), seeds=TWO),
         full=Grid(candidates=vary(kl_weight=(0.0, 1e-4, 0.01, 0.1, 0.2, 0.4, 1.0, 10.0)), seeds=THREE, budget=LONG),
     ),
     "beta": Study(
         asks="How do the width of the NFT loss and the lag of the old weights act together?",
         reduced=Grid(candidates=decayed((0.1, 1.0), DECAYS), seeds=TWO),
-        full=Grid(candidates=decayed((0.1, 0.5, 1.0, 2.0), DECAYS | {"0.5": (0.5, 0.5)}), seeds=THREE, budget=LONG),
+        full=Grid(
+            candidates=decayed((0.1, 0.5, 1.0, 2.0), DECAYS | {"0.5": (0.5, 0.5), "0.9": (0.9, 0.9)}),
+            seeds=THREE,
+            budget=LONG,
+        ),
     ),
     "coupling": Study(
         asks="Which source re-noises an image: another control, the same control, or the very source it came from?",
@@ -116,7 +121,7 @@ STUDIES: dict[Question, Study] = {
     ),
     "group_size": Study(
         asks="Of 144 images an iteration, are many contexts better, or many images of each?",
-        reduced=Grid(candidates=vary(group_size=(2, 4, 12, 48)), seeds=TWO),
+        reduced=Grid(candidates=vary(group_size=(2, 12, 48)), seeds=TWO),
         full=Grid(candidates=vary(group_size=(2, 3, 4, 6, 8, 12, 24, 48)), seeds=THREE, budget=LONG),
     ),
     "form": Study(
@@ -132,14 +137,15 @@ if __name__ == "__main__":
     CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-from equal_cost import as_it_is, run_all
+from equal_cost import run_all, run_name
 from results import load_csv
 from standings import heat, publish
 
 
-def usual(candidates: Iterable[Candidate]) -> str:
-    """The name of the one that is train_nft.py as it is; the others are compared with it."""
-    return next(candidate.name for candidate in candidates if as_it_is(candidate))
+def usual(plan: Plan, candidates: Iterable[Candidate]) -> str:
+    """The name of the one that is START as it is; the others are compared with it."""
+    start = run_name(plan, Candidate(name="start", options=START))
+    return next(candidate.name for candidate in candidates if run_name(plan, candidate) == start)
 
 
 def main(config: Config) -> None:
@@ -155,7 +161,7 @@ def main(config: Config) -> None:
         seeds,
         folder,
         label="setting",
-        usual=usual(grid.candidates),
+        usual=usual(plan, grid.candidates),
         picture=heat(results) if study.matrix else None,
     )
 

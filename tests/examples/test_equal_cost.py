@@ -66,7 +66,8 @@ def test_all_algorithms_spend_what_the_formula_says(script, plan, candidate):
         assert [at.passes for at in run.points] == [price * at.iteration for at in run.points]
         assert [at.iteration for at in run.points] == [0, max(1, 150 // price), 300 // price]
         assert run.points[0].marks == results.base != run.points[-1].marks
-    seen = {name: first_line(plan.output_dir / name / "seed3")["reward"] for name in ("nft", "awm", "rwr", "rft")}
+    bench = script.Bench(plan=plan, split="test")
+    seen = {c.name: first_line(bench.folder(c, 3))["reward"] for c in rivals if c.name not in ("grpo", "ppo")}
     assert len(set(seen.values())) == 1  # the same contexts and noise; the chain has noise of its own
 
 
@@ -91,37 +92,47 @@ def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidat
     assert again == results
     with pytest.raises(AssertionError, match="made twice"):
         script.run_all(plan, [candidate()], [2], split="test")
-    for other in ({"plan": replace(plan, budget=500)}, {"candidate": candidate(beta=0.5)}, {"split": "validation"}):
-        told = {"plan": plan, "candidate": candidate(), "split": "test"} | other
+    for other in ({"plan": replace(plan, budget=500)}, {"split": "validation"}):
+        told = {"plan": plan, "split": "test"} | other
         with pytest.raises(ValueError, match=r"was made with .*, now .*; give another --output-dir"):
-            script.run_all(told["plan"], [told["candidate"]], [0], split=told["split"])
+            script.run_all(told["plan"], [candidate()], [0], split=told["split"])
 
 
-def test_tables_share_the_run_of_a_script_as_it_is(script, plan, tmp_path, monkeypatch):
-    from plans import Candidate
-
+def test_tables_share_a_run_whatever_they_call_it(script, plan, candidate, tmp_path, monkeypatch):
     first, second = (replace(plan, output_dir=tmp_path / name, runs_dir=tmp_path / "runs") for name in ("a", "b"))
-    made = script.run_all(first, [Candidate(name="beta=1")], [0], split="test")
+    made = script.run_all(first, [candidate("start", beta=0.5)], [0], split="test")
 
     def no_more(self, candidate, seed):
         raise AssertionError("made twice")
 
     monkeypatch.setattr(script.Bench, "run", no_more)
     kl = script.SCRIPTS["nft"].Config().kl_weight
-    pulled = Candidate(name="usual pull", options={"kl_weight": kl})
-    (shared,) = script.run_all(second, [pulled], [0], split="test").runs
-    assert shared.name == "usual pull" and shared.points == made.runs[0].points
+    (shared,) = script.run_all(second, [candidate("pull", beta=0.5, kl_weight=kl)], [0], split="test").runs
+    assert shared.name == "pull" and shared.points == made.runs[0].points
     assert (second.output_dir / "results.csv").exists()
-    assert (tmp_path / "runs" / "nft" / "seed0" / "run.json").exists()
-    for other in ({"options": {"kl_weight": 2 * kl}}, {"weights": {"bright": 1.0}}, {"algorithm": "awm"}):
+    others = ({}, {"beta": 0.5, "kl_weight": 2 * kl}, {"beta": 0.5, "weights": {"bright": 1.0}}, {"algorithm": "awm"})
+    for other in others:
         with pytest.raises(AssertionError, match="made twice"):
-            script.run_all(second, [Candidate(name="other", **other)], [0], split="test")
+            script.run_all(second, [candidate("start", **other)], [0], split="test")
+
+
+def test_a_run_is_named_after_what_its_script_would_not_do(script, plan):
+    from plans import Candidate
+
+    def name(**told):
+        return script.run_name(plan, Candidate(name="any", **told))
+
+    own = script.SCRIPTS["nft"].Config()
+    assert name() == name(options={"beta": own.beta, "warm_up": script.WARM_UP}) == "nft"
+    assert name(options={"group_size": plan.group_size}) == "nft" != name(options={"group_size": 2})
+    assert name(options={"kl_weight": 0.0, "beta": 0.5}, weights={"moa": 1.0}) == "nft,beta=0.5,kl_weight=0.0,moa=1.0"
+    assert name(algorithm="rft", options={"keep": 1}) == "rft,keep=1"
 
 
 def test_stopping_to_be_examined_changes_nothing_and_leftovers_neither(script, plan, candidate, monkeypatch):
     four = replace(plan, points=1, budget=4 * PRICE["nft"])
     once = script.run_all(four, [candidate()], [0], split="test")
-    folder = plan.output_dir / "nft" / "seed0"
+    folder = script.Bench(plan=four, split="test").folder(candidate(), 0)
     straight = weights(folder / "model")
     (folder / "run.json").unlink()
 
@@ -141,12 +152,11 @@ def stop(*_):
 
 def test_the_averaged_weights_are_examined_and_kept(script, plan, candidate):
     short = replace(plan, points=1, budget=PRICE["nft"])
-    results = script.run_all(
-        short, [candidate("slow", ema_decay=0.99), candidate("fast", ema_decay=0.0)], [0], split="test"
-    )
-    for run in results.runs:
-        model = CellFlux.from_pretrained(plan.output_dir / run.name / "seed0" / "model")
-        bench = script.Bench(plan=short, split="test")
+    both = [candidate("slow", ema_decay=0.99), candidate("fast", ema_decay=0.0)]
+    results = script.run_all(short, both, [0], split="test")
+    bench = script.Bench(plan=short, split="test")
+    for one, run in zip(both, results.runs, strict=True):
+        model = CellFlux.from_pretrained(bench.folder(one, 0) / "model")
         assert bench.exam(model) == run.points[-1].marks
     assert results.runs[0].points[-1].marks != results.runs[1].points[-1].marks
 
@@ -154,11 +164,11 @@ def test_the_averaged_weights_are_examined_and_kept(script, plan, candidate):
 def test_weights_of_the_rewards_reach_the_training(script, plan, candidate):
     short = replace(plan, points=1, budget=PRICE["nft"])
     both = [candidate("bright"), candidate("dark", weights={"bright": -2.0})]
-    results = script.run_all(short, both, [0], split="test")
-    bright, dark = (first_line(plan.output_dir / name / "seed0")["reward"] for name in ("bright", "dark"))
+    script.run_all(short, both, [0], split="test")
+    folders = [script.Bench(plan=short, split="test").folder(one, 0) for one in both]
+    bright, dark = (first_line(folder)["reward"] for folder in folders)
     assert dark == pytest.approx(-2 * bright)
-    learned = [weights(plan.output_dir / name / "seed0" / "model") for name in results.names()]
-    assert not torch.equal(*learned)
+    assert not torch.equal(*(weights(folder / "model") for folder in folders))
 
 
 def test_what_cannot_be_run_is_said(script, plan, candidate):

@@ -53,13 +53,19 @@ def test_a_reduced_grid_takes_less_than_two_hours_and_the_full_one_is_larger(scr
         assert study.full.runs > study.reduced.runs
 
 
-def test_each_grid_holds_the_default_once(script):
+def test_each_grid_holds_the_setting_that_it_starts_from_once(script, tmp_path):
+    from compare import SEARCHES
+    from equal_cost import run_name
+
+    search = SEARCHES["nft"]
+    assert script.START == search.settings[search.chosen]
+    plan = replace(script.PRESETS["default"], output_dir=tmp_path, study="kl")
     for study in script.STUDIES.values():
         for grid in (study.reduced, study.full):
-            own = [c for c in grid.candidates if script.usual([c, *script.ALONE]) == c.name]
-            assert [c.name for c in own] == [script.usual(grid.candidates)]
-    usual = {name: script.usual(study.reduced.candidates) for name, study in script.STUDIES.items()}
-    assert (usual["single"], usual["kl"], usual["beta"]) == ("combination", "kl_weight=0.4", "beta=1.0,decay=0.8")
+            start = [c.name for c in grid.candidates if run_name(plan, c) == "nft,beta=0.1"]
+            assert start == [script.usual(plan, grid.candidates)]
+    usual = {name: script.usual(plan, study.reduced.candidates) for name, study in script.STUDIES.items()}
+    assert (usual["single"], usual["kl"], usual["beta"]) == ("combination", "kl_weight=0.4", "beta=0.1,decay=0.8")
 
 
 def test_rewards_alone_are_those_of_the_suite(script):
@@ -70,10 +76,11 @@ def test_rewards_alone_are_those_of_the_suite(script):
 
 def test_a_grid_is_named_after_its_values(script):
     names = [c.name for c in script.STUDIES["beta"].reduced.candidates]
-    assert names[:2] == ["beta=0.1,decay=published", "beta=0.1,decay=0.8"] and len(names) == 6
+    assert names[:2] == ["beta=0.1,decay=published", "beta=0.1,decay=0.8"] and len(names) == 4
     first = script.STUDIES["beta"].reduced.candidates[1]
     assert first.options == {"beta": 0.1, "decay_slope": 0.8, "decay_most": 0.8}
-    assert [c.options for c in script.vary(a=(1, 2), b=(3,))] == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
+    told = [script.START | {"a": 1, "b": 3}, script.START | {"a": 2, "b": 3}]
+    assert [c.options for c in script.vary(a=(1, 2), b=(3,))] == told
 
 
 @pytest.mark.parametrize("study", ["single", "kl", "beta", "coupling", "group_size", "form"])
@@ -88,7 +95,7 @@ def test_each_study_runs_its_grid_and_publishes(script, asked, tmp_path, study):
     assert (plan.output_dir, longer.output_dir) == (tmp_path / study, tmp_path / f"{study}-full")
     table = (tmp_path / study / "table.md").read_text()
     assert all(f"| {c.name} |" in table for c in reduced.candidates)
-    assert f"Gain over {script.usual(reduced.candidates)};" in table
+    assert f"Gain over {script.usual(plan, reduced.candidates)};" in table
     assert (tmp_path / study / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
