@@ -61,7 +61,8 @@ def run_all(
     missing = [(c, seed) for c, seed in wanted if done[c.name, seed] is None]
     for candidate, seed in (bar := tqdm(missing, unit="run", disable=not missing)):
         bar.set_description(f"{candidate.name}, seed {seed}")
-        done[candidate.name, seed] = bench.run(candidate, seed)
+        made_elsewhere = bench.finished(candidate, seed)  # since the start, by a process that shares the folder
+        done[candidate.name, seed] = made_elsewhere or bench.run(candidate, seed)
         save_csv(plan.output_dir / "results.csv", runs(), label)
     save_csv(plan.output_dir / "results.csv", runs(), label)
     return Results(runs=runs(), base=bench.marks["base"], real=bench.marks["real"])

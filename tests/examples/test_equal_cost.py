@@ -98,6 +98,19 @@ def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidat
             script.run_all(told["plan"], [candidate()], [0], split=told["split"])
 
 
+def test_a_run_that_another_process_finished_since_the_start_is_read(script, plan, candidate, monkeypatch):
+    made = script.run_all(plan, [candidate()], [0], split="test")
+    finished, answers = script.Bench.finished, []
+
+    def late(self, candidate, seed):
+        answers.append(finished(self, candidate, seed) if answers else None)
+        return answers[-1]
+
+    monkeypatch.setattr(script.Bench, "finished", late)
+    monkeypatch.setattr(script.Bench, "run", stop)
+    assert script.run_all(plan, [candidate()], [0], split="test") == made and len(answers) == 2
+
+
 def test_tables_share_a_run_whatever_they_call_it(script, plan, candidate, tmp_path, monkeypatch):
     first, second = (replace(plan, output_dir=tmp_path / name, runs_dir=tmp_path / "runs") for name in ("a", "b"))
     made = script.run_all(first, [candidate("start", beta=0.5)], [0], split="test")
