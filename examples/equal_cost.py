@@ -161,10 +161,10 @@ class Bench:
 def run_name(plan: Plan, candidate: Candidate) -> str:
     """What a candidate does: its algorithm, and what differs from the script as it is; "nft,beta=0.1"."""
     asked, own = (settings_of(plan, c, 0, plan.output_dir) for c in (candidate, replace(candidate, options={})))
-    values = {key: getattr(asked, key) for key in sorted(candidate.options)}
-    changed = {key: value for key, value in values.items() if value != getattr(own, key)}
-    told = (f"{key}={value}" for key, value in (changed | dict(candidate.weights or {})).items())
-    return ",".join([candidate.algorithm, *told])
+    options = {key: getattr(asked, key) for key in candidate.options}
+    changed = {key: value for key, value in options.items() if value != getattr(own, key)}
+    told = [*sorted(changed.items()), *sorted((candidate.weights or {}).items())]
+    return ",".join([candidate.algorithm, *(f"{key}={value}" for key, value in told)])
 
 
 def settings_of(plan: Plan, candidate: Candidate, seed: int, folder: Path) -> Settings:

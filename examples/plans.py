@@ -28,7 +28,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A method with its settings: options of train_ALGORITHM.py that differ from the script's own."""
+    """A method with its settings, options of train_ALGORITHM.py."""
 
     name: str  # in tables
     algorithm: Name = "nft"

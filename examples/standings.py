@@ -190,13 +190,12 @@ def heat(results: Results) -> bytes:
     """PNG: gains over the base, candidate by figure; colours compare inside a column."""
     names, moved = results.names(), [[gain(results, n, f) for f in FIGURES] for n in results.names()]
     mean = np.array([[i.mean for i in row] for row in moved])
-    most = np.abs(mean).max(0).clip(1e-9)  # of a column
     figure = Figure(figsize=(1.5 + 1.05 * len(FIGURES), 1.4 + 0.5 * len(names)), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(mean / most, cmap="RdBu", vmin=-1.4, vmax=1.4, aspect="auto")
+    axes.imshow(mean / np.abs(mean).max(0).clip(1e-9), cmap="RdBu", vmin=-1.4, vmax=1.4, aspect="auto")
     for row, intervals in enumerate(moved):
         for column, i in enumerate(intervals):
-            text = number(i.mean, sign=True, decimals=2 if most[column] >= 0.1 else 3)
+            text = number(i.mean, sign=True, decimals=3)
             axes.text(column, row, text, ha="center", va="center", weight="bold" if i.sign else "normal", fontsize=9)
     axes.set_xticks(range(len(FIGURES)), [f.replace("_", "\n") for f in FIGURES], fontsize=8)
     axes.set_yticks(range(len(names)), names)

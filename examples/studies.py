@@ -41,7 +41,7 @@ PRESETS = {
 
 
 START = {"beta": 0.1}  # what a study varies one thing of: the setting of DiffusionNFT that compare.py chose
-SHORT = 50_000  # 24 iterations, two to three minutes of two cores with the evaluation
+SHORT = 50_000  # 24 iterations, about three minutes of two cores with the evaluation
 LONG = 324_000  # 160 iterations, as train_nft.py
 TWO, THREE = (1, 2), (1, 2, 3)  # 0 chose the defaults
 
@@ -143,9 +143,9 @@ from standings import heat, publish
 
 
 def usual(plan: Plan, candidates: Iterable[Candidate]) -> str:
-    """The name of the one that is START as it is; the others are compared with it."""
+    """The name of the one that is START as it is, the others are compared with it; "" if none is."""
     start = run_name(plan, Candidate(name="start", options=START))
-    return next(candidate.name for candidate in candidates if run_name(plan, candidate) == start)
+    return next((candidate.name for candidate in candidates if run_name(plan, candidate) == start), "")
 
 
 def main(config: Config) -> None:

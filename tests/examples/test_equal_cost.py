@@ -139,6 +139,7 @@ def test_a_run_is_named_after_what_its_script_would_not_do(script, plan):
     assert name() == name(options={"beta": own.beta, "warm_up": script.WARM_UP}) == "nft"
     assert name(options={"group_size": plan.group_size}) == "nft" != name(options={"group_size": 2})
     assert name(options={"kl_weight": 0.0, "beta": 0.5}, weights={"moa": 1.0}) == "nft,beta=0.5,kl_weight=0.0,moa=1.0"
+    assert name(weights={"roundness": 2.0, "moa": 1.0}) == name(weights={"moa": 1.0, "roundness": 2.0})
     assert name(algorithm="rft", options={"keep": 1}) == "rft,keep=1"
 
 
