@@ -57,6 +57,10 @@ def first_line(folder):
     return json.loads((folder / "log.jsonl").read_text().splitlines()[0])
 
 
+def made_twice(*_):
+    raise AssertionError("made twice")
+
+
 def test_all_algorithms_spend_what_the_formula_says(script, plan, candidate):
     rivals = [candidate(name, name) for name in PRICE]
     results = script.run_all(plan, rivals, [3], split="test", label="algorithm")
@@ -84,10 +88,7 @@ def test_results_are_kept_line_by_line_and_not_made_twice(script, plan, candidat
         assert columns["frechet"] == pytest.approx([at.marks.frechet for at in run.points], abs=1e-5)
     assert not list(plan.output_dir.rglob("checkpoints"))
 
-    def no_more(self, candidate, seed):
-        raise AssertionError("made twice")
-
-    monkeypatch.setattr(script.Bench, "run", no_more)
+    monkeypatch.setattr(script.Bench, "run", made_twice)
     again = script.run_all(plan, [candidate()], [0, 1], split="test", label="algorithm")
     assert again == results
     with pytest.raises(AssertionError, match="made twice"):
@@ -107,7 +108,7 @@ def test_a_run_that_another_process_finished_since_the_start_is_read(script, pla
         return answers[-1]
 
     monkeypatch.setattr(script.Bench, "finished", late)
-    monkeypatch.setattr(script.Bench, "run", stop)
+    monkeypatch.setattr(script.Bench, "run", made_twice)
     assert script.run_all(plan, [candidate()], [0], split="test") == made and len(answers) == 2
 
 
@@ -115,10 +116,7 @@ def test_tables_share_a_run_whatever_they_call_it(script, plan, candidate, tmp_p
     first, second = (replace(plan, output_dir=tmp_path / name, runs_dir=tmp_path / "runs") for name in ("a", "b"))
     made = script.run_all(first, [candidate("start", beta=0.5)], [0], split="test")
 
-    def no_more(self, candidate, seed):
-        raise AssertionError("made twice")
-
-    monkeypatch.setattr(script.Bench, "run", no_more)
+    monkeypatch.setattr(script.Bench, "run", made_twice)
     kl = script.SCRIPTS["nft"].Config().kl_weight
     (shared,) = script.run_all(second, [candidate("pull", beta=0.5, kl_weight=kl)], [0], split="test").runs
     assert shared.name == "pull" and shared.points == made.runs[0].points
