@@ -1,32 +1,43 @@
-# Two commands on a fresh machine: `make train` runs the main job, `make test` passes the tests.
+# Two commands on a fresh machine: `make train` runs the main job, `make test` runs the linters and the tests.
 PYTHON ?= python3.11
+EXTRAS ?= dev
 BIN := .venv/bin
+INSTALLED := .venv/installed-$(EXTRAS)
 
 .PHONY: train test lint wheel check-wheel clean
 
-train: .venv/installed
+train: $(INSTALLED)
 	$(BIN)/accelerate launch examples/train_nft.py
 
-test: .venv/installed lint
+test: $(INSTALLED) lint
 	$(BIN)/python -m pytest
 
-lint: .venv/installed
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-wheel: .venv/installed
+wheel: $(INSTALLED)
+	rm -rf build dist
 	$(BIN)/python -m build --wheel
 
-# The wheel alone, in an empty environment, away from the checkout.
+# The wheel alone, in an empty environment and an empty folder.
 check-wheel: wheel
-	$(PYTHON) -m venv build/empty
-	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
-	cd / && $(CURDIR)/build/empty/bin/python -c \
-		'from cellenv import load_embedded; from rewards import cellflux_rewards; load_embedded(); print(cellflux_rewards())'
+	mkdir -p build/empty
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd build/empty && PATH=$(CURDIR)/build/venv/bin:$$PATH && \
+	cellfluxrl train nft --preset smoke && \
+	cellfluxrl evaluate --preset smoke --model rl=runs/nft-smoke/model && \
+	cellfluxrl best-of-n --preset smoke --model rl=runs/nft-smoke/model && \
+	cellfluxrl generate --preset smoke --generator runs/nft-smoke/model && \
+	cellfluxrl score --help && \
+	printf 'def sharpness(images):\n    return images.diff(dim=-1).abs().mean((1, 2, 3))\n' > mine.py && \
+	cellfluxrl train nft --preset smoke --reward sharpness=mine.py:sharpness:0.5 --output-dir runs/sharp
 
-.venv/installed: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -1,52 +1,66 @@
-"""From rewards to advantages inside a group, and to the optimality probability of DiffusionNFT.
+"""Group-normalised advantages of rewards, and the optimality probability of DiffusionNFT.
 
-B samples, G groups. `group` (B,) int64 names the group of a sample; the order of the samples does not matter. A reward
-that is nan (or infinite) is left out of every statistic, and its sample gets advantage 0.
+B samples, G groups. `group` (B,) int64 holds the group id of each sample; the order of samples does not matter. A nan
+or infinite reward is left out of every statistic, and its sample has advantage 0.
 """
 
 from collections.abc import Callable
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
 EPSILON = 1e-4  # added to the scale, as in the published code
 A_MAX = 5.0  # advantages are clipped to [-5, 5]
 
+RewardFn = Callable[[TensorDictBase, int], Tensor]  # (rollout, iteration) -> reward to learn from, (B,)
+Gather = Callable[[Tensor], Tensor]  # concatenates the values of all ranks, as `Accelerator.gather` does
+
+
+def identity(x: Tensor) -> Tensor:
+    """Return x: the `Gather` of a single process."""
+    return x
+
+
+def total_reward(rollout: TensorDictBase, iteration: int) -> Tensor:
+    """Reward of the environment, (B,): the default `RewardFn`."""
+    return rollout["next", "reward"].squeeze(-1)
+
 
 def advantage(reward: Tensor, group: Tensor, scale: Tensor) -> Tensor:
-    """A = (R - mean of the group) / (Z + 1e-4), (B,) float32, 0 where the reward is no number.
+    """A = (R - group mean) / (Z + 1e-4), (B,) float32; 0 where the reward is not finite.
 
-    scale: Z, () one for the batch, from `batch_std`, or (B,), from `group_std`.
+    scale: Z, either () for the whole batch, from `batch_std`, or (B,), from `group_std`.
     """
     centred = reward.double() - group_mean(reward, group)
     return torch.where(reward.isfinite(), centred / (scale.double() + EPSILON), 0).float()
 
 
 def optimality(advantage: Tensor) -> Tensor:
-    """r = clip(1/2 + 1/2 clip(A, -5, 5) / 5, 0, 1), the probability that a sample is a good one, (B,)."""
+    """r = clip(1/2 + 1/2 clip(A, -5, 5) / 5, 0, 1), the probability that a sample is optimal, (B,)."""
     return (0.5 + 0.5 * advantage.clamp(-A_MAX, A_MAX) / A_MAX).clamp(0, 1)
 
 
-def batch_std(reward: Tensor, gather: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-    """Z, one standard deviation over the whole rollout batch, () float64; 0 when no reward is a number.
-
-    gather: puts the rewards of all ranks in a row, for example `Accelerator.gather`.
-    """
+def batch_std(reward: Tensor, gather: Gather = identity) -> Tensor:
+    """Standard deviation Z of the finite rewards of all ranks, () float64; 0 if none is finite."""
     rewards = gather(reward).double()
     rewards = rewards[rewards.isfinite()]
     return rewards.std(correction=0) if len(rewards) else rewards.new_zeros(())
 
 
 def group_std(reward: Tensor, group: Tensor) -> Tensor:
-    """The standard deviation inside the group of each sample, (B,) float64."""
+    """Standard deviation of the rewards in each sample's group, (B,) float64."""
     square = (reward.double() - group_mean(reward, group)).square()
     return group_mean(square, group).sqrt()
 
 
 def group_mean(reward: Tensor, group: Tensor) -> Tensor:
-    """The mean of the finite rewards in the group of each sample, (B,) float64; 0 where there are none.
+    """Mean of the finite rewards in each sample's group, (B,) float64; 0 if none is finite.
 
-    In float64 the sum of equal float32 rewards is exact, so that a group without variance has none.
+    The float64 sum of equal float32 rewards is exact, so a group of equal rewards has variance 0 exactly.
+
+    Raises:
+        ValueError: reward and group are not both (B,).
     """
     if reward.ndim != 1 or reward.shape != group.shape:
         raise ValueError(f"need rewards and groups (B,); got {tuple(reward.shape)} and {tuple(group.shape)}")
@@ -59,5 +73,5 @@ def group_mean(reward: Tensor, group: Tensor) -> Tensor:
 
 
 def frac_reward_zero_std(reward: Tensor, group: Tensor) -> Tensor:
-    """The share of samples in groups whose rewards are all alike, which teach nothing, () float32."""
+    """Fraction of samples in groups of equal rewards, which give no gradient, () float32."""
     return (group_std(reward, group) == 0).float().mean()

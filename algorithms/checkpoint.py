@@ -1,6 +1,6 @@
-"""Checkpoints: everything that a run needs to go on bit for bit, whole or absent, without code in them.
+"""Checkpoints for bit-exact resuming: folder/000012.pt holds the state after 12 iterations.
 
-A checkpoint is folder/000012.pt, where 12 iterations are done. The last two are kept.
+Writes are atomic, the last two files are kept, and reading one never runs code.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import logging
 import pickle
 import random
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,32 @@ from torch import nn
 
 from algorithms.files import write_whole
 
-KEEP = 2
+KEEP_LAST = 2
 logger = logging.getLogger(__name__)
 
 
-def save(folder: str | Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Write the state aside and rename it, then drop all but the last two checkpoints.
+def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
+    """Write the state atomically and delete all but the last two checkpoints; returns the file.
 
     state: nested dictionaries, lists and tuples of tensors, numbers and strings.
     """
     content = io.BytesIO()
-    torch.save(state | {"iteration": iteration}, content)
+    torch.save(dict(state) | {"iteration": iteration}, content)
     path = Path(folder) / f"{iteration:06d}.pt"
     write_whole(path, content.getvalue())
-    for old in found(folder)[:-KEEP]:
+    for old in list_checkpoints(folder)[:-KEEP_LAST]:
         old.unlink()
     return path
 
 
 def load_latest(folder: str | Path) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, on the CPU; None when there is no checkpoint at all.
+    """State of the newest intact checkpoint, on the CPU, with a warning for each damaged one; None if there is none.
 
-    A damaged one is named in a warning, and the one before it is used.
+    Raises:
+        ValueError: there are checkpoints, and none can be used.
     """
     damaged = []
-    for path in reversed(found(folder)):
+    for path in reversed(list_checkpoints(folder)):
         try:
             return load(path)
         except ValueError as error:
@@ -56,7 +58,11 @@ def load_latest(folder: str | Path) -> dict[str, Any] | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state in one file, after a look at the checksum of every part of it."""
+    """State in one file, on the CPU, after a check of its checksums.
+
+    Raises:
+        ValueError: the file is damaged, holds pickled objects, or is not a checkpoint of this library.
+    """
     try:
         with zipfile.ZipFile(path) as file:
             if (part := file.testzip()) is not None:
@@ -67,26 +73,26 @@ def load(path: Path) -> dict[str, Any]:
     except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
     if not isinstance(state, dict) or "iteration" not in state:
-        raise ValueError(f"{path} is no checkpoint of a run: it does not say which iteration it was written after")
+        raise ValueError(f"{path} is not a checkpoint of a run: it has no 'iteration'")
     return state
 
 
-def found(folder: str | Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
+def list_checkpoints(folder: str | Path) -> list[Path]:
+    """Checkpoint files in a folder, oldest first."""
     return sorted(path for path in Path(folder).glob("*.pt") if path.stem.isdecimal())
 
 
-def set_aside(folder: str | Path) -> Path | None:
-    """Rename a folder with checkpoints in it to the first free of folder.1, folder.2, ...; None: there are none."""
+def archive_run(folder: str | Path) -> Path | None:
+    """Rename a run folder that has checkpoints to the first free of folder.1, folder.2, ...; None if it has none."""
     folder = Path(folder)
-    if not found(folder / "checkpoints"):
+    if not list_checkpoints(folder / "checkpoints"):
         return None
     number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.{n}").exists())
     return folder.rename(folder.with_name(f"{folder.name}.{number}"))
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of all names, types and weights: the same on two ranks, or in two runs, only if every bit is."""
+    """SHA-256 of all names, types, shapes and values of a state dict: equal only if every bit is."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -95,21 +101,21 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def rng_state() -> dict[str, Any]:
-    """The global random states of this process. The library draws from none of them; a user's reward may."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one is meant
+    """Global random states of this process; the library draws from none of them, but a user's reward may."""
+    numpy_state: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002 - the global generator is meant
+    numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (name, keys.tolist(), *rest),
+        "numpy": numpy_state,
         "python": random.getstate(),
     }
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Undo what was drawn since `rng_state`."""
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore what `rng_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     random.setstate(state["python"])

@@ -1,4 +1,4 @@
-"""Where the time goes."""
+"""Wall-clock timer per phase."""
 
 import time
 from collections import defaultdict
@@ -9,9 +9,9 @@ import torch
 
 
 class Clock:
-    """Seconds by name: `with clock("train"): ...`; what no name covers is `other`.
+    """Accumulates seconds per phase: `with clock("train"): ...`; time outside any phase is `other`.
 
-    device: an accelerator is waited for at every reading, so that its work is counted where it was asked for.
+    device: if not a CPU, it is synchronised at every reading, so that its work counts in the phase that launched it.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -20,20 +20,21 @@ class Clock:
         self.start = self._now()
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, phase: str) -> Iterator[None]:
         start = self._now()
         try:
             yield
         finally:
-            self.seconds[name] += self._now() - start
+            self.seconds[phase] += self._now() - start
 
     def lap(self) -> dict[str, float]:
-        """Seconds by name, with `other` and `total`, since the lap before; no moment is lost between two laps."""
+        """Seconds per phase, `other` and `total` since the previous lap; the next lap starts now."""
         now = self._now()
-        total, named = now - self.start, dict(self.seconds)
+        total = now - self.start
+        phases = dict(self.seconds)
         self.start = now
         self.seconds.clear()
-        return named | {"other": total - sum(named.values()), "total": total}
+        return phases | {"other": total - sum(phases.values()), "total": total}
 
     def _now(self) -> float:
         if self.device.type != "cpu":

@@ -1,10 +1,10 @@
-"""An Accelerator that says so when it was started in a way that cannot work."""
+"""Start Accelerate, and refuse launches that would train wrongly."""
 
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -19,12 +19,15 @@ def start_accelerator(
     output_dir: str | Path | None = None,
     threads: int | None = None,
 ) -> Accelerator:
-    """Of this process, on the GPU or CPU that it finds.
+    """Return the Accelerator of this process, on a GPU if there is one, else on the CPU.
 
-    mixed_precision: auto is what `accelerate launch` was told; told nothing or no, bf16 where the hardware has it.
-    trackers: by name, as Accelerate knows them.
-    threads: of a process on a machine without a GPU; None shares the cores among the processes (`accelerate launch`
-    leaves one thread to each).
+    mixed_precision: auto is the launcher's; if that is unset, bf16 where the hardware has it.
+    trackers: names, as Accelerate knows them.
+    threads: CPU threads of a process on a machine without a GPU; None shares the cores among the processes
+    (`accelerate launch` gives one thread to each).
+
+    Raises:
+        ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
     """
     cpu = not torch.accelerator.is_available()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
@@ -37,36 +40,46 @@ def start_accelerator(
         project_dir=output_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != asked:
+    check_launch(accelerator)
+    if cpu:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(threads or max(1, available_cores() // processes))
+    return accelerator
+
+
+def check_launch(accelerator: Accelerator) -> None:
+    """Raise if the launcher's processes or its gradient accumulation do not fit the trainer.
+
+    Raises:
+        ValueError: each rank believes that it is alone, or the launcher asks for gradient accumulation.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != world_size:
         raise ValueError(
-            f"{asked} processes were started, but each believes that there are {accelerator.num_processes} and would "
-            "train alone; start with torchrun --nproc_per_node N"
+            f"{world_size} processes were started, but each believes that there are {accelerator.num_processes} and "
+            "would train alone; start with torchrun --nproc_per_node N"
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             f"gradient accumulation of {accelerator.gradient_accumulation_steps} came from the launcher; leave it "
             "at 1: the trainer accumulates over micro-batches by itself"
         )
-    if cpu:
-        torch.set_num_threads(threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    return accelerator
 
 
 def automatic_precision() -> str:
-    """What `accelerate launch` was told; it says no when told nothing, and then the hardware decides."""
-    told = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    return "bf16" if told == "no" and multiplies_bf16() else told
+    """Precision set by `accelerate launch`; bf16 if that is "no", its default, and the hardware has it."""
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    return "bf16" if launcher == "no" and has_native_bf16() else launcher
 
 
-def multiplies_bf16() -> bool:
-    """Whether this machine has instructions for bfloat16; where it has not, bf16 on a CPU is slower than float32."""
+def has_native_bf16() -> bool:
+    """Whether the hardware has bfloat16 instructions; without them, bf16 on a CPU is slower than float32."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.13 does not say
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.13
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def available_cores() -> int:
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,29 +1,31 @@
-"""What a run writes down: numbers of every iteration to log.jsonl and the trackers, pictures, a progress bar.
+"""Run logs: metrics of every iteration to log.jsonl and the trackers, sample pictures, a progress bar.
 
-B samples of this rank; keys are those that users of TRL know.
+B samples of this rank. Metric keys follow TRL.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.advantages import frac_reward_zero_std
+from algorithms.advantages import Gather, frac_reward_zero_std
 from algorithms.files import save_png, write_whole
 
 
-def rollout_metrics(rollout: TensorDictBase, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """reward, reward_std, rewards/{name}/mean and /std over all ranks, and the shares that teach nothing."""
-    step, metrics = rollout["next"], {}
+def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]:
+    """reward, reward_std, rewards/{name}/mean and /std over all ranks, and frac_reward_zero_std, frac_reward_nan."""
+    step = rollout["next"]
     reward, group = gather(step["reward"].squeeze(-1)), gather(rollout["group"])
+    metrics: dict[str, float] = {}
     metrics["reward"], metrics["reward_std"] = mean_std(reward)
     for name, value in step.get("rewards", {}).items():
         metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = mean_std(gather(value))
@@ -33,51 +35,57 @@ def rollout_metrics(rollout: TensorDictBase, gather: Callable[[Tensor], Tensor])
 
 
 def mean_std(x: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of the finite entries; nan when there are none."""
+    """Mean and standard deviation of the finite entries; nan if there are none."""
     x = x[x.isfinite()].double()
     return (x.mean().item(), x.std(correction=0).item()) if len(x) else (math.nan, math.nan)
 
 
-def time_metrics(seconds: dict[str, float]) -> dict[str, float]:
-    """time/{name} in seconds, and time/outside: the share that is neither the network's rollouts nor its training."""
+def time_metrics(seconds: Mapping[str, float]) -> dict[str, float]:
+    """time/{phase} in seconds, and time/outside, the fraction that is neither `rollout` nor `train`."""
     network = seconds.get("rollout", 0.0) + seconds.get("train", 0.0)
-    return {f"time/{name}": s for name, s in seconds.items()} | {"time/outside": 1 - network / seconds["total"]}
+    return {f"time/{phase}": s for phase, s in seconds.items()} | {"time/outside": 1 - network / seconds["total"]}
 
 
-def mean_seconds(log: Path) -> dict[str, float]:
-    """Seconds an iteration by phase, from a log.jsonl, and the share spent `outside` the network."""
+def mean_time_per_phase(log: Path) -> dict[str, float]:
+    """Mean seconds of an iteration by phase from a log.jsonl, and `outside`, the fraction outside the network."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    names = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
-    seconds = {name: sum(line.get(f"time/{name}", 0.0) for line in lines) / len(lines) for name in names}
+    phases = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
+    seconds = {phase: sum(line.get(f"time/{phase}", 0.0) for line in lines) / len(lines) for phase in phases}
     return seconds | {"outside": time_metrics(seconds)["time/outside"]}
 
 
-class Log:
-    """Written by the main process alone; a resumed run drops the lines of iterations that it does again."""
+class RunLogger:
+    """Writes log.jsonl and samples/ on the main process, and passes both to the trackers.
+
+    start: number of finished iterations; on resuming, lines of later ones are dropped.
+    """
 
     def __init__(self, accelerator: Accelerator, output_dir: Path, start: int):
         self.accelerator, self.output_dir, self.file = accelerator, output_dir, output_dir / "log.jsonl"
         if accelerator.is_main_process:
             lines = self.file.read_text().splitlines() if start and self.file.exists() else []
-            write_whole(self.file, "".join(f"{line}\n" for line in lines if before(line, start)).encode())
+            kept = "".join(f"{line}\n" for line in lines if is_before(line, start))
+            write_whole(self.file, kept.encode())
 
-    def bar(self, iterations: Iterable[int], total: int) -> tqdm:
-        """A progress bar over iterations that shows the rewards."""
-        done = total - len(list(iterations))
-        return tqdm(iterations, initial=done, total=total, disable=not self.accelerator.is_main_process, unit="it")
+    def progress_bar(self, start: int, total: int) -> "tqdm[int]":
+        """Progress bar over iterations start .. total - 1, shown by the main process."""
+        hidden = not self.accelerator.is_main_process
+        return tqdm(range(start, total), initial=min(start, total), total=total, disable=hidden, unit="it")
 
-    def numbers(self, iteration: int, metrics: dict[str, float], bar: tqdm) -> None:
-        """One line of numbers; JSON has no nan, so that what is none is left out of it."""
-        self.accelerator.log(metrics, step=iteration)
-        if self.accelerator.is_main_process:
-            known = {key: value for key, value in metrics.items() if math.isfinite(value)}
-            with self.file.open("a") as file:
-                file.write(json.dumps({"iteration": iteration} | known) + "\n")
-            short = {key.split("/")[1]: value for key, value in metrics.items() if key.endswith("/mean")}
-            bar.set_postfix({name: f"{value:.2f}" for name, value in ({"reward": metrics["reward"]} | short).items()})
+    def log_metrics(self, iteration: int, metrics: Mapping[str, float], bar: "tqdm[int]") -> None:
+        """Log one iteration; values that are not finite are left out of log.jsonl, since JSON has no nan."""
+        self.accelerator.log(dict(metrics), step=iteration)
+        if not self.accelerator.is_main_process:
+            return
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        with self.file.open("a") as file:
+            file.write(json.dumps({"iteration": iteration} | finite) + "\n")
+        rewards = {key.split("/")[1]: value for key, value in metrics.items() if key.endswith("/mean")}
+        shown = {"reward": metrics["reward"]} | rewards
+        bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()})
 
-    def picture(self, iteration: int, picture: np.ndarray) -> None:
-        """A picture (H, W, 3) uint8, as samples/000010.png and for the trackers that take pictures."""
+    def log_samples(self, iteration: int, picture: NDArray[np.uint8]) -> None:
+        """Save a picture (H, W, 3) uint8 as samples/000010.png and pass it to trackers that take pictures."""
         if not self.accelerator.is_main_process:
             return
         save_png(picture, self.output_dir / "samples" / f"{iteration:06d}.png")
@@ -88,21 +96,30 @@ class Log:
                 tracker.log_images({"samples": [picture]}, step=iteration)
 
 
-def before(line: str, start: int) -> bool:
-    """Whether a line of the log belongs to an iteration before start; a line cut off by a crash does not."""
+def is_before(line: str, start: int) -> bool:
+    """Whether a line of log.jsonl is of an iteration before start; False for a line that a crash cut off."""
     try:
         return json.loads(line)["iteration"] < start
     except ValueError:
         return False
 
 
-def flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as trackers take them: numbers, strings and truth values."""
-    return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    """Flatten a nested config to dotted keys ("optim.learning_rate"), with values that trackers take.
+
+    Numbers, strings and booleans stay; other values become strings.
+    """
+    flat: dict[str, int | float | str | bool] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_config(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
 
 
-def averages(parts: list[tuple[int, dict[str, Tensor]]], accelerator: Accelerator) -> dict[str, float]:
-    """Metrics of micro-batches of so many rows, averaged over rows and ranks."""
+def mean_metrics(parts: Sequence[tuple[int, Mapping[str, Tensor]]], accelerator: Accelerator) -> dict[str, float]:
+    """Mean over rows and ranks of the metrics of micro-batches, given as (rows, metrics)."""
     weight = torch.tensor([n for n, _ in parts], dtype=torch.float64) / sum(n for n, _ in parts)
     names = list(parts[0][1])
     values = torch.stack([torch.stack([metrics[name].detach().float() for name in names]) for _, metrics in parts])

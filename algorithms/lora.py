@@ -1,6 +1,7 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) in place of full fine-tuning; needs the package peft."""
+"""Low-rank adapters (LoRA, arXiv:2106.09685) as an alternative to full fine-tuning; needs the package peft."""
 
 import math
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -9,16 +10,20 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def add_lora(model: nn.Module, rng: torch.Generator, *, rank: int = 32, alpha: float = 64.0) -> nn.Module:
-    """Freeze the model and give each linear and convolutional layer W the trainable step (alpha / rank) B A, in place.
+    """Freeze the model and add a trainable (alpha / rank) B A to each linear and convolutional weight, in place.
 
-    A is drawn from rng; B starts at zero, so that nothing changes at first. Returns the model.
+    A is drawn from rng and B starts at zero, so that the model's output is unchanged at first. Returns the model.
+
+    Raises:
+        ValueError: rank < 1, or the model has no linear or convolutional layer.
+        ImportError: peft is not installed.
     """
     peft = import_peft()
     names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
     if rank < 1 or not names:
         raise ValueError(f"need rank >= 1 and a linear or convolutional layer, got rank {rank}, {len(names)} layers")
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=names)
-    with torch.random.fork_rng():  # peft draws from the global stream; what it drew is replaced
+    with torch.random.fork_rng():  # peft initialises from the global stream; its draws are replaced below
         peft.inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
@@ -27,18 +32,26 @@ def add_lora(model: nn.Module, rng: torch.Generator, *, rank: int = 32, alpha: f
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """W + (alpha / rank) B A in the place of every adapter, in place: the layers are those from before `add_lora`."""
-    tuner = import_peft().tuners.tuners_utils.BaseTunerLayer
+    """Replace every adapted layer by a plain one of weight W + (alpha / rank) B A, in place. Returns the model.
+
+    Raises:
+        ImportError: peft is not installed.
+    """
+    adapted_layer = import_peft().tuners.tuners_utils.BaseTunerLayer
     for name, module in list(model.named_modules()):
-        if isinstance(module, tuner):
+        if isinstance(module, adapted_layer):
             module.merge()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.get_base_layer())
     return model.requires_grad_(True)
 
 
-def import_peft():
-    """The package, or how to get it."""
+def import_peft() -> ModuleType:
+    """Import peft.
+
+    Raises:
+        ImportError: peft is not installed; the message says how to install it.
+    """
     try:
         import peft
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Muon for the weights of a network of any kind, AdamW for its biases and norms: fewer steps to the same loss."""
+"""Muon for weights of two or more axes and AdamW for the rest, behind one optimizer interface."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """`torch.optim.Muon`, which wants matrices, for filters too: (out, in, k, k) is stepped as (out, in k k).
+    """`torch.optim.Muon`, extended to convolution filters: (out, in, k, k) is updated as a matrix (out, in k k).
 
-    Weights of two axes or more move by their momentum made orthogonal (Jordan et al., 2024), scaled to the RMS of a
-    step of AdamW (arXiv:2502.16982, eq. 4), so that one learning rate serves both; all others move by AdamW.
+    Weights of two or more axes move along their orthogonalised momentum (Jordan et al., 2024), scaled to the RMS of an
+    AdamW step (arXiv:2502.16982, eq. 4), so that one learning rate serves both optimizers. Biases and norms use AdamW.
     """
 
     def __init__(
@@ -30,25 +30,25 @@ class Muon(torch.optim.Optimizer):
         self.adamw = torch.optim.AdamW([p for p in params if p.ndim < 2], lr, betas, weight_decay=weight_decay)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One step along `grad`, with the learning rate in `param_groups`."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # closures are not supported
+        """Update every parameter from its `grad`, with the learning rate of `param_groups`."""
         for matrix, weight in zip(self.matrices, self.weights, strict=True):
-            matrix.data = as_matrix(weight)  # the same memory, wherever the model has been moved to
+            matrix.data = as_matrix(weight)  # refreshed, since moving the model reallocates its weights
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for optimizer in (self.muon, self.adamw):
             optimizer.param_groups[0]["lr"] = self.param_groups[0]["lr"]
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The momenta of both."""
+        """State of both optimizers."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a `state_dict()`."""
+        """Restore what `state_dict` returned."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adamw.load_state_dict(state_dict["adamw"])
 
 
 def as_matrix(weight: nn.Parameter) -> Tensor:
-    """(out, ...) -> (out, the rest), of the same memory."""
+    """View (out, ...) as (out, product of the rest), sharing memory."""
     return weight.data.view(len(weight), -1)

@@ -1,11 +1,12 @@
-"""Contexts in groups, images of them, rewards: one iteration's rollout.
+"""Rollouts: groups of contexts, the policy's images of them, and their rewards.
 
-G group size, B samples of this rank, n rows in a chunk.
+G group size, B samples of this rank.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -18,16 +19,16 @@ from cellenv.env import repeat_groups
 from cellenv.streams import rng_at
 
 
-def share(groups: int, rank: int, ranks: int) -> range:
-    """The groups of this rank, as many as any other has: where they cannot be shared evenly, a few are added."""
-    each = -(-groups // ranks)
-    return range(rank * each, (rank + 1) * each)
+def groups_of_rank(groups: int, rank: int, ranks: int) -> range:
+    """Group ids of this rank; every rank has equally many, so their total may exceed `groups`."""
+    per_rank = -(-groups // ranks)
+    return range(rank * per_rank, (rank + 1) * per_rank)
 
 
 def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, iteration: int) -> TensorDict:
-    """Each group a context, G times in a row with seeds of their own, B = len(groups) G.
+    """One random context per group, repeated G times with a noise seed per sample, B = len(groups) G.
 
-    `group` and `sample` count over all ranks; what is drawn depends on (seed, iteration, group) alone.
+    `group` and `sample` are ids over all ranks; the draws depend on (seed, iteration, group) alone.
     """
     drawn = [data.draw_contexts(1, rng_at(seed, iteration, g)) for g in groups]
     contexts = repeat_groups(torch.cat(drawn), group_size)
@@ -37,29 +38,29 @@ def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bandit:
-    """Call it with the iteration: the contexts, what the policy made of them and how it was rewarded, [B]."""
+class RolloutCollector:
+    """From an iteration to its rollout: contexts, actions of the policy and rewards, batch size [B]."""
 
-    env: EnvBase  # with its rewards; takes contexts of any number by reset(..., set_state=True)
+    env: EnvBase  # with its rewards; must accept contexts by reset(..., set_state=True)
     policy: TensorDictModuleBase
     data: CellData
     groups: range  # of this rank
     group_size: int
     seed: int
-    chunk: int  # images at once
+    batch_size: int  # images at once
     device: torch.device
-    autocast: Callable[[], AbstractContextManager] = nullcontext  # around the policy, as around the loss
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext  # must be the one around the loss
 
     @torch.no_grad()
     def __call__(self, iteration: int, clock: Clock) -> TensorDictBase:
         contexts = draw_groups(self.data, self.groups, self.group_size, seed=self.seed, iteration=iteration)
         contexts = contexts.to(self.device)
-        return torch.cat([self._step(chunk, clock) for chunk in contexts.split(self.chunk)])
+        return torch.cat([self._step(batch, clock) for batch in contexts.split(self.batch_size)])
 
-    def _step(self, contexts: TensorDict, clock: Clock) -> TensorDictBase:
+    def _step(self, contexts: TensorDictBase, clock: Clock) -> TensorDictBase:
         td = self.env.reset(contexts.exclude("sample"), set_state=True)
         with clock("rollout"), self.autocast():
             td = self.policy(td)
         with clock("rewards"):
             td = self.env.step(td)
-        return td.set("sample", contexts["sample"]).set("group", contexts["group"])
+        return td.set("sample", contexts["sample"])

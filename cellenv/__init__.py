@@ -1,12 +1,21 @@
-"""The world: images of cells, conditions, time, the generator, the bandit. Knows no reward and no optimizer."""
+"""Virtual cells: data sets, the image generator and the environments. Knows no reward and no optimizer."""
 
 from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.embedded import load_embedded
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import CellFlux, GeneratorPolicy
 from cellenv.registration import register_tasks
 
-__all__ = ["CellData", "CellFlux", "GeneratorPolicy", "SyntheticCells", "VirtualCellEnv", "load_embedded"]
+__all__ = [
+    "CellData",
+    "CellFlux",
+    "GeneratorPolicy",
+    "ImagingCells",
+    "SyntheticCells",
+    "VirtualCellEnv",
+    "load_embedded",
+]
 
 register_tasks()

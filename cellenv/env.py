@@ -1,4 +1,4 @@
-"""The bandit: a context of control cells and a compound, one generated image, the end.
+"""Contextual bandit: control cells and a compound are the context, the generated image is the action.
 
 B batch, G group size, C, H, W image, D condition size.
 """
@@ -16,9 +16,12 @@ from cellenv.streams import seed_at
 
 
 def repeat_groups(contexts: TensorDictBase, group_size: int) -> TensorDictBase:
-    """Every context G times in a row, (n,) -> (n G,). Each copy has its own `seed`, a hash of (seed, copy).
+    """Every context G times in a row, (n,) -> (n G,). Each copy gets its own `seed`, a hash of (seed, copy).
 
-    The copies share one `group`: that of the context, or 0 .. n - 1 where it has none.
+    The copies share one `group`: that of the context, or 0 .. n - 1 if the contexts have none.
+
+    Raises:
+        ValueError: group_size is below 1.
     """
     if group_size < 1:
         raise ValueError(f"group_size must be >= 1, got {group_size}")
@@ -31,13 +34,22 @@ def repeat_groups(contexts: TensorDictBase, group_size: int) -> TensorDictBase:
 
 
 class VirtualCellEnv(EnvBase):
-    """Draws contexts from a data set; takes the image as the action; writes no reward: rewards are transforms on top.
+    """An environment of one step: `reset` draws contexts, the action is an image, and rewards are transforms.
 
-    batch_size: images a step, a multiple of group_size; locked. None: as `reset(TensorDict(batch_size=[n]))` asks.
-    group_size: G; every context stands G times in a row and only its `seed` differs.
-    seed: of the contexts. Same seed, same contexts.
+    Args:
+        dataset: gives the contexts.
+        batch_size: images per step, a multiple of group_size. None: as many as
+            `reset(TensorDict(batch_size=[n]))` asks.
+        group_size: G; each context is repeated G times in a row. The copies differ in `seed` and share
+            `group`, a random 62-bit id, so that groups of several resets or workers stay apart.
+        seed: of the contexts; the same seed gives the same contexts. None: a random one.
+        device: of the contexts.
 
-    `reset(td, set_state=True)` repeats the contexts in td exactly; `group` and `seed` are filled in where td has none.
+    `reset(td, set_state=True)` repeats the contexts in td exactly; `group` and `seed` are filled in if td has
+    none.
+
+    Raises:
+        ValueError: group_size is below 1, or does not divide batch_size.
     """
 
     _supports_set_state = True
@@ -58,7 +70,7 @@ class VirtualCellEnv(EnvBase):
         self._batch_locked = len(shape) > 0
         self.dataset, self.group_size = dataset, group_size
         self.observation_spec = self._context_spec(shape)
-        self.state_spec = self._context_spec(shape)  # what set_state may bring through transforms
+        self.state_spec = self._context_spec(shape)  # for reset(..., set_state=True)
         self.action_spec = Bounded(-1, 1, (*shape, *dataset.size), dtype=torch.float32)
         self.full_reward_spec = Composite(shape=shape)
         self._set_seed(seed)
@@ -72,7 +84,7 @@ class VirtualCellEnv(EnvBase):
             perturbation=Categorical(len(data.compounds), shape),
             condition=Unbounded((*shape, data.conditions.shape[1]), dtype=torch.float32),
             **known,
-            batch=integer,
+            plate=integer,
             group=integer.clone(),
             seed=integer.clone(),
             shape=shape,
@@ -96,16 +108,17 @@ class VirtualCellEnv(EnvBase):
         return td.select(*self.observation_spec.keys()).set("done", ended).set("terminated", ended.clone())
 
     def _drawn(self, n: int) -> TensorDictBase:
-        """n images of new contexts, in groups."""
+        """n / G new contexts, each G times; the seed of a context is the id of its group."""
         if n % self.group_size:
             raise ValueError(f"need a multiple of group_size {self.group_size} images; got {n}")
-        return repeat_groups(self.dataset.draw_contexts(n // self.group_size, self.rng), self.group_size)
+        contexts = self.dataset.draw_contexts(n // self.group_size, self.rng)
+        return repeat_groups(contexts.set("group", contexts["seed"]), self.group_size)
 
     def _given(self, td: TensorDictBase | None) -> TensorDictBase:
-        """The contexts of td, flat."""
+        """The contexts of td, in one flat batch dimension."""
         needed = set(self.observation_spec.keys()) - {"group", "seed"}
-        missing = needed if td is None else needed - set(td.keys())
-        if missing:
+        missing = needed - set(() if td is None else td.keys())
+        if td is None or missing:
             raise ValueError(f"set_state=True needs a TensorDict with {sorted(needed)}; {sorted(missing)} are missing")
         contexts = td.select(*self.observation_spec.keys(), strict=False).reshape(-1)
         check_images(contexts["x0"], self.dataset.size, "x0")

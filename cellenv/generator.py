@@ -1,4 +1,4 @@
-"""The image generator: a velocity network with guidance, noise on the source, and a solver; and its face as a policy.
+"""The image generator: velocity network, guidance, source noise and ODE solver; and a policy that wraps it.
 
 B batch, C channels, H, W pixels, D condition size, K solver steps. CellFlux, arXiv:2502.09775.
 """
@@ -15,13 +15,13 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from cellenv import hub
-from cellenv.checkpoints import load_state, load_weights, save_weights
 from cellenv.checks import check_images, check_rows
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import edm_times, uniform_times
 from cellenv.published import Published, read_published
 from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
+from cellenv.weights_io import load_state, load_weights, save_weights
 
 ASSETS = Path(__file__).parent / "assets"
 GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": edm_times}
@@ -29,10 +29,14 @@ GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": ed
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are drawn."""
+    """Sampler settings.
+
+    Raises:
+        ValueError: if solver or grid is unknown or a number is out of range.
+    """
 
     noise_level: float = 1.0  # std of the normal noise added to x0
-    guidance: float = 0.0  # w >= 0; 0 is one network pass an evaluation, else two
+    guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice
     steps: int = 4  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"
     grid: Literal["uniform", "edm"] = "uniform"
@@ -44,22 +48,22 @@ class Sampling:
             raise ValueError(f"need noise_level >= 0, guidance >= 0 and steps >= 1; got {self}")
 
     @property
-    def passes(self) -> int:
-        """Network passes an image: one a step, twice as many with Heun or midpoint, and again with guidance."""
+    def nfe(self) -> int:
+        """Network evaluations per image: one per step, doubled by Heun or midpoint, doubled by guidance."""
         return self.steps * (2 if self.solver in ("heun", "midpoint") else 1) * (2 if self.guidance else 1)
 
 
 SAMPLINGS: dict[str, Sampling] = {
     "default": Sampling(),
-    # The published one: 100 velocity evaluations, 200 network passes an image.
+    # As published: 100 velocities, 200 network evaluations per image.
     "cellflux": Sampling(noise_level=1.0, guidance=0.2, steps=50, solver="heun", grid="edm"),
 }
 
 
 class CellFlux(nn.Module):
-    """Treated cells x1 from control cells x0 and the embedding of a compound.
+    """Generator of treated cells x1 from control cells x0 and the embedding of a compound.
 
-    `network` is any module called as network(x_t, t, condition, keep) -> v; keep may be left out (see `UNet`).
+    network: any module network(x_t, t, condition) -> v; guidance also passes `keep` (see `UNet`).
     """
 
     def __init__(self, network: nn.Module, config: UNetConfig, sampling: Sampling | None = None):
@@ -68,7 +72,7 @@ class CellFlux(nn.Module):
 
     @property
     def sampling(self) -> Sampling:
-        """The settings in use; set them together, or noise_level, guidance, steps, solver, grid on the generator."""
+        """Sampler settings; assign them here, or one by one: noise_level, guidance, steps, solver, grid."""
         return Sampling(
             noise_level=self.noise_level, guidance=self.guidance, steps=self.steps, solver=self.solver, grid=self.grid
         )
@@ -79,28 +83,31 @@ class CellFlux(nn.Module):
         self.steps, self.solver, self.grid = sampling.steps, sampling.solver, sampling.grid
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        """v(x_t, t, condition) without guidance, what losses see. x_t (B, C, H, W), t (B,), condition (B, D)."""
+        """v(x_t, t, condition) without guidance, for losses. x_t (B, C, H, W), t (B,), condition (B, D)."""
         return self.network(x_t, t, condition)
 
     def guided(self, x_t: Tensor, t: Tensor, condition: Tensor, w: float | None = None) -> Tensor:
         """(1 + w) v(x_t, t, condition) - w v(x_t, t, none), classifier-free guidance (arXiv:2207.12598).
 
-        w: None takes the generator's own.
+        w: guidance weight; None uses the generator's.
         """
         w = self.guidance if w is None else w
         if w == 0:
             return self.network(x_t, t, condition)
         twice = [torch.cat([value, value]) for value in (x_t, t, condition)]
-        keep = torch.arange(2 * len(t), device=t.device) < len(t)  # (2 B,): the first half keeps its condition
+        keep = torch.arange(2 * len(t), device=t.device) < len(t)  # (2 B,): first half conditional
         v_condition, v_none = self.network(*twice, keep).chunk(2)
         return (1 + w) * v_condition - w * v_none
 
     @torch.no_grad()
     def sample(self, x0: Tensor, condition: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        """(x1, source), each (B, C, H, W): source = x0 + noise_level n, x1 where its flow ends, clamped to [-1, 1].
+        """(x1, source), (B, C, H, W) each: source = x0 + noise_level n; x1, the end of its flow, in [-1, 1].
 
-        x0 (B, C, H, W) in [-1, 1]; condition (B, D); seed (B,) int64, the stream that n of each sample is drawn from.
+        x0 (B, C, H, W) in [-1, 1]; condition (B, D); seed (B,) int64, the random stream of n for each sample.
         Dropout is active unless the generator is in eval mode.
+
+        Raises:
+            ValueError: if an input has the wrong shape, is not finite, or x0 leaves [-1, 1].
         """
         check_images(x0, self.config.size, "x0")
         check_rows(condition, (len(x0), self.config.condition_dim), "condition")
@@ -108,31 +115,35 @@ class CellFlux(nn.Module):
         return self.flow(source, condition), source
 
     def flow(self, source: Tensor, condition: Tensor) -> Tensor:
-        """Where the flow from a source (B, C, H, W) ends under a condition (B, D), clamped to [-1, 1]."""
-        sampling = self.sampling  # checked here, since the attributes can be set
+        """End of the flow from a source (B, C, H, W) under a condition (B, D), clamped to [-1, 1]."""
+        sampling = self.sampling  # validates attributes that were set one by one
         times = GRIDS[sampling.grid](sampling.steps)
         return SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition), source, times).clamp(-1, 1)
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
-        """Write folder/model.safetensors and folder/config.json; metadata is what JSON can say about the training."""
+        """Write model.safetensors and config.json; metadata: JSON values, e.g. how it was trained."""
         config = {"network": asdict(self.config), "sampling": asdict(self.sampling), "metadata": metadata or {}}
         save_weights(folder, self.network.state_dict(), config)
 
     def push_to_hub(self, repo_id: str, metadata: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
-        """Put what `save_pretrained` writes into the repository "owner/name" of the Hugging Face Hub; its address."""
+        """Upload to "owner/name" on the Hugging Face Hub and return the URL; see `hub.upload`."""
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, metadata)
             return hub.upload(folder, repo_id, private)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
-        """The generator of a folder, of a published .pth, shipped ("embedded") or on the Hub ("owner/name").
+        """Generator from a folder, a published .pth, the library ("embedded") or the Hub ("owner/name").
 
-        In eval mode on the CPU. Of a .pth the EMA weights are read, safely and slowly: convert it once to start faster.
+        In eval mode on the CPU. A .pth gives its EMA weights; converting the file once makes loading faster.
+
+        Raises:
+            FileNotFoundError: if there is no such generator.
+            ValueError: if its files are damaged or do not describe a generator.
         """
         if Path(path_or_name).suffix == ".pth":
             return cls.from_published(read_published(path_or_name))
-        folder = find(path_or_name)
+        folder = resolve_folder(path_or_name)
         config, weights = load_weights(folder)
         try:
             network, sampling = UNetConfig(**config["network"]), Sampling(**config["sampling"])
@@ -146,19 +157,23 @@ class CellFlux(nn.Module):
 
     @classmethod
     def from_published(cls, published: Published) -> Self:
-        """The generator of a published checkpoint (`read_published`), sampled as published, in eval mode on the CPU."""
+        """Generator of a published checkpoint (`read_published`) with the published sampler, in eval mode."""
         generator = cls(UNet(published.network), published.network, SAMPLINGS["cellflux"])
         load_state(generator.network, published.weights, published.metadata["source"])
         return generator.eval()
 
 
-def find(path_or_name: str | Path) -> Path:
-    """Where a generator lies that has this path, was shipped under this name, or is fetched from the Hub."""
+def resolve_folder(path_or_name: str | Path) -> Path:
+    """Folder of a generator: the path itself, one shipped under this name, or a download from the Hub.
+
+    Raises:
+        FileNotFoundError: if none of them exists.
+    """
     for path in (Path(path_or_name), ASSETS / path_or_name):
         if path.exists():
             return path
     if hub.is_repository(path_or_name):
-        return hub.download(path_or_name)
+        return hub.download(str(path_or_name))
     shipped = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []
     raise FileNotFoundError(
         f"no generator at {path_or_name}: need a folder that save_pretrained wrote, a published .pth, "
@@ -167,7 +182,7 @@ def find(path_or_name: str | Path) -> Path:
 
 
 class GeneratorPolicy(TensorDictModuleBase):
-    """Reads x0, condition, seed. Writes action = x1 and source, where its flow started. See `CellFlux.sample`."""
+    """The generator as a policy: reads x0, condition, seed; writes action = x1 and source, see `CellFlux.sample`."""
 
     in_keys = ("x0", "condition", "seed")
     out_keys = ("action", "source")

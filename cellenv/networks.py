@@ -1,9 +1,9 @@
-"""The U-Net that predicts the velocity v(x_t, t, condition), laid out as the one of CellFlux (arXiv:2502.09775).
+"""U-Net for the velocity v(x_t, t, condition), with the architecture of CellFlux (arXiv:2502.09775).
 
 B batch, C image channels, H, W pixels, D condition size, F feature channels, E embedding size, p patch.
 
-Residual blocks with scale and shift from an embedding of (t, condition), and self-attention at chosen resolutions,
-after Dhariwal & Nichol (arXiv:2105.05233). Parameter names are those of the published checkpoints.
+Residual blocks with scale and shift from an embedding of (t, condition), and self-attention at chosen
+resolutions (Dhariwal & Nichol, arXiv:2105.05233). Parameter names are those of the published checkpoints.
 """
 
 import math
@@ -19,21 +19,25 @@ from cellenv.path import lift, velocity_to
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """Sizes of a `UNet`. The defaults are those of CellFlux on BBBC021: 56,201,219 parameters."""
+    """Sizes of a `UNet`. The defaults are those of CellFlux on BBBC021: 56,201,219 parameters.
+
+    Raises:
+        ValueError: if H or W is not divisible by patch * 2^(levels - 1), or predicts is neither "v" nor "x1".
+    """
 
     size: tuple[int, int, int] = (3, 96, 96)  # C, H, W of the images
     condition_dim: int = 1024  # D
-    width: int = 128  # feature channels that the multipliers multiply; the embedding has 4 times as many
-    multipliers: tuple[int, ...] = (2, 2, 2)  # one level each; every level halves H and W
-    blocks: int = 4  # residual blocks a level
-    attention: tuple[int, ...] = (2,)  # downsampling factors at which features attend to each other
+    width: int = 128  # base number of feature channels; the embedding has 4 times as many
+    multipliers: tuple[int, ...] = (2, 2, 2)  # features / width per level; each further level halves H and W
+    blocks: int = 4  # residual blocks per level
+    attention: tuple[int, ...] = (2,)  # downsampling factors with self-attention
     dropout: float = 0.3
-    patch: int = 1  # p x p pixels become channels before the network, and pixels again after it
-    predicts: Literal["v", "x1"] = "v"  # what the last layer says; x1 spares a small network the copying of noise
+    patch: int = 1  # p: pixel-unshuffle before the network, pixel-shuffle after it
+    predicts: Literal["v", "x1"] = "v"  # prediction target; x1 suits small networks
 
     def __post_init__(self) -> None:
         for name in ("size", "multipliers", "attention"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists from JSON
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
         if self.predicts not in ("v", "x1"):
             raise ValueError(f"predicts must be 'v' or 'x1'; got {self.predicts!r}")
@@ -52,7 +56,7 @@ PRESETS: dict[str, UNetConfig] = {
 
 
 class UNet(nn.Module):
-    """v = network(x_t, t, condition), shaped as x_t."""
+    """U-Net: v = network(x_t, t, condition), shaped as x_t."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -62,18 +66,18 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(nn.Linear(config.width, embed), nn.SiLU(), nn.Linear(embed, embed))
 
         last, features = len(config.multipliers) - 1, config.width * config.multipliers[0]
-        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(channels, features, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([EmbedSequential(nn.Conv2d(channels, features, 3, padding=1))])
         skips = [features]
         for level, multiplier in enumerate(config.multipliers):
             for _ in range(config.blocks):
-                self.input_blocks.append(self._stage(level, features, config.width * multiplier))
+                self.input_blocks.append(self._block(level, features, config.width * multiplier))
                 features = config.width * multiplier
                 skips.append(features)
             if level < last:
-                self.input_blocks.append(Stage(Down()))
+                self.input_blocks.append(EmbedSequential(Downsample()))
                 skips.append(features)
 
-        self.middle_block = Stage(
+        self.middle_block = EmbedSequential(
             Residual(features, features, embed, config.dropout),
             Attention(features),
             Residual(features, features, embed, config.dropout),
@@ -82,52 +86,54 @@ class UNet(nn.Module):
         self.output_blocks = nn.ModuleList()
         for level in range(last, -1, -1):
             for i in range(config.blocks + 1):
-                stage = self._stage(level, features + skips.pop(), config.width * config.multipliers[level])
+                block = self._block(level, features + skips.pop(), config.width * config.multipliers[level])
                 features = config.width * config.multipliers[level]
                 if level > 0 and i == config.blocks:
-                    stage.append(Up())
-                self.output_blocks.append(stage)
-        self.out = nn.Sequential(group_norm(features), nn.SiLU(), zeroed(nn.Conv2d(features, channels, 3, padding=1)))
+                    block.append(Upsample())
+                self.output_blocks.append(block)
+        last_conv = zero_module(nn.Conv2d(features, channels, 3, padding=1))
+        self.out = nn.Sequential(group_norm(features), nn.SiLU(), last_conv)
 
-    def _stage(self, level: int, features_in: int, features_out: int) -> "Stage":
-        """A residual block, with attention behind it where the config asks for it."""
-        stage = Stage(Residual(features_in, features_out, 4 * self.config.width, self.config.dropout))
+    def _block(self, level: int, features_in: int, features_out: int) -> "EmbedSequential":
+        """A residual block, followed by attention if the level has it."""
+        block = EmbedSequential(Residual(features_in, features_out, 4 * self.config.width, self.config.dropout))
         if 2**level in self.config.attention:
-            stage.append(Attention(features_out))
-        return stage
+            block.append(Attention(features_out))
+        return block
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """x_t (B, C, H, W), t (B,) in [0, 1], condition (B, D) -> v (B, C, H, W) in the type of x_t.
+        """Velocity v (B, C, H, W) in the dtype of x_t. x_t (B, C, H, W), t (B,) in [0, 1], condition (B, D).
 
-        Without a condition v is the unconditional velocity; `keep` (B,) bool, where False, says so for one sample.
+        keep: (B,) bool; False drops the condition of that sample, which gives the unconditional velocity.
+        None keeps all; condition None drops all.
         """
-        emb = self.time_embed(time_features(t, self.config.width))  # (B, E)
+        emb = self.time_embed(timestep_embedding(t, self.config.width))  # (B, E)
         if condition is not None:
             shift = self.mol_embed_transform(condition)  # (B, E)
             emb = emb + (shift if keep is None else torch.where(lift(keep, shift), shift, 0))
         h = F.pixel_unshuffle(x_t, self.config.patch)  # (B, C p^2, H/p, W/p)
         skips = []
-        for stage in self.input_blocks:
-            h = stage(h, emb)
+        for block in self.input_blocks:
+            h = block(h, emb)
             skips.append(h)
         h = self.middle_block(h, emb)
-        for stage in self.output_blocks:
-            h = stage(torch.cat([h, skips.pop()], dim=1), emb)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), emb)
         out = F.pixel_shuffle(self.out(h), self.config.patch).to(x_t.dtype)  # (B, C, H, W)
         return velocity_to(out, x_t, t) if self.config.predicts == "x1" else out
 
 
-class Stage(nn.Sequential):
-    """Layers in a row, those that want it being told the embedding."""
+class EmbedSequential(nn.Sequential):
+    """Sequential that passes `emb` to residual layers."""
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]
         for layer in self:
             h = layer(h, emb) if isinstance(layer, Residual) else layer(h)
         return h
 
 
 class Residual(nn.Module):
-    """h + f(h, emb), f = 0 before training: normalise, convolve, normalise, scale and shift by emb, convolve."""
+    """h + f(h, emb), f: GroupNorm, conv, GroupNorm with scale and shift from emb, conv. Initially f = 0."""
 
     def __init__(self, features_in: int, features_out: int, embed: int, dropout: float):
         super().__init__()
@@ -139,7 +145,7 @@ class Residual(nn.Module):
             group_norm(features_out),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zeroed(nn.Conv2d(features_out, features_out, 3, padding=1)),
+            zero_module(nn.Conv2d(features_out, features_out, 3, padding=1)),
         )
         same = features_in == features_out
         self.skip_connection = nn.Identity() if same else nn.Conv2d(features_in, features_out, 1)
@@ -154,13 +160,13 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """h + proj(softmax(q k / sqrt(F)) v), one head, every pixel to every pixel."""
+    """Single-head self-attention over all pixels, h + proj(softmax(q k / sqrt(F)) v)."""
 
     def __init__(self, features: int):
         super().__init__()
         self.norm = group_norm(features)
         self.qkv = nn.Conv1d(features, 3 * features, 1)
-        self.proj_out = zeroed(nn.Conv1d(features, features, 1))
+        self.proj_out = zero_module(nn.Conv1d(features, features, 1))
 
     def forward(self, h: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(h).flatten(2)).transpose(1, 2).chunk(3, dim=2)  # (B, H W, F) each
@@ -168,35 +174,35 @@ class Attention(nn.Module):
         return h + self.proj_out(out).reshape(h.shape)
 
 
-class Down(nn.Module):
-    """Half the resolution: the mean of 2 x 2 features."""
+class Downsample(nn.Module):
+    """Halve the resolution: 2 x 2 mean."""
 
     def forward(self, h: Tensor) -> Tensor:
         return F.avg_pool2d(h, 2)
 
 
-class Up(nn.Module):
-    """Twice the resolution: every feature four times."""
+class Upsample(nn.Module):
+    """Double the resolution: nearest neighbour."""
 
     def forward(self, h: Tensor) -> Tensor:
         return F.interpolate(h, scale_factor=2, mode="nearest")
 
 
-def time_features(t: Tensor, size: int) -> Tensor:
-    """(cos, sin) of t w_i with w_i = 10000^(-i / (size/2)), (B,) -> (B, size). t stays in [0, 1], as in CellFlux."""
+def timestep_embedding(t: Tensor, size: int) -> Tensor:
+    """(cos, sin) of t w_i, w_i = 10000^(-i / (size/2)), (B,) -> (B, size); t is unscaled, as in CellFlux."""
     w = torch.exp(-math.log(10_000) * torch.arange(size // 2, dtype=t.dtype, device=t.device) / (size // 2))
     angle = t[:, None] * w  # (B, size / 2)
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 def group_norm(features: int) -> nn.GroupNorm:
-    """Normalise in 32 groups, or in as many as leave four features each."""
+    """GroupNorm with 32 groups, or fewer, so that a group has at least four features."""
     most = min(32, max(1, features // 4))
     return nn.GroupNorm(max(n for n in range(1, most + 1) if features % n == 0), features)
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with all its parameters at zero."""
+def zero_module(layer: nn.Module) -> nn.Module:
+    """Set all parameters of the layer to zero and return it."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

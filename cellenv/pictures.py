@@ -1,32 +1,42 @@
 """Images of cells as pictures: false colours, mask outlines, labelled grids.
 
-A picture is uint8 RGB with the channels last, (H, W, 3); images are float (C, H, W) in [-1, 1].
+A picture is uint8 RGB, channels last, (H, W, 3); images are float (C, H, W) in [-1, 1].
 B pictures, C channels, H, W pixels, z zoom.
 """
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-CHANNELS = ("actin", "tubulin", "DNA")
+from cellenv.images import CHANNELS
+
 COLOURS = {"actin": (1.00, 0.36, 0.12), "tubulin": (0.16, 0.86, 0.35), "DNA": (0.22, 0.42, 1.00)}  # RGB in [0, 1]
 SPARE_COLOURS = (
     (0.95, 0.85, 0.20),
     (0.90, 0.25, 0.85),
     (0.20, 0.85, 0.90),
     (0.75, 0.75, 0.75),
-)  # other stains, in order
+)  # of other stains, in order
 CELL_OUTLINE, NUCLEUS_OUTLINE = (255, 214, 102), (255, 255, 255)
 BACKGROUND, TEXT = (18, 19, 23), (222, 224, 229)
 
+Picture = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
-def composite(images: Tensor, channels: Sequence[str] = CHANNELS) -> np.ndarray:
-    """False-colour pictures, 1 - prod_c (1 - a_c colour_c) with a_c in [0, 1]: actin orange, tubulin green, DNA blue.
 
-    images: (B, C, H, W) in [-1, 1]; what lies outside is clipped and nan is black. Returns (B, H, W, 3) uint8.
+def composite(images: Tensor, channels: Sequence[str] = CHANNELS) -> Picture:
+    """False-colour pictures, 1 - prod_c (1 - a_c colour_c) with a_c = (x_c + 1) / 2.
+
+    Actin is orange, tubulin green, DNA blue.
+    images: (B, C, H, W) in [-1, 1]; values outside are clipped and nan is black. Returns (B, H, W, 3) uint8.
+
+    Raises:
+        ValueError: unless images are (B, C, H, W) with one channel per name.
     """
     if images.ndim != 4 or images.shape[1] != len(channels):
         raise ValueError(f"need images (B, {len(channels)}, H, W) for {', '.join(channels)}; got {tuple(images.shape)}")
@@ -39,13 +49,13 @@ def composite(images: Tensor, channels: Sequence[str] = CHANNELS) -> np.ndarray:
     return np.rint(255 * (1 - dark)).astype(np.uint8)
 
 
-def enlarge(pictures: np.ndarray, zoom: int) -> np.ndarray:
-    """(B, H, W, ...) -> (B, z H, z W, ...), every pixel repeated."""
+def enlarge(pictures: NDArray[Scalar], zoom: int) -> NDArray[Scalar]:
+    """Repeat every pixel: (B, H, W, ...) -> (B, z H, z W, ...)."""
     return pictures.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
-def inner_edge(labels: np.ndarray) -> np.ndarray:
-    """Pixels of an object with a 4-neighbour of another label; the image border is no edge. (B, H, W) -> bool."""
+def inner_edge(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Object pixels with a 4-neighbour of another label; the image border is no edge. (B, H, W) -> bool."""
     padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)), mode="edge")
     neighbours = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
     return (labels > 0) & np.any([labels != n for n in neighbours], axis=0)
@@ -53,10 +63,13 @@ def inner_edge(labels: np.ndarray) -> np.ndarray:
 
 def outlines(
     images: Tensor, masks: tuple[Tensor, Tensor], channels: Sequence[str] = CHANNELS, *, zoom: int = 2
-) -> np.ndarray:
+) -> Picture:
     """Composites with the outline of every cell (amber) and nucleus (white), (B, z H, z W, 3) uint8.
 
     masks: (nuclei, cells), integer labels (B, H, W), 0 = background.
+
+    Raises:
+        ValueError: if images and channels, or images and masks, do not match.
     """
     pictures = enlarge(composite(images, channels), zoom)
     nuclei, cells = masks
@@ -69,13 +82,35 @@ def outlines(
     return pictures
 
 
+def label_font(height: int) -> ImageFont.FreeTypeFont:
+    """Font of the labels beside pictures of this height in px."""
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(max(11, min(16, height // 8))))
+
+
+def label_margin(labels: Sequence[str], height: int, *, gap: int = 4) -> int:
+    """Width in px of these labels in a `grid` of pictures of this height; labels may hold line breaks."""
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    font = label_font(height)
+    return int(max(pen.multiline_textbbox((0, 0), label, font=font)[2] for label in labels)) + 5 * gap
+
+
 def grid(
-    rows: Sequence[np.ndarray], labels: Sequence[str], columns: Sequence[str] = (), *, zoom: int = 1, gap: int = 4
-) -> np.ndarray:
-    """One picture of labelled rows: the label on the left, then the row's pictures; column titles on top if given.
+    rows: Sequence[Picture],
+    labels: Sequence[str],
+    columns: Sequence[str] = (),
+    *,
+    zoom: int = 1,
+    gap: int = 4,
+    margin: int | None = None,
+) -> Picture:
+    """One picture of labelled rows of pictures, labels on the left, column titles on top if given.
 
     rows: for each row its pictures, (n, H, W, 3) uint8 as from `composite`, all of one size; n may differ.
-    labels: one a row; may hold line breaks. Returns uint8 (H', W', 3).
+    labels: one per row; may hold line breaks. margin: width of the labels in px, see `label_margin`; None
+    fits them. Returns (H', W', 3) uint8.
+
+    Raises:
+        ValueError: unless there is one label per row and at least one row, and all pictures have one size.
     """
     if not rows or len(rows) != len(labels):
         raise ValueError(f"need one label for each of at least one row; got {len(rows)} rows and {len(labels)} labels")
@@ -83,9 +118,8 @@ def grid(
         if row.dtype != np.uint8 or row.ndim != 4 or row.shape[3] != 3 or row.shape[1:] != rows[0].shape[1:]:
             raise ValueError(f"need rows of uint8 pictures (n, H, W, 3) of one size; got {row.dtype} {row.shape}")
     height, width = zoom * rows[0].shape[1], zoom * rows[0].shape[2]
-    font = ImageFont.load_default(max(11, min(16, height // 8)))
-    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    margin = int(max(pen.multiline_textbbox((0, 0), label, font=font)[2] for label in labels)) + 5 * gap
+    font = label_font(height)
+    margin = label_margin(labels, height, gap=gap) if margin is None else margin
     top = int(font.size) + 3 * gap if columns else gap
     n_columns = max(len(row) for row in rows)
     sheet = Image.new("RGB", (margin + n_columns * (width + gap), top + len(rows) * (height + gap)), BACKGROUND)
@@ -100,8 +134,8 @@ def grid(
     return np.asarray(sheet)
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as the content of a PNG file."""
+def png(picture: Picture) -> bytes:
+    """Content of a PNG file of a picture (H, W, 3) uint8."""
     content = BytesIO()
     Image.fromarray(picture).save(content, format="PNG", optimize=True)
     return content.getvalue()

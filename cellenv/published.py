@@ -1,8 +1,9 @@
-"""Published CellFlux checkpoints (.pth): the network's weights, read without running anything that the file holds.
+"""Weights of published CellFlux checkpoints (.pth), read without running code from the file.
 
-torch.save wrote such a file, of a dict with `model`, `optimizer`, `lr_schedule`, `epoch`, `scaler` and `args`, the
-command line of the training. Without EMA, `model` is the network's state dict. With EMA it holds `num_updates`, the
-weights in training as `model.<name>`, and their running means as `shadow_params.<i>`, i counting the names.
+Such a file was written by torch.save and holds a dict with `model`, `optimizer`, `lr_schedule`, `epoch`,
+`scaler` and `args` (the training's command line). Without EMA, `model` is the network's state dict. With EMA
+it holds `num_updates`, the raw weights as `model.<name>`, and their EMA as `shadow_params.<i>`, where i is
+the index of the name.
 """
 
 import pickle
@@ -19,34 +20,38 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from cellenv.checkpoints import file_digest
 from cellenv.networks import PRESETS, UNet, UNetConfig
+from cellenv.weights_io import file_digest
 
-# Classes that `args` may hold beside numbers and text; paths become pure ones, which cannot touch a disk.
-ALLOWED = [
+# Classes that `args` may hold beside plain data; paths are read as pure paths, which cannot access the disk.
+ALLOWED: list[Any] = [
     Namespace,
-    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),  # Python 3.13 has another
+    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),  # the latter: Python 3.13
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]
-MEAN = "shadow_params."
+EMA_PREFIX = "shadow_params."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A network that was published, and where it comes from."""
+    """Config, weights and provenance of a published network."""
 
     network: UNetConfig
-    weights: dict[str, Tensor]  # float32, under the names of `UNet`; they stay on the disk until they are used
+    weights: dict[str, Tensor]  # float32, names as in `UNet`; mapped from disk where the file has float32
     metadata: dict[str, Any]  # source (file name), source_sha256, epoch, weights ("ema" or "raw")
 
 
 def read_published(
     file: str | Path, *, weights: Literal["ema", "raw"] = "ema", network: UNetConfig | None = None
 ) -> Published:
-    """The network of a published checkpoint.
+    """Read the network of a published checkpoint.
 
-    weights: the running means, or what was being trained; a file without means has only the latter, and gives them.
-    network: its sizes; when None, the CellFlux preset with the file's condition size and image channels.
+    weights: EMA or raw; a file without EMA gives its raw weights either way.
+    network: its config; None detects the CellFlux preset from the file's condition size and image channels.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or holds more than plain data, or the weights do not fit.
     """
     file = Path(file)
     if weights not in ("ema", "raw"):
@@ -57,22 +62,27 @@ def read_published(
         raise ValueError(f"{file} is no CellFlux checkpoint: need a dict with a dict 'model' in it; got {found}")
     model = {str(name).removeprefix("module."): value for name, value in content["model"].items()}
 
-    averaged = "num_updates" in model or any(name.startswith(MEAN) for name in model)
-    chosen = in_training(model) if averaged else model
-    if averaged and weights == "ema":
-        chosen = running_means(model, list(chosen), file)
-    network = recognise(chosen, file) if network is None else network
+    has_ema = "num_updates" in model or any(name.startswith(EMA_PREFIX) for name in model)
+    chosen = raw_weights(model) if has_ema else model
+    if has_ema and weights == "ema":
+        chosen = ema_weights(model, list(chosen), file)
+    network = detect_config(chosen, file) if network is None else network
     metadata = {
         "source": file.name,
         "source_sha256": file_digest(file),
         "epoch": content["epoch"] if isinstance(content.get("epoch"), int) else None,
-        "weights": weights if averaged else "raw",
+        "weights": weights if has_ema else "raw",
     }
-    return Published(network=network, weights=fitting(chosen, network, file), metadata=metadata)
+    return Published(network=network, weights=validate_weights(chosen, network, file), metadata=metadata)
 
 
 def read_safely(file: Path) -> Any:
-    """What torch.save wrote: tensors that stay on the disk, numbers, text, containers, a namespace, paths; no more."""
+    """Load a torch.save file that holds only tensors (memory-mapped), plain data and `ALLOWED` classes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds anything else.
+    """
     check_archive(file)
     try:
         with safe_globals(ALLOWED):
@@ -91,7 +101,12 @@ def read_safely(file: Path) -> Any:
 
 
 def check_archive(file: Path) -> None:
-    """Raise unless the file is a whole zip archive whose parts have the checksums that were written with them."""
+    """Check that the file is a complete zip archive whose members match their checksums.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint at {file}: need a .pth file that torch.save wrote")
     with file.open("rb") as stream:
@@ -111,26 +126,35 @@ def check_archive(file: Path) -> None:
         raise ValueError(f"{file} is damaged: {damaged} in it does not have its checksum; fetch it anew")
 
 
-def in_training(model: dict[str, Any]) -> dict[str, Any]:
-    """The weights `model.<name>`, that were being trained, in the order of the file, which is the network's."""
+def raw_weights(model: dict[str, Any]) -> dict[str, Any]:
+    """Raw weights `model.<name>`, in the order of the file, which is that of the network's parameters."""
     inside = {name.removeprefix("model."): value for name, value in model.items() if name.startswith("model.")}
     return {name.removeprefix("module."): value for name, value in inside.items()}
 
 
-def running_means(model: dict[str, Any], names: Sequence[str], file: Path) -> dict[str, Any]:
-    """The means `shadow_params.<i>`, each under the i-th of the names."""
-    needed, found = [f"{MEAN}{i}" for i in range(len(names))], [name for name in model if name.startswith(MEAN)]
+def ema_weights(model: dict[str, Any], names: Sequence[str], file: Path) -> dict[str, Any]:
+    """EMA weights {names[i]: `shadow_params.<i>`}.
+
+    Raises:
+        ValueError: unless there is exactly one for each name.
+    """
+    needed = [f"{EMA_PREFIX}{i}" for i in range(len(names))]
+    found = [name for name in model if name.startswith(EMA_PREFIX)]
     if set(needed) != set(found):
         missing = sorted(set(needed) - set(found), key=needed.index)
         raise ValueError(
-            f"{file}: need {len(needed)} {MEAN}*, one for each of the weights model.*; got {len(found)}, missing "
-            f"{some(missing)}. Fetch it anew, or ask for the raw weights"
+            f"{file}: need {len(needed)} {EMA_PREFIX}*, one for each of the weights model.*; got {len(found)}, missing "
+            f"{summarize(missing)}. Fetch it anew, or ask for the raw weights"
         )
-    return {name: model[mean] for name, mean in zip(names, needed, strict=True)}
+    return {name: model[key] for name, key in zip(names, needed, strict=True)}
 
 
-def recognise(weights: dict[str, Any], file: Path) -> UNetConfig:
-    """The CellFlux preset that takes conditions and images of the size that these weights take."""
+def detect_config(weights: dict[str, Any], file: Path) -> UNetConfig:
+    """CellFlux preset whose condition size and number of image channels fit the weights.
+
+    Raises:
+        ValueError: if none fits.
+    """
     presets = {name: config for name, config in PRESETS.items() if name.startswith("cellflux-")}
     sizes = {(config.condition_dim, config.size[0]): config for config in presets.values()}
     size = tuple(
@@ -145,15 +169,19 @@ def recognise(weights: dict[str, Any], file: Path) -> UNetConfig:
     return sizes[size]
 
 
-def fitting(weights: dict[str, Any], network: UNetConfig, file: Path) -> dict[str, Tensor]:
-    """The weights in float32, after each was seen to be what a `UNet` of these sizes needs, and finite."""
+def validate_weights(weights: dict[str, Any], network: UNetConfig, file: Path) -> dict[str, Tensor]:
+    """The weights as float32, in the order of the `UNet`.
+
+    Raises:
+        ValueError: if a name is missing or foreign, a shape differs, or a value is not finite.
+    """
     with torch.device("meta"):
         needed = {name: tuple(tensor.shape) for name, tensor in UNet(network).state_dict().items()}
     missing, foreign = sorted(needed.keys() - weights.keys()), sorted(weights.keys() - needed.keys())
     if missing or foreign:
         raise ValueError(
-            f"{file}: need the {len(needed)} weights of {network}; got {len(weights)}, missing {some(missing)}, "
-            f"foreign {some(foreign)}. Say which network it is, or fetch the file anew"
+            f"{file}: need the {len(needed)} weights of {network}; got {len(weights)}, missing {summarize(missing)}, "
+            f"foreign {summarize(foreign)}. Say which network it is, or fetch the file anew"
         )
     for name, shape in needed.items():
         check_weight(weights[name], shape, f"{file}: {name}")
@@ -161,7 +189,7 @@ def fitting(weights: dict[str, Any], network: UNetConfig, file: Path) -> dict[st
 
 
 def check_weight(weight: Any, shape: tuple[int, ...], name: str) -> None:
-    """Raise unless the weight is a tensor of that shape with finite floating-point numbers."""
+    """Raise ValueError unless the weight is a floating-point tensor of this shape with finite values."""
     if not isinstance(weight, Tensor) or tuple(weight.shape) != shape or not weight.is_floating_point():
         got = f"{tuple(weight.shape)} {weight.dtype}" if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"{name} needs {shape} floats; got {got}. Say which network it is, or fetch the file anew")
@@ -169,6 +197,6 @@ def check_weight(weight: Any, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} needs finite numbers; got nan or infinity. Take a checkpoint of an earlier epoch")
 
 
-def some(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
+def summarize(names: Sequence[str]) -> str:
+    """The first three names and the number of the others, "none" if there are none."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"

@@ -1,4 +1,4 @@
-"""The tasks under their names: `gymnasium.make("cellenv/Select-v0")`, or "cellenv:cellenv/Select-v0" unimported."""
+"""Gymnasium ids: "cellenv/Select-v0" after `import cellenv`, "cellenv:cellenv/Select-v0" without it."""
 
 from gymnasium import register
 
@@ -10,7 +10,7 @@ TASKS = {
 
 
 def register_tasks() -> None:
-    """Tell Gymnasium where each task is; nothing of it is imported before it is made."""
+    """Register every task with Gymnasium by entry point, so that its module is imported only by `make`."""
     for name, task in TASKS.items():
         register(
             name,

@@ -1,44 +1,9 @@
-"""Post-train the virtual cell with advantage-weighted matching (AWM), then compare it with its base.
+"""Post-train the generator with advantage-weighted matching: `cellfluxrl train awm`, under `accelerate launch`.
 
-    accelerate launch examples/train_awm.py
-    accelerate launch examples/train_awm.py --preset smoke                       # two iterations and the evaluation
-
-As train_nft.py, but for the loss: flow matching on the images of a group, weighted by their advantages of either sign.
+accelerate launch examples/train_awm.py
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from command_line import parse
-from settings import RenoiseSettings, presets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(RenoiseSettings):
-    output_dir: Path = Path("runs/awm")
-    clip: float = 0.01  # how far the log-likelihood of an image may move from the old weights
-
-
-PRESETS = presets(Config())
+from algorithms.cli import run
 
 if __name__ == "__main__":
-    CONFIG = parse(PRESETS, __doc__)  # before the heavy imports: --help is quick
-
-# ruff: noqa: E402
-from post_training import Setup, post_train
-
-from algorithms.losses.awm import AWMLoss
-from algorithms.trainer import Algorithm
-
-
-def build(setup: Setup) -> Algorithm:
-    config, models = setup.config, (setup.theta, setup.old, setup.ref)
-    return setup.on_renoised(AWMLoss(*models, clip=config.clip, kl_weight=config.kl_weight))
-
-
-def main(config: Config) -> None:
-    post_train(config, build)
-
-
-if __name__ == "__main__":
-    main(CONFIG)
+    run("train", "awm")

@@ -1,4 +1,4 @@
-"""Which mechanism of action (MoA) does an image show? B batch, C channels, H, W pixels, F features, M MoAs."""
+"""Classifiers of the mechanism of action (MoA). B batch, C channels, H, W pixels, F features, M MoAs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from cellenv.checkpoints import load_state, load_weights, save_weights
 from cellenv.checks import check_pixels
+from cellenv.weights_io import load_state, load_weights, save_weights
 from rewards.segmentation.protocol import CHANNELS
 
 ASSETS = Path(__file__).parent / "assets"
 
 
 class Classifier(nn.Module, ABC):
-    """Images to maps (the trunk), maps to features (`pool`), features to logits (a linear head).
+    """Images -> feature maps (trunk) -> features (`pool`) -> logits (linear head, divided by a temperature).
 
-    moas: names; position is the id.
-    size: (C, H, W) of the images. channels: their names, in order.
-    temperature: logits are divided by it, so that softmax(logits) is calibrated; 1 until it is fitted.
+    The buffer `temperature` calibrates softmax(logits); it is 1 until it is fitted.
+
+    Args:
+        trunk: images (B, C, H, W) -> feature maps.
+        n_features: F.
+        moas: names; position is the id.
+        size: (C, H, W) of the images.
+        channels: their names, in order.
+
+    Raises:
+        ValueError: moas is empty, or the number of channel names is not C.
     """
 
-    shipped: ClassVar[Path]  # the weights of the embedded world
+    shipped: ClassVar[Path]  # weights for the embedded world
 
     def __init__(
         self, trunk: nn.Module, n_features: int, moas: Sequence[str], size: Sequence[int], channels: Sequence[str]
@@ -37,14 +45,18 @@ class Classifier(nn.Module, ABC):
             raise ValueError(f"need a name for each of {self.size[0]} channels, got {self.channels}")
         self.trunk, self.head = trunk, nn.Linear(n_features, len(self.moas))
         self.register_buffer("temperature", torch.ones(()))
-        self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
 
     @abstractmethod
     def pool(self, maps: Tensor) -> Tensor:
-        """What the trunk gives, (B, ., h, w) -> (B, F)."""
+        """Features of the maps of the trunk, (B, ., h, w) -> (B, F)."""
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> (B, F), what the head sees."""
+        """Input of the head, (B, C, H, W) in [-1, 1] -> (B, F).
+
+        Raises:
+            ValueError: images of another size, or with pixels outside [-1, 1].
+        """
         if images.shape[1:] != self.size:
             raise ValueError(f"need images of shape (B, {', '.join(map(str, self.size))}), got {tuple(images.shape)}")
         check_pixels(images, "a classifier")
@@ -52,27 +64,39 @@ class Classifier(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         """Calibrated logits, (B, M)."""
-        return self.head(self.features(images)) / self.temperature
+        logits: Tensor = self.head(self.features(images)) / self.temperature
+        return logits
 
     def save_pretrained(self, path: str | Path, training: Mapping[str, Any] | None = None) -> None:
-        """Write weights and what rebuilds the model; `training` records how they came about (command, seed, scores)."""
+        """Write weights and config, atomically; `training` records how they were made (command, scores)."""
         config = {"model": type(self).__name__, "moas": self.moas, "size": self.size, "channels": self.channels}
         save_weights(path, self.state_dict(), config | {"training": dict(training or {})})
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
-        """The classifier saved there, or the embedded world's, ready to score."""
+        """The classifier saved at path, in eval mode; None: the embedded world's.
+
+        Raises:
+            FileNotFoundError: there are no weights at path.
+            ValueError: the weights are damaged, or those of another model.
+        """
         path = cls.shipped if path is None else path
         config, state_dict = load_weights(path)
         if config.get("model") != cls.__name__:
             raise ValueError(f"{path} holds a {config.get('model')}, need a {cls.__name__}")
-        model = cls(config["moas"], size=config["size"], channels=config["channels"])
+        model = cls(config["moas"], size=config["size"], channels=config["channels"])  # type: ignore[call-arg]
         load_state(model, state_dict, path)
         return model.eval()
 
 
 class MoAClassifier(Classifier):
-    """The rewarding classifier: a small residual network on the image folded 2 x 2 into its channels; F = 96 means."""
+    """The classifier of the rewards: a small residual network on 2 x 2 px patches. F = 96.
+
+    Args:
+        moas: names of the mechanisms of action; position is the id.
+        size: (C, H, W) of the images.
+        channels: their names, in order.
+    """
 
     shipped = ASSETS / "classifier.safetensors"
 
@@ -89,11 +113,12 @@ class MoAClassifier(Classifier):
         super().__init__(trunk, 96, moas, size, channels)
 
     def pool(self, maps: Tensor) -> Tensor:
+        """Global average pooling."""
         return maps.mean((2, 3))
 
 
 class Residual(nn.Module):
-    """Halve height and width: W pool(x) + two normalised convolutions of x."""
+    """Pre-activation residual block that halves H and W: 1 x 1 conv of pooled x + two 3 x 3 convs of x."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -102,4 +127,5 @@ class Residual(nn.Module):
         self.second = nn.Sequential(nn.GroupNorm(8, n_out), nn.SiLU(), nn.Conv2d(n_out, n_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(avg_pool2d(x, 2)) + self.second(self.first(x))
+        out: Tensor = self.skip(avg_pool2d(x, 2)) + self.second(self.first(x))
+        return out

@@ -1,6 +1,6 @@
-"""Judges: a classifier and a segmenter that never train a generator, unlike the rewards' in architecture and seed.
+"""Held-out classifier and segmenter, which expose reward hacking: no generator is trained against them.
 
-A generator that learns to please the networks of its rewards, and not to draw cells, does not please these.
+Their architecture and training seed differ from those of the models in the rewards.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,15 @@ from rewards.segmentation.protocol import CHANNELS
 
 
 class JudgeClassifier(Classifier):
-    """Plain wide kernels, no residuals, on the image at half resolution; F = 64 mixtures of 128 means and 128 maxima.
+    """Plain convolutions with large kernels, on the image at half resolution. F = 64.
 
-    Few features, because distances between distributions are taken in them: 64 x 64 covariances need only hundreds of
+    Few features, because Fréchet distances are taken in them: a 64 x 64 covariance needs only hundreds of
     images.
+
+    Args:
+        moas: names of the mechanisms of action; position is the id.
+        size: (C, H, W) of the images.
+        channels: their names, in order.
     """
 
     shipped = ASSETS / "judge.safetensors"
@@ -25,25 +30,26 @@ class JudgeClassifier(Classifier):
     def __init__(self, moas: Sequence[str], *, size: Sequence[int] = (3, 96, 96), channels: Sequence[str] = CHANNELS):
         trunk = nn.Sequential(
             nn.AvgPool2d(2),
-            *stage(size[0], 32, kernel=7),  # (B, 32, H / 4, W / 4)
-            *stage(32, 64, kernel=5),  # (B, 64, H / 8, W / 8)
-            *stage(64, 96, kernel=5),  # (B, 96, H / 16, W / 16)
-            *stage(96, 128, kernel=3),  # (B, 128, H / 32, W / 32)
+            *conv_block(size[0], 32, kernel=7),  # (B, 32, H / 4, W / 4)
+            *conv_block(32, 64, kernel=5),  # (B, 64, H / 8, W / 8)
+            *conv_block(64, 96, kernel=5),  # (B, 96, H / 16, W / 16)
+            *conv_block(96, 128, kernel=3),  # (B, 128, H / 32, W / 32)
         )
         super().__init__(trunk, 64, moas, size, channels)
         self.mix = nn.Sequential(nn.Linear(256, 64), nn.GELU())
 
     def pool(self, maps: Tensor) -> Tensor:
+        """A learned projection of the means and maxima of all maps, (B, 128, h, w) -> (B, 64)."""
         return self.mix(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
 
 
-def stage(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
-    """Convolve, normalise, bend, halve."""
+def conv_block(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
+    """Conv, GroupNorm, GELU, max-pool."""
     return [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), nn.GroupNorm(8, n_out), nn.GELU(), nn.MaxPool2d(2)]
 
 
 class JudgeSegmenter(EmbeddedSegmenter):
-    """Fewer and wider levels than the rewarding segmenter's, trained on the plates and cells of another world seed."""
+    """An `EmbeddedSegmenter` with fewer and wider levels, trained on another seed of the embedded world."""
 
     shipped = ASSETS / "judge_segmenter.safetensors"
 
@@ -51,7 +57,7 @@ class JudgeSegmenter(EmbeddedSegmenter):
         self,
         nucleus_widths: Sequence[int] = (12, 20, 32),
         cell_widths: Sequence[int] = (12, 24, 36, 48),
-        least_nucleus: int = 30,
-        least_cell: int = 100,
+        min_nucleus_area: int = 30,
+        min_cell_area: int = 100,
     ):
-        super().__init__(nucleus_widths, cell_widths, least_nucleus, least_cell)
+        super().__init__(nucleus_widths, cell_widths, min_nucleus_area, min_cell_area)

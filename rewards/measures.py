@@ -1,42 +1,47 @@
-"""Areas, perimeters, overlaps and counts of every object of a whole batch at once.
+"""Size, shape, number and overlap of the segmented objects, as one number per image.
 
-B batch, H, W pixels, N objects of the batch, all images together. Labels are (B, H, W) integer, 0 background; masks
-hold two of them, `nuclei` and `cells`. A measure is one number per image, (B,) float32, and nan where it is undefined:
-what that is worth is for the reward to say.
-
-How to tell the two kinds of undefined roundness apart: no nucleus at all has `nucleus_count` 0; nuclei that all touch
-the border have `nucleus_count` > 0. A speck is an object: how small is too small is the segmenter's decision.
+B batch, H, W pixels, N objects in the whole batch. Labels are (B, H, W) integers with 0 as background. A
+measure is (B,) float32, and nan where it is undefined; the rewards decide what an undefined measure is worth.
+Objects of any size are measured: the segmenter removes specks.
 """
 
 from math import pi, sqrt
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rewards.segmentation.protocol import Masks
 
-class LabelledMasks(Protocol):
-    """Whatever holds labels of nuclei and cells, (B, H, W) each."""
-
-    nuclei: Tensor
-    cells: Tensor
+MEASURES = ("nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max", "roundness", "containment")
 
 
 class Objects(NamedTuple):
-    """A row for each object that has a pixel."""
+    """Properties of the N objects of a batch, one row per object."""
 
-    image: np.ndarray  # (N,) int64, its image, 0..B-1
-    label: np.ndarray  # (N,) int64, unique in the batch: label - 1 + the labels used before this image
-    area: np.ndarray  # (N,) px^2
-    perimeter: np.ndarray  # (N,) px
-    on_border: np.ndarray  # (N,) bool, it has a pixel in the first or last row or column
+    image: NDArray[np.int64]  # (N,) index of its image, 0..B-1
+    id: NDArray[np.int64]  # (N,) label - 1 + the number of labels used by earlier images; unique in the batch
+    area: NDArray[np.int64]  # (N,) px^2
+    perimeter: NDArray[np.float64]  # (N,) px
+    on_border: NDArray[np.bool_]  # (N,) whether it touches the border of the image
 
 
 @njit(cache=True, nogil=True)
-def _tally(labels, offset, area, straight, diagonal, on_border):
-    """Pixels and boundary crossings of each object: a pixel of it followed by one that is not, on a line of pixels."""
+def _count_pixels(
+    labels: NDArray[np.int32],
+    offset: NDArray[np.int64],
+    area: NDArray[np.int64],
+    straight: NDArray[np.int64],
+    diagonal: NDArray[np.int64],
+    on_border: NDArray[np.bool_],
+) -> None:
+    """Count the pixels of each object, and its boundary crossings along rows and columns and along diagonals.
+
+    A crossing is a pixel of the object whose neighbour in one of the eight directions is not.
+    """
     batch, height, width = labels.shape
     for b in range(batch):
         for y in range(height):
@@ -60,17 +65,19 @@ def _tally(labels, offset, area, straight, diagonal, on_border):
 
 
 @njit(cache=True, nogil=True)
-def _tally_inside(labels, offset, cells, inside):
-    """Pixels of each object that lie in any cell."""
+def _count_overlap(
+    labels: NDArray[np.int32], offset: NDArray[np.int64], other: NDArray[np.int32], overlap: NDArray[np.int64]
+) -> None:
+    """Count the pixels of each object that lie in any object of `other`."""
     batch, height, width = labels.shape
     for b in range(batch):
         for y in range(height):
             for x in range(width):
-                if labels[b, y, x] and cells[b, y, x]:
-                    inside[offset[b] + labels[b, y, x] - 1] += 1
+                if labels[b, y, x] and other[b, y, x]:
+                    overlap[offset[b] + labels[b, y, x] - 1] += 1
 
 
-def _as_array(labels: Tensor) -> np.ndarray:
+def _as_array(labels: Tensor) -> NDArray[np.int32]:
     if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"need integer labels (B, H, W), got {labels.dtype} {tuple(labels.shape)}")
     array = np.ascontiguousarray(labels.cpu().numpy().astype(np.int32, copy=False))
@@ -79,96 +86,91 @@ def _as_array(labels: Tensor) -> np.ndarray:
     return array
 
 
-def _offsets(labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Labels used by the images before each one, (B,), and by all."""
+def _offsets(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
+    """Number of labels used by the images before each image, (B,), and by all images."""
     used = labels.max((1, 2), initial=0).astype(np.int64)
     return np.cumsum(used) - used, int(used.sum())
 
 
-def objects(labels: Tensor) -> Objects:
-    """Area, Crofton perimeter and border contact of every object.
-
-    P = pi/8 (N_h + N_v + (N_d1 + N_d2) / sqrt 2), N the crossings of the boundary with all pixel lines of a direction:
-    the Cauchy-Crofton integral over four directions. Unbiased for disks of radius 4 to 20.
-    """
-    array = _as_array(labels)
-    offset, total = _offsets(array)
+def _objects(labels: NDArray[np.int32]) -> Objects:
+    offset, total = _offsets(labels)
     area, straight, diagonal = np.zeros((3, total), np.int64)
     on_border = np.zeros(total, np.bool_)
-    _tally(array, offset, area, straight, diagonal, on_border)
-    label = np.flatnonzero(area)
+    _count_pixels(labels, offset, area, straight, diagonal, on_border)
+    used = np.flatnonzero(area)
     return Objects(
-        image=np.searchsorted(offset, label, side="right") - 1,
-        label=label,
-        area=area[label],
-        perimeter=pi / 8 * (straight[label] + diagonal[label] / sqrt(2)),
-        on_border=on_border[label],
+        image=np.searchsorted(offset, used, side="right") - 1,
+        id=used,
+        area=area[used],
+        perimeter=pi / 8 * (straight[used] + diagonal[used] / sqrt(2)),
+        on_border=on_border[used],
     )
 
 
-def _mean(value: np.ndarray, image: np.ndarray, batch: int) -> np.ndarray:
-    """Mean over the objects of each image, nan without any."""
+def objects(labels: Tensor) -> Objects:
+    """Area, Crofton perimeter and border contact of every object in labels, (B, H, W) integer.
+
+    P = pi/8 (N_h + N_v + (N_d1 + N_d2) / sqrt 2), with N the boundary crossings of all pixel lines in one
+    direction: the Cauchy-Crofton formula with four directions. Unbiased for drawn disks of radius 4 to 20.
+
+    Raises:
+        ValueError: the labels are not integers >= 0, or not (B, H, W).
+    """
+    return _objects(_as_array(labels))
+
+
+def _mean(value: NDArray[Any], image: NDArray[np.int64], batch: int) -> NDArray[np.float64]:
+    """Mean over the objects of each image, (B,); nan for an image without objects."""
     count = np.bincount(image, minlength=batch)
     total = np.bincount(image, value, minlength=batch)
     return np.divide(total, count, out=np.full(batch, np.nan), where=count > 0)
 
 
-def _largest(value: np.ndarray, image: np.ndarray, batch: int) -> np.ndarray:
+def _largest(value: NDArray[Any], image: NDArray[np.int64], batch: int) -> NDArray[np.float64]:
+    """Maximum over the objects of each image, (B,); nan for an image without objects."""
     out = np.full(batch, np.nan)
     np.fmax.at(out, image, value)
     return out
 
 
-def _roundness(table: Objects, batch: int) -> np.ndarray:
+def _roundness(table: Objects, batch: int) -> NDArray[np.float64]:
     whole = ~table.on_border
     return _mean(4 * pi * table.area[whole] / table.perimeter[whole] ** 2, table.image[whole], batch)
 
 
-def _containment(table: Objects, nuclei: Tensor, cells: Tensor) -> np.ndarray:
-    if nuclei.shape != cells.shape:
-        raise ValueError(f"need nuclei and cells of one shape, got {tuple(nuclei.shape)} and {tuple(cells.shape)}")
-    array = _as_array(nuclei)
-    offset, total = _offsets(array)
+def _containment(table: Objects, nuclei: NDArray[np.int32], cells: NDArray[np.int32]) -> NDArray[np.float64]:
+    offset, total = _offsets(nuclei)
     inside = np.zeros(total, np.int64)
-    _tally_inside(array, offset, _as_array(cells), inside)
-    return _mean(inside[table.label] / table.area, table.image, len(array))
+    _count_overlap(nuclei, offset, cells, inside)
+    return _mean(inside[table.id] / table.area, table.image, len(nuclei))
 
 
-def _per_image(value: np.ndarray, like: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float32, device=like.device)
+def measure(masks: Masks) -> dict[str, Tensor]:
+    """All measures of `MEASURES` for each image, (B,) float32 each, on the device of the masks.
 
+    nucleus_count, cell_count: number of objects, also those that touch the border.
+    nucleus_area_max, cell_area_max: area of the largest object, px^2; nan without an object.
+    roundness: mean of 4 pi A / P^2 over the nuclei that do not touch the border; nan without such a nucleus.
+        Whether there is none at all or all touch the border shows in nucleus_count.
+    containment: mean over nuclei of the share of the nucleus inside any cell, 0 to 1; nan without a nucleus.
 
-def count(labels: Tensor) -> Tensor:
-    """Number of objects, 0 and above. (B, H, W) -> (B,)."""
-    return _per_image(np.bincount(objects(labels).image, minlength=len(labels)), labels)
-
-
-def area_max(labels: Tensor) -> Tensor:
-    """Area of the largest object, px^2; nan without an object. (B, H, W) -> (B,)."""
-    table = objects(labels)
-    return _per_image(_largest(table.area, table.image, len(labels)), labels)
-
-
-def roundness(nuclei: Tensor) -> Tensor:
-    """Mean of 4 pi A / P^2 over the nuclei off the border; 1 for a disk; nan without one. (B, H, W) -> (B,)."""
-    return _per_image(_roundness(objects(nuclei), len(nuclei)), nuclei)
-
-
-def containment(nuclei: Tensor, cells: Tensor) -> Tensor:
-    """Mean over nuclei of the share of nuclear area inside any cell; nan without one. (B, H, W) x 2 -> (B,), [0, 1]."""
-    return _per_image(_containment(objects(nuclei), nuclei, cells), nuclei)
-
-
-def measure(masks: LabelledMasks) -> dict[str, Tensor]:
-    """All measures of each image, (B,) float32 each, equal to the functions above."""
-    nuclei, cells = objects(masks.nuclei), objects(masks.cells)
-    batch = len(masks.nuclei)
-    values = {
-        "nucleus_count": np.bincount(nuclei.image, minlength=batch),  # objects
-        "cell_count": np.bincount(cells.image, minlength=batch),  # objects
-        "nucleus_area_max": _largest(nuclei.area, nuclei.image, batch),  # px^2
-        "cell_area_max": _largest(cells.area, cells.image, batch),  # px^2
-        "roundness": _roundness(nuclei, batch),  # 1 for a disk
-        "containment": _containment(nuclei, masks.nuclei, masks.cells),  # share, [0, 1]
+    Raises:
+        ValueError: labels are not integers >= 0, or nuclei and cells differ in shape.
+    """
+    if masks.nuclei.shape != masks.cells.shape:
+        raise ValueError(
+            f"need nuclei and cells of one shape, got {tuple(masks.nuclei.shape)} and {tuple(masks.cells.shape)}"
+        )
+    nucleus_labels, cell_labels = _as_array(masks.nuclei), _as_array(masks.cells)
+    nuclei, cells = _objects(nucleus_labels), _objects(cell_labels)
+    batch = len(nucleus_labels)
+    values: dict[str, NDArray[Any]] = {
+        "nucleus_count": np.bincount(nuclei.image, minlength=batch),
+        "cell_count": np.bincount(cells.image, minlength=batch),
+        "nucleus_area_max": _largest(nuclei.area, nuclei.image, batch),
+        "cell_area_max": _largest(cells.area, cells.image, batch),
+        "roundness": _roundness(nuclei, batch),
+        "containment": _containment(nuclei, nucleus_labels, cell_labels),
     }
-    return {name: _per_image(value, masks.nuclei) for name, value in values.items()}
+    device = masks.nuclei.device
+    return {name: torch.as_tensor(value, dtype=torch.float32, device=device) for name, value in values.items()}

@@ -1,6 +1,6 @@
-"""What real images look like: mean and standard deviation of every measure, per mechanism of action (MoA).
+"""Reference statistics of real images: mean and standard deviation of each measure.
 
-N images, B batch, M MoAs.
+N images, B batch, M mechanisms of action (MoA), each with statistics of its own.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from cellenv.checkpoints import write_atomically
+from cellenv.weights_io import write_atomically
 
 EMBEDDED = Path(__file__).parent / "assets" / "reference.json"
 COUNTS = ("nucleus_count", "cell_count")
@@ -25,7 +25,7 @@ class Reference:
     moas: names; position is the id.
     count: (M,) int64, images of each MoA.
     mean, std: measure -> (M,) float32, in the unit of the measure, over the images where it is defined.
-    about: where the numbers come from; free JSON.
+    about: how the numbers were made; any JSON.
     """
 
     moas: tuple[str, ...]
@@ -44,9 +44,17 @@ class Reference:
         min_cells: int = 30,
         about: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Statistics of measures, each (N,) with nan where undefined, over images with MoA ids `moa`, (N,).
+        """Statistics of the measures of N images.
 
-        Refuses an MoA with fewer than min_cells images, or defined values of a measure: its sigma would be a guess.
+        Args:
+            measures: name -> (N,), nan where undefined.
+            moa: (N,) ids.
+            moas: names of the MoAs.
+            min_cells: number of defined values that every measure needs for every MoA.
+            about: see the class.
+
+        Raises:
+            ValueError: there are no MoAs, one has too few values, or min_cells is below 2.
         """
         if not moas:
             raise ValueError("need mechanisms of action: a column of the image table that names them (BBBC021: ANNOT)")
@@ -68,13 +76,20 @@ class Reference:
         return cls(moas=tuple(moas), count=count, mean=mean, std=std, about=dict(about or {}))
 
     def sigma(self, name: str) -> Tensor:
-        """The standard deviation with its floor, (M,): 1/12, a count's rounding variance, is added to the variance of
-        a count; any other is at least 2 % of the mean, which the pixel grid alone can cause."""
+        """Standard deviation with a floor, (M,), by which `zscore` divides.
+
+        sqrt(std^2 + 1/12) for counts, as 1/12 is the variance of rounding to an integer; for other measures
+        at least 2 % of the mean, the error of a shape that is drawn on the pixel grid.
+        """
         mean, std = self.mean[name], self.std[name]
         return (std**2 + 1 / 12).sqrt() if name in COUNTS else torch.maximum(std, 0.02 * mean.abs())
 
     def zscore(self, name: str, value: Tensor, moa: Tensor) -> Tensor:
-        """(value - mean) / sigma of the measure among real images of the MoA. value, moa (B,) -> (B,); nan stays."""
+        """(value - mean) / sigma among real images of the MoA; nan stays nan. value, moa (B,) -> (B,).
+
+        Raises:
+            ValueError: an unknown measure, or an id outside 0..M-1.
+        """
         if name not in self.mean:
             raise ValueError(f"the reference has no measure {name!r}; it has {', '.join(self.mean)}")
         if moa.numel() and not 0 <= int(moa.min()) <= int(moa.max()) < len(self.moas):
@@ -91,7 +106,12 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path = EMBEDDED) -> Self:
-        """Read what `save` wrote; without a path, the embedded world's."""
+        """Read what `save` wrote; by default, the statistics of the embedded world.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged.
+        """
         try:
             content = json.loads(Path(path).read_text())
             moas, measures = tuple(content["moas"]), content["measures"]
@@ -100,7 +120,7 @@ class Reference:
             count = torch.tensor(content["count"])
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no reference statistics at {path}; examples/fit_reference.py writes them"
+                f"no reference statistics at {path}; `cellfluxrl fit reference` writes them"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, need the JSON of Reference.save: {error!r}") from error

@@ -1,4 +1,4 @@
-"""From a z-score to a reward: 0 at the mean of real images, falling on both sides. z and the reward are (B,)."""
+"""From a z-score to a reward: 0 at the mean of real images, lower on both sides. z and reward are (B,)."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ from torch import Tensor
 
 Shaping = Callable[[Tensor], Tensor]
 
-FAR = 5.0  # |z| from which on the default is flat; also the z-score of an object that is not there
+Z_MAX = 5.0  # |z| is clipped here; also the z-score of an object that is missing
 
 
 def clipped_square(z: Tensor) -> Tensor:
-    """-min(|z|, 5)^2, in [-25, 0]. The default: one odd image does not outweigh its group."""
-    return -(z.abs().clamp(max=FAR) ** 2)
+    """-min(|z|, 5)^2, in [-25, 0]. The default: bounded, so that one outlier does not dominate its group."""
+    return -(z.abs().clamp(max=Z_MAX) ** 2)
 
 
 def square(z: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ def square(z: Tensor) -> Tensor:
 
 
 def dead_zone(z: Tensor) -> Tensor:
-    """-max(min(|z|, 5) - 1, 0)^2, in [-16, 0]. No pull inside one sigma, so that natural variability survives."""
-    return -((z.abs().clamp(max=FAR) - 1).clamp(min=0) ** 2)
+    """-max(min(|z|, 5) - 1, 0)^2, in [-16, 0]. Flat within one sigma, to spare natural variability."""
+    return -((z.abs().clamp(max=Z_MAX) - 1).clamp(min=0) ** 2)
 
 
 def bounded(z: Tensor) -> Tensor:

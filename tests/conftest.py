@@ -1,11 +1,49 @@
-"""Accelerate keeps its state for the process; a test that wants another precision starts and leaves it clean."""
+"""Fixtures of several folders: Accelerate's state, the global random stream, embedded cells, a tiny generator."""
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
+from torch import nn
+
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNet, UNetConfig
+from cellenv.streams import rng_at
+
+TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
 
 
 @pytest.fixture
 def fresh_accelerate():
+    """Accelerate keeps its state for the process; a test that wants another precision starts and leaves it clean."""
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
+
+
+@pytest.fixture
+def seeded():
+    """Seed the global random stream with 0, and restore it afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def save_base(tmp_path):
+    """Return a function from a sampling to the folder of a tiny generator with random weights."""
+
+    def save(sampling: Sampling = Sampling(steps=2, noise_level=0.5)):  # noqa: B008 - frozen
+        network = UNet(TINY)
+        for i, parameter in enumerate(network.parameters()):
+            nn.init.normal_(parameter, std=0.1, generator=rng_at(8, i))
+        CellFlux(network, TINY, sampling).save_pretrained(tmp_path / "base")
+        return tmp_path / "base"
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def data() -> SyntheticCells:
+    """The test split of the embedded world."""
+    return SyntheticCells("test")

@@ -1,34 +1,75 @@
-"""The wheel holds all of the packages, their weights too, and nothing else of the checkout."""
+"""The wheel holds all of the packages with their weights, and its commands run where there is nothing but the wheel."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
+import torch
+
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNet, UNetConfig
+from tests.folder_toys import write_folder
 
 PACKAGES = ("algorithms", "cellenv", "rewards")
 BUILD = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+# One process for all commands: heavy modules are imported and compiled once.
+RUN = """
+import json, sys
+from importlib.metadata import entry_points
+
+(command,) = entry_points(group="console_scripts", name="cellfluxrl")
+main = command.load()
+for args in json.load(sys.stdin):
+    main(args)
+ours = {"algorithms", "cellenv", "rewards"}
+files = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] in ours}
+json.dump(files, open("modules.json", "w"))
+"""
+SHARPNESS = """
+def sharpness(images):
+    return images.diff(dim=-1).abs().mean((1, 2, 3))
+"""
 
 
 @pytest.fixture(scope="module")
 def checkout(request, tmp_path_factory):
-    """A copy, so that building leaves nothing behind, of which each file of weights is empty."""
+    """A copy, so that building leaves nothing behind."""
     copy, root = tmp_path_factory.mktemp("checkout"), request.config.rootpath
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, copy)
     for name in (*PACKAGES, "examples", "tests"):
-        for file in (root / name).rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts:
-                target = copy / file.relative_to(root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.touch() if file.suffix == ".safetensors" else shutil.copy(file, target)
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
-def test_the_wheel_holds_the_packages_with_their_weights_and_no_examples(checkout):
+@pytest.fixture(scope="module")
+def wheel(checkout):
     subprocess.run([sys.executable, "-c", BUILD], cwd=checkout, check=True, capture_output=True)
     (wheel,) = (checkout / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """The current folder: a reward, a tiny generator and a folder of cells, but no code of the checkout."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "mine.py").write_text(SHARPNESS)
+    config = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
+    CellFlux(UNet(config), config, Sampling(steps=2)).save_pretrained(folder / "tiny")
+    data = SyntheticCells("test")
+    rows = torch.cat([data.treated[:240:60], data.controls[:4]])
+    write_folder(folder / "cells", data, rows, data.images(rows))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_wheel_holds_the_packages_with_their_weights_and_no_examples(checkout, wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {
         path.relative_to(checkout).as_posix()
@@ -38,3 +79,40 @@ def test_the_wheel_holds_the_packages_with_their_weights_and_no_examples(checkou
     }
     assert held == files
     assert {"cellenv/assets/embedded/model.safetensors", "rewards/assets/judge.safetensors"} <= held
+
+
+@pytest.mark.slow
+def test_its_commands_run_in_an_empty_folder(wheel, empty, tmp_path):
+    """Without site's `.pth` files (-S), so that an editable installation does not lend its modules."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    sharp, once = ["--reward", "sharpness=mine.py:sharpness:0.5"], ["--iterations", "1", "--threads", "1"]
+    smoke, few = ["--preset", "smoke", "--generator", "tiny", "--mixed-precision", "no"], ["--contexts", "4"]
+    compare = ["--preset", "smoke", "--base", "tiny", "--model", "rl=runs/sharp/model", *few]
+    commands = [
+        ["train", "nft", *smoke, *once, *few],
+        ["train", "nft", *smoke, *once, *few, *sharp, "--output-dir", "runs/sharp"],
+        ["evaluate", *compare, *sharp, "--group-size", "4", "--output-dir", "runs/again"],
+        ["best-of-n", *compare, "--most", "2", "--tables", "1", "2", "--output-dir", "runs/best"],
+        ["generate", "--preset", "smoke", "--generator", "runs/sharp/model", *few, "--output-dir", "runs/images"],
+        ["score", "cells", *sharp, "--output-dir", "runs/scores"],
+    ]
+    path = os.pathsep.join([str(tmp_path / "site"), *(entry for entry in sys.path if "-packages" in entry)])
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", RUN],
+        input=json.dumps(commands),
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    modules = json.loads((empty / "modules.json").read_text())
+    assert "algorithms.recipes.nft" in modules
+    assert {name for name, file in modules.items() if not file.startswith(str(tmp_path / "site"))} == set()
+    runs = empty / "runs"
+    names = ("nft-smoke", "sharp", "again")
+    default, trained, again = (json.loads((runs / name / "evaluation.json").read_text())["rows"] for name in names)
+    assert trained["real"]["sharpness"]["mean"] > 0 and "sharpness" not in default["real"]
+    assert trained["rl"] == again["rl"]
+    assert (runs / "best" / "best_of_n.png").is_file() and len([*(runs / "images").glob("*.npy")]) == 8
+    header, *lines = (runs / "scores" / "measures.csv").read_text().splitlines()
+    assert len(lines) == 8 and header.endswith("reward_sharpness")

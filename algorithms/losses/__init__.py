@@ -1,4 +1,4 @@
-"""Losses that post-train a generator: a pure function each, and the LossModule that feeds it."""
+"""Post-training losses: for each, a pure function and the LossModule that calls it."""
 
 from algorithms.losses.awm import AWMLoss
 from algorithms.losses.grpo import GRPOLoss

@@ -5,40 +5,40 @@ B batch, C channels, H, W pixels.
 """
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from algorithms.advantages import A_MAX
 from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
 
 
-def awm_loss(v_theta: Tensor, v_old: Tensor, v: Tensor, A: Tensor, *, clip: float) -> Tensor:
-    """-min(rho A, clip(rho, 1 - clip, 1 + clip) A), with rho = exp(|v_old - v|^2 - |v_theta - v|^2), (B,).
+def awm_loss(v_theta: Tensor, v_old: Tensor, v: Tensor, A: Tensor, *, clip_epsilon: float) -> Tensor:
+    """-min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A), with rho = exp(|v_old - v|^2 - |v_theta - v|^2), (B,).
 
-    v_theta, v_old, v: (B, C, H, W). A: (B,), taken between -5 and 5. On policy rho = 1, and the gradient is that of
-    A |v_theta - v|^2. Away from it, a sample whose log-likelihood, -|v_theta - v|^2 up to a constant, has moved by
-    `clip` where A wanted it is left alone: A |v_theta - v|^2 itself has no lower bound where A < 0.
-    Source: the paper's objective; the clipped ratio is PPO's (arXiv:1707.06347), which it takes over.
+    v_theta, v_old, v: (B, C, H, W). A: (B,), clipped to [-5, 5]. On policy rho = 1, and the gradient is that of
+    A |v_theta - v|^2. Off policy, a sample gets no gradient once its log-likelihood, -|v_theta - v|^2 up to a constant,
+    has moved by epsilon in the direction of A; A |v_theta - v|^2 alone is unbounded below where A < 0.
+    Source: the paper's objective, with the clipped ratio of PPO (arXiv:1707.06347).
     """
     A = at_least_fp32(A)[0].clamp(-A_MAX, A_MAX)
-    rho = ratio(v_theta, v_old, v)
-    return -torch.minimum(rho * A, rho.clamp(1 - clip, 1 + clip) * A)
+    rho = likelihood_ratio(v_theta, v_old, v)
+    return -torch.minimum(rho * A, rho.clamp(1 - clip_epsilon, 1 + clip_epsilon) * A)
 
 
-def ratio(v_theta: Tensor, v_old: Tensor, v: Tensor) -> Tensor:
+def likelihood_ratio(v_theta: Tensor, v_old: Tensor, v: Tensor) -> Tensor:
     """rho = p_theta / p_old = exp(|v_old - v|^2 - |v_theta - v|^2), mean over C, H, W, (B,)."""
     return (flow_matching(v_old.detach(), v) - flow_matching(v_theta, v)).exp()
 
 
-def clipped(rho: Tensor, A: Tensor, clip: float) -> Tensor:
-    """Which samples have moved as far as they may, and get no gradient, (B,) bool."""
-    return torch.where(A > 0, rho > 1 + clip, (A < 0) & (rho < 1 - clip))
+def is_clipped(rho: Tensor, A: Tensor, clip_epsilon: float) -> Tensor:
+    """Mask of the samples that the clip stops, which get no gradient, (B,) bool."""
+    return torch.where(A > 0, rho > 1 + clip_epsilon, (A < 0) & (rho < 1 - clip_epsilon))
 
 
 class AWMLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, advantage, condition; writes loss_awm, loss_kl and metrics. See `awm_loss`.
+    """Reads x0 (the source x0'), x1, t, advantage, condition; writes loss_awm (`awm_loss`), loss_kl and metrics.
 
-    kl: see `MatchingLoss`. drift = mean((v_theta - v_old)^2). clip_ratio: the share of rows that the clip stops.
+    kl: see `MatchingLoss`. drift = mean((v_theta - v_old)^2). clip_ratio: fraction of rows that the clip stops.
     """
 
     in_keys = ["x0", "x1", "t", "advantage", "condition"]  # noqa: RUF012 - TorchRL's form
@@ -50,24 +50,25 @@ class AWMLoss(MatchingLoss):
         model_old: nn.Module,
         model_ref: nn.Module,
         *,
-        clip: float = 0.01,
+        clip_epsilon: float = 0.01,
         kl_weight: float = 1e-4,
     ):
         super().__init__(model, model_old, model_ref, kl_weight=kl_weight)
-        if clip <= 0:
-            raise ValueError(f"clip must be > 0, got {clip}")
-        self.clip = clip
+        if clip_epsilon <= 0:
+            raise ValueError(f"clip_epsilon must be > 0, got {clip_epsilon}")
+        self.clip_epsilon = clip_epsilon
 
-    def forward(self, tensordict: TensorDict) -> TensorDict:
-        match, A = self.match(tensordict), tensordict["advantage"]
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        inputs = self.regression_inputs(tensordict)
+        A = tensordict["advantage"]
         with torch.no_grad():
-            v_old = self.model_old(match.x_t, match.t, tensordict["condition"])
-            stopped = clipped(ratio(match.v_theta, v_old, match.v), A, self.clip)
+            v_old = self.model_old(inputs.x_t, inputs.t, tensordict["condition"])
+            clipped = is_clipped(likelihood_ratio(inputs.v_theta, v_old, inputs.v), A, self.clip_epsilon)
         return TensorDict(
             {
-                "loss_awm": awm_loss(match.v_theta, v_old, match.v, A, clip=self.clip).mean(),
-                **self.pull(match, tensordict),
-                "drift": flow_matching(match.v_theta.detach(), v_old).mean(),
-                "clip_ratio": stopped.float().mean(),
+                "loss_awm": awm_loss(inputs.v_theta, v_old, inputs.v, A, clip_epsilon=self.clip_epsilon).mean(),
+                **self.kl_penalty(inputs, tensordict),
+                "drift": flow_matching(inputs.v_theta.detach(), v_old).mean(),
+                "clip_ratio": clipped.float().mean(),
             }
         )

@@ -1,4 +1,4 @@
-"""What the losses on re-noised samples share: the distance, the models, the pull to the base.
+"""Shared by the losses on re-noised samples: the squared error, the three models, the KL penalty.
 
 In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the source that re-noises the sample x1.
 B batch, C channels, H, W pixels, D condition size.
@@ -21,27 +21,28 @@ def flow_matching(v_theta: Tensor, v: Tensor) -> Tensor:
 
 
 def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All in their widest type, float32 or wider: in bf16 a time near 1 is 1, and 1 - t is lost."""
+    """Cast all to their widest type, float32 or wider: in bf16 a time near 1 rounds to 1, and 1 - t to 0."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-class Match(NamedTuple):
-    """Where the velocities are compared, x_t (B, C, H, W) at t (B,), what theta says there, and what was meant."""
+class RegressionInputs(NamedTuple):
+    """x_t, t, prediction and regression target."""
 
-    x_t: Tensor
-    t: Tensor
-    v_theta: Tensor
-    v: Tensor
+    x_t: Tensor  # (B, C, H, W)
+    t: Tensor  # (B,)
+    v_theta: Tensor  # prediction of theta, (B, C, H, W)
+    v: Tensor  # target x1 - x0', (B, C, H, W)
 
 
 class MatchingLoss(LossModule):
-    """Abstract. Holds theta, the sampler of this round and the pretrained model; `forward` is the loss of a child.
+    """Abstract: theta, old and reference models of a loss on re-noised samples; a subclass implements `forward`.
 
-    model: theta, called model(x_t, t, condition) -> v. model_old: held for the checkpoint even where a loss does not
-    ask it. model_ref: `pull` draws theta to it. No model is copied; old and ref are frozen. It draws nothing.
+    model: theta, called as model(x_t, t, condition) -> v. model_old: draws the rollouts; every loss holds it, since a
+    checkpoint saves the state of the loss. model_ref: the pretrained model of `kl_penalty`. No model is copied; old and
+    ref are frozen. Nothing random is drawn.
     """
 
     def __init__(self, model: nn.Module, model_old: nn.Module, model_ref: nn.Module, *, kl_weight: float = 1e-4):
@@ -55,15 +56,15 @@ class MatchingLoss(LossModule):
         self.model_ref = model_ref.requires_grad_(False)
         self.kl_weight = kl_weight
 
-    def match(self, rows: TensorDictBase) -> Match:
-        """The velocity of theta and the one to match, from x0 (the source x0'), x1, t and condition (B, D)."""
+    def regression_inputs(self, rows: TensorDictBase) -> RegressionInputs:
+        """Evaluate theta on rows of x0 (the source x0'), x1, t and condition (B, D)."""
         x0, x1, t = at_least_fp32(*(rows[key] for key in ("x0", "x1", "t")))
         x_t = interpolate(x0, x1, t)
-        return Match(x_t, t, self.model(x_t, t, rows["condition"]), velocity(x0, x1))
+        return RegressionInputs(x_t, t, self.model(x_t, t, rows["condition"]), velocity(x0, x1))
 
-    def pull(self, match: Match, rows: TensorDictBase) -> dict[str, Tensor]:
+    def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
         """loss_kl = kl_weight kl, and kl = mean((v_theta - v_ref)^2)."""
         with torch.no_grad():
-            v_ref = self.model_ref(match.x_t, match.t, rows["condition"])
-        kl = flow_matching(match.v_theta, v_ref).mean()
+            v_ref = self.model_ref(inputs.x_t, inputs.t, rows["condition"])
+        kl = flow_matching(inputs.v_theta, v_ref).mean()
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach()}

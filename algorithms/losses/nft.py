@@ -1,4 +1,4 @@
-"""DiffusionNFT (arXiv:2509.16117): pull the velocity towards good samples and push it away from bad ones.
+"""DiffusionNFT (arXiv:2509.16117): move the velocity towards good samples and away from bad ones.
 
 In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the source that re-noises the sample x1.
 B batch, C channels, H, W pixels, D condition size.
@@ -7,7 +7,7 @@ B batch, C channels, H, W pixels, D condition size.
 import math
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
@@ -17,9 +17,12 @@ from cellenv.path import lift
 def nft_loss(
     v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: Tensor, *, beta: float, adaptive: bool = True
 ) -> Tensor:
-    """(5 / beta) [r l+ + (1 - r) l-], one number per sample, (B,); l+- of the adaptive or of the plain form.
+    """(5 / beta) [r l+ + (1 - r) l-], (B,), with l+- of `nft_loss_adaptive` or of `nft_loss_plain`.
 
     v_theta, v_old, v: (B, C, H, W). t: (B,) in [0, 1]. r: (B,) in [0, 1]; 1 pulls v_theta to v, 0 pushes it away.
+
+    Raises:
+        ValueError: beta <= 0.
     """
     if adaptive:
         return nft_loss_adaptive(v_theta, v_old, v, t, r, beta=beta)
@@ -29,8 +32,11 @@ def nft_loss(
 def nft_loss_plain(v_theta: Tensor, v_old: Tensor, v: Tensor, r: Tensor, *, beta: float) -> Tensor:
     """(5 / beta) [r |v+ - v|^2 + (1 - r) |v- - v|^2], with v+- = v_old +- beta (v_theta - v_old), mean over C, H, W.
 
-    Its gradient vanishes at v_theta = v_old + (2 r - 1) (v - v_old) / beta. Source: the paper's equation; the factor 5,
-    the range of the advantage, is the code's.
+    The gradient is 0 at v_theta = v_old + (2 r - 1) (v - v_old) / beta. Source: the paper's equation; the factor 5, the
+    range of the advantage, is from the published code.
+
+    Raises:
+        ValueError: beta <= 0.
     """
     v_theta, v_old, v, r = at_least_fp32(v_theta, v_old, v, r)
     v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
@@ -40,17 +46,26 @@ def nft_loss_plain(v_theta: Tensor, v_old: Tensor, v: Tensor, r: Tensor, *, beta
 def nft_loss_adaptive(v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: Tensor, *, beta: float) -> Tensor:
     """(5 / beta) [r l+ + (1 - r) l-], with e+- = (1 - t) (v+- - v) and l+- = mean(e+-^2) / max(mean|e+-|, 1e-5).
 
-    e is the error of the predicted end point x_t + (1 - t) v+-; the denominator is held constant. It vanishes at
-    beta (v_theta - v_old) = +-(v - v_old), with the sign of 2 r - 1. Source: the published code, not the paper.
+    e is the error of the predicted end point x_t + (1 - t) v+-; no gradient flows through the denominator. Along
+    v - v_old the gradient changes sign at beta (v_theta - v_old) = sign(2 r - 1) (v - v_old), not at the plain optimum.
+    Source: the published code, not the paper.
+
+    Raises:
+        ValueError: beta <= 0.
     """
     v_theta, v_old, v, t, r = at_least_fp32(v_theta, v_old, v, t, r)
     v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
-    to_go = lift(1 - t, v)  # (B, 1, 1, 1)
-    return (5 / beta) * (r * scaled_square(to_go * (v_plus - v)) + (1 - r) * scaled_square(to_go * (v_minus - v)))
+    remaining = lift(1 - t, v)  # (B, 1, 1, 1)
+    l_plus, l_minus = scaled_square(remaining * (v_plus - v)), scaled_square(remaining * (v_minus - v))
+    return (5 / beta) * (r * l_plus + (1 - r) * l_minus)
 
 
 def implicit_velocities(v_theta: Tensor, v_old: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """v+- = v_old +- beta (v_theta - v_old), the policies that the loss compares with v."""
+    """Implicit positive and negative policies v+- = v_old +- beta (v_theta - v_old), no gradient through v_old.
+
+    Raises:
+        ValueError: beta <= 0.
+    """
     if beta <= 0:
         raise ValueError(f"beta must be > 0, got {beta}")
     step = beta * (v_theta - v_old.detach())
@@ -58,16 +73,16 @@ def implicit_velocities(v_theta: Tensor, v_old: Tensor, beta: float) -> tuple[Te
 
 
 def scaled_square(e: Tensor) -> Tensor:
-    """mean(e^2) / max(mean|e|, 1e-5) with a constant denominator, (B, ...) -> (B,)."""
+    """mean(e^2) / max(mean|e|, 1e-5) without gradient through the denominator, (B, ...) -> (B,)."""
     e = e.flatten(1)
     return e.square().mean(1) / e.detach().abs().mean(1).clamp(min=1e-5)
 
 
 def residual(d: Tensor) -> Tensor:
-    """|E[d]| / rms(d) for d = v_old - v, (B, ...): in [0, 1], near 0 while the coupling suits the base.
+    """|E[d]| / rms(d) for d = v_old - v, (B, ...): in [0, 1], near 0 if the base was trained with this coupling.
 
-    |E[d]|^2 is estimated without bias, (B |mean d|^2 - mean |d|^2) / (B - 1), so that it does not depend on B. Needs
-    samples of many contexts; one sample says nothing, nan.
+    |E[d]|^2 is estimated without bias as (B |mean d|^2 - mean |d|^2) / (B - 1), so that it does not depend on B. Needs
+    samples of many contexts; nan for a single sample.
     """
     d = d.flatten(1)
     B, square = len(d), d.square().mean()
@@ -77,15 +92,10 @@ def residual(d: Tensor) -> Tensor:
     return (mean_square.clamp(min=0) / square).sqrt()
 
 
-def old_decay(iteration: int, *, slope: float = 0.001, most: float = 0.5) -> float:
-    """d_i = min(slope i, most): old <- d old + (1 - d) theta after iteration i; on policy at first, then lagging."""
-    return min(slope * iteration, most)
-
-
 class NFTLoss(MatchingLoss):
-    """Reads x0 (the source x0' that re-noises), x1, t, r, condition; writes loss_nft, loss_kl and metrics.
+    """Reads x0 (the source x0'), x1, t, r, condition; writes loss_nft (`nft_loss`), loss_kl and metrics.
 
-    kl: see `MatchingLoss`. drift = mean((v_theta - v_old)^2); residual: see the function. It draws nothing.
+    kl: see `MatchingLoss`. drift = mean((v_theta - v_old)^2). residual: see `residual`.
     """
 
     in_keys = ["x0", "x1", "t", "r", "condition"]  # noqa: RUF012 - TorchRL's form
@@ -106,16 +116,17 @@ class NFTLoss(MatchingLoss):
         super().__init__(model, model_old, model_ref, kl_weight=kl_weight)
         self.beta, self.adaptive = beta, adaptive
 
-    def forward(self, tensordict: TensorDict) -> TensorDict:
-        match = self.match(tensordict)
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        inputs = self.regression_inputs(tensordict)
+        x_t, t, v_theta, v = inputs
         with torch.no_grad():
-            v_old = self.model_old(match.x_t, match.t, tensordict["condition"])
-        r, form = tensordict["r"], {"beta": self.beta, "adaptive": self.adaptive}
+            v_old = self.model_old(x_t, t, tensordict["condition"])
+        loss = nft_loss(v_theta, v_old, v, t, tensordict["r"], beta=self.beta, adaptive=self.adaptive)
         return TensorDict(
             {
-                "loss_nft": nft_loss(match.v_theta, v_old, match.v, match.t, r, **form).mean(),
-                **self.pull(match, tensordict),
-                "drift": flow_matching(match.v_theta.detach(), v_old).mean(),
-                "residual": residual(v_old - match.v),
+                "loss_nft": loss.mean(),
+                **self.kl_penalty(inputs, tensordict),
+                "drift": flow_matching(v_theta.detach(), v_old).mean(),
+                "residual": residual(v_old - v),
             }
         )

@@ -1,12 +1,10 @@
-"""Rejection fine-tuning (RFT): keep the best k of each group, then flow matching on them alone.
+"""Rejection fine-tuning (RFT): flow matching on the best k samples of each group.
 
 B batch or samples, G groups, K times per sample, C channels, H, W pixels.
 """
 
-from dataclasses import dataclass
-
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from algorithms.losses.matching import MatchingLoss, flow_matching
@@ -19,34 +17,31 @@ def rft_loss(v_theta: Tensor, v: Tensor, scored: Tensor) -> Tensor:
 
 
 def best_rows(reward: Tensor, group: Tensor, *, keep: int) -> Tensor:
-    """Rows of the `keep` highest rewards of each group, (G keep,) int64, ascending; reward, group: (B,).
+    """Row indices of the `keep` highest rewards of each group, (G keep,) int64, ascending; reward, group: (B,).
 
-    What is no number comes last; of equals the earlier row is kept.
+    Rewards that are not finite rank last; ties go to the earlier row.
+
+    Raises:
+        ValueError: keep is not between 1 and the size of the smallest group.
     """
     size = torch.unique(group, return_counts=True)[1]  # (G,)
     if not 0 < keep <= size.min():
         raise ValueError(f"need 1 <= keep <= {size.min().item()}, the samples of a group; got {keep}")
     order = torch.argsort(reward.where(reward.isfinite(), -torch.inf), descending=True, stable=True)
-    order = order[torch.argsort(group[order], stable=True)]  # group after group, in each the best first
-    place = torch.cat([torch.arange(n, device=group.device) for n in size.tolist()])  # in the group, (B,)
-    return order[place < keep].sort().values
+    order = order[torch.argsort(group[order], stable=True)]  # by group, then by descending reward
+    rank = torch.cat([torch.arange(n, device=group.device) for n in size.tolist()])  # within the group, (B,)
+    return order[rank < keep].sort().values
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeepBest:
-    """Call it with a rollout and the iteration: the rows of `renoise` for the best of each group, and `scored`.
+def build_rft_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise, keep: int) -> TensorDictBase:
+    """Rows of `renoise` for the `keep` best samples of each group, with `scored` (n,) bool; the batch of `RFTLoss`.
 
-    Every group gives `keep` samples; one without a reward, where too few have one, is not `scored`.
+    Every group contributes `keep` samples; those without a finite reward, if too few have one, are not scored.
     """
-
-    renoise: Renoise
-    keep: int  # of each group
-
-    def __call__(self, rollout: TensorDict, iteration: int) -> TensorDict:
-        reward = self.renoise.signal(rollout, iteration)
-        kept = best_rows(reward, rollout["group"], keep=self.keep)
-        scored = reward[kept].isfinite().repeat_interleave(self.renoise.times_per_sample)
-        return self.renoise(rollout[kept], iteration).set("scored", scored)
+    reward = renoise.reward_fn(rollout, iteration)
+    kept = best_rows(reward, rollout["group"], keep=keep)
+    scored = reward[kept].isfinite().repeat_interleave(renoise.times_per_sample)
+    return renoise(rollout[kept], iteration).set("scored", scored)
 
 
 class RFTLoss(MatchingLoss):
@@ -55,7 +50,7 @@ class RFTLoss(MatchingLoss):
     in_keys = ["x0", "x1", "t", "scored", "condition"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_rft", "loss_kl", "kl"]  # noqa: RUF012
 
-    def forward(self, tensordict: TensorDict) -> TensorDict:
-        match = self.match(tensordict)
-        loss = rft_loss(match.v_theta, match.v, tensordict["scored"]).mean()
-        return TensorDict({"loss_rft": loss, **self.pull(match, tensordict)})
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        inputs = self.regression_inputs(tensordict)
+        loss = rft_loss(inputs.v_theta, inputs.v, tensordict["scored"]).mean()
+        return TensorDict({"loss_rft": loss, **self.kl_penalty(inputs, tensordict)})

@@ -1,1 +1,1 @@
-"""Cells to learn from: one protocol, two worlds, on disk and procedural."""
+"""Data sets of cell images behind one interface: folders on disk, and synthetic cells."""

@@ -1,4 +1,4 @@
-"""What every data set of cells offers: a table of treated and control images, and draws from it.
+"""Interface of a data set of cells: a table of treated and control images, and random contexts from it.
 
 N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, C, H, W image.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 class CellData(ABC):
-    """A split of a data set. A control is paired with a treated image of the same experimental batch and split.
+    """One split of a data set. A treated image is paired with controls of its own plate and split.
 
-    channels: names of the image channels, for example ("actin", "tubulin", "DNA").
+    channels: names of the image channels, for example `cellenv.images.CHANNELS`.
     size: (C, H, W).
-    compounds, moas: names; position is the id. moas is empty where no mechanism is known.
-    compound_moa: (P,) int64, the MoA id of each compound; -1: unknown.
-    conditions: (P, D) float32, the embedding of each compound.
-    perturbation: (N,) int64, compound id of each image, -1 for a control.
-    batch: (N,) int64, experimental batch (plate) of each image.
-    keys: N sample keys, unique.
+    compounds, moas: names; the index is the id. moas is empty if the data set has no mechanisms.
+    compound_moa: (P,) int64, MoA id of each compound; -1 if unknown.
+    conditions: (P, D) float32, embedding of each compound.
+    perturbation: (N,) int64, compound id of each image; -1 for a control.
+    plate: (N,) int64, plate id of each image (column BATCH or PLATE of the table).
+    keys: N unique sample keys.
     """
 
     channels: tuple[str, ...]
@@ -31,12 +31,12 @@ class CellData(ABC):
     compound_moa: Tensor
     conditions: Tensor
     perturbation: Tensor
-    batch: Tensor
+    plate: Tensor
     keys: tuple[str, ...]
 
     @abstractmethod
     def images(self, rows: Tensor) -> Tensor:
-        """The images of these rows, (n, C, H, W) float32 in [-1, 1]."""
+        """Images of these rows, (n, C, H, W) float32 in [-1, 1]."""
 
     def __len__(self) -> int:
         return len(self.perturbation)
@@ -48,50 +48,67 @@ class CellData(ABC):
 
     @cached_property
     def controls(self) -> Tensor:
-        """Rows of the control images, sorted by experimental batch."""
+        """Rows of the control images, sorted by plate."""
         rows = (self.perturbation < 0).nonzero().squeeze(1)
-        return rows[torch.argsort(self.batch[rows], stable=True)]
+        return rows[torch.argsort(self.plate[rows], stable=True)]
 
     @cached_property
-    def shelves(self) -> Tensor:
-        """The experimental batch of each of `controls`; an error where a treated image would find none of its own."""
-        shelves = self.batch[self.controls]
-        alone = self.treated[~torch.isin(self.batch[self.treated], shelves)].tolist()
-        if alone:
+    def control_plates(self) -> Tensor:
+        """Plate of each of `controls`.
+
+        Raises:
+            ValueError: if the plate of a treated image holds no control.
+        """
+        control_plates = self.plate[self.controls]
+        unpaired = self.treated[~torch.isin(self.plate[self.treated], control_plates)].tolist()
+        if unpaired:
             raise ValueError(
-                f"image {self.keys[alone[0]]}: its experimental batch holds no control in this split, nor do those of"
-                f" {len(alone) - 1} other treated images: leave them out, or pair by another column"
+                f"image {self.keys[unpaired[0]]}: its plate holds no control in this split, nor do those of"
+                f" {len(unpaired) - 1} other treated images: leave them out, or pair by another column"
             )
-        return shelves
+        return control_plates
 
     def compound_id(self, name: str) -> int:
-        """The id of a compound by name."""
+        """Id of a compound.
+
+        Raises:
+            ValueError: if the data set has no compound of this name.
+        """
         if name not in self.compounds:
             raise ValueError(f"unknown compound {name!r}; this data set has {', '.join(self.compounds)}")
         return self.compounds.index(name)
 
-    def draw_controls(self, batch: Tensor, rng: torch.Generator) -> Tensor:
-        """Rows of random controls, one of each experimental batch in `batch`, (n,)."""
-        start, end = (torch.searchsorted(self.shelves, batch, right=right) for right in (False, True))
+    def draw_controls(self, plate: Tensor, rng: torch.Generator) -> Tensor:
+        """Rows of random controls, (n,): one for each entry of `plate`, (n,), from that plate.
+
+        Raises:
+            ValueError: if a plate holds no control in this split.
+        """
+        start = torch.searchsorted(self.control_plates, plate, right=False)
+        end = torch.searchsorted(self.control_plates, plate, right=True)
         if (start == end).any():
-            raise ValueError(f"experimental batch {int(batch[start == end][0])} holds no control in this split")
-        return self.controls[start + (torch.rand(len(batch), generator=rng) * (end - start)).long()]
+            raise ValueError(f"plate {int(plate[start == end][0])} holds no control in this split")
+        return self.controls[start + (torch.rand(len(plate), generator=rng) * (end - start)).long()]
 
     def draw_treated(self, n: int, rng: torch.Generator) -> Tensor:
-        """Rows of n random treated images."""
+        """Rows of n random treated images, (n,)."""
         return self.treated[torch.randint(len(self.treated), (n,), generator=rng)]
 
     def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:
-        """What the generator sees in place of these treated rows: `contexts_of`, random controls of their batches."""
+        """Contexts of these treated rows, (n,): their compounds applied to random controls of their plates.
+
+        Raises:
+            ValueError: if a row is a control.
+        """
         if (self.perturbation[treated] < 0).any():
             raise ValueError("contexts are drawn for treated rows; these hold a control")
-        return self.contexts_of(self.perturbation[treated], self.draw_controls(self.batch[treated], rng), rng)
+        return self.contexts_of(self.perturbation[treated], self.draw_controls(self.plate[treated], rng), rng)
 
     def contexts_of(self, perturbation: Tensor, controls: Tensor, rng: torch.Generator) -> TensorDict:
-        """Compounds applied to controls, ids and rows (n,): a TensorDict of batch size (n,).
+        """Contexts of compounds applied to controls, ids and rows (n,): a TensorDict of batch size (n,).
 
-        Keys: x0 (C, H, W), the control; perturbation, condition (D,), moa; batch, the control's; and seed, which names
-        the stream of the sample's own noise. No moa where the data have none.
+        Keys: x0 (C, H, W), the control image; perturbation; condition (D,); moa, if the data set has any;
+        plate of the control; seed, the random stream of the sample's noise.
         """
         known = {"moa": self.compound_moa[perturbation]} if self.moas else {}
         return TensorDict(
@@ -100,7 +117,7 @@ class CellData(ABC):
                 "perturbation": perturbation,
                 "condition": self.conditions[perturbation],
                 **known,
-                "batch": self.batch[controls],
+                "plate": self.plate[controls],
                 "seed": torch.randint(2**62, (len(controls),), generator=rng),
             },
             batch_size=[len(controls)],

@@ -1,4 +1,4 @@
-"""Conditions from structures: Morgan count fingerprints, as in the published emb_fp.csv of BBBC021. Needs RDKit.
+"""Conditions from structures: Morgan count fingerprints, as in the published emb_fp.csv. Needs RDKit.
 
 D condition size.
 """
@@ -7,20 +7,25 @@ import csv
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cellenv.checkpoints import write_atomically
+from cellenv.weights_io import write_atomically
 
 
 def morgan_counts(smiles: str, *, radius: int = 2, size: int = 1024) -> Tensor:
-    """How often each circular substructure of up to `radius` bonds occurs, hashed to D = size places; (D,) float32.
+    """Counts of the circular substructures of up to `radius` bonds, hashed to D = size entries; (D,) float32.
 
-    Source: Rogers & Hahn, Extended-connectivity fingerprints (2010). Chirality is not seen.
+    Source: Rogers & Hahn, Extended-connectivity fingerprints (2010). Chirality is ignored.
+
+    Raises:
+        ValueError: if smiles is not a molecule.
+        ImportError: if RDKit is not installed.
     """
     chem, generators, logs = import_rdkit()
-    with logs.BlockLogs():  # the error below says it
+    with logs.BlockLogs():  # the error below replaces its log
         molecule = chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         raise ValueError(f"need the SMILES of a molecule; got {smiles!r}")
@@ -29,8 +34,14 @@ def morgan_counts(smiles: str, *, radius: int = 2, size: int = 1024) -> Tensor:
 
 
 def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int = 2, size: int = 1024) -> None:
-    """Add compounds, name -> SMILES, to a CSV of fingerprints, or start one; all of them or, on an error, none."""
-    file, content = Path(file), StringIO(newline="")
+    """Append compounds {name: SMILES} to a CSV of fingerprints, created if absent. All or nothing.
+
+    Raises:
+        ValueError: if a name is in the file already, a SMILES is no molecule, or the file has another size.
+        ImportError: if RDKit is not installed.
+    """
+    file = Path(file)
+    content = StringIO(newline="")
     text = file.read_text() if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
     first, *rows = csv.reader(StringIO(text, newline=""))
     if len(first) - 1 != size:
@@ -47,8 +58,12 @@ def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int
     write_atomically(file, content.getvalue().encode())
 
 
-def import_rdkit():
-    """RDKit's (Chem, rdFingerprintGenerator, rdBase), or an error that says how to get it."""
+def import_rdkit() -> tuple[Any, Any, Any]:
+    """RDKit's modules (Chem, rdFingerprintGenerator, rdBase).
+
+    Raises:
+        ImportError: if RDKit is not installed.
+    """
     try:
         from rdkit import Chem, rdBase
         from rdkit.Chem import rdFingerprintGenerator

@@ -1,15 +1,15 @@
-"""Cell images on disk in the layout that the public CellFlux and IMPA releases share.
+"""Cell images on disk, in the layout of the published CellFlux and IMPA data.
 
-    FOLDER/*_df_all.csv     one row an image: SAMPLE_KEY, BATCH, PLATE, CPD_NAME, ANNOT (MoA), STATE, SPLIT, ...
-    FOLDER/emb_*.csv        one row a compound: name, then its D numbers
+    FOLDER/*_df_all.csv     one row per image: SAMPLE_KEY, BATCH, PLATE, CPD_NAME, ANNOT (MoA), STATE, SPLIT, ...
+    FOLDER/emb_*.csv        one row per compound: name, then its D numbers
     FOLDER/Week6/31661/6_246_80.0.npy     uint8 (H, W, C), for SAMPLE_KEY Week6_31661_6_246_80.0
 
-These are the names of BBBC021; `cellenv.data.presets` holds those of other data sets.
+These are the names in BBBC021; `cellenv.data.layouts` has those of other data sets.
 N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, C, H, W image.
 """
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,33 +17,35 @@ import torch
 from torch import Tensor
 
 from cellenv.data.cells import CellData
+from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles, PackedImages
-from cellenv.data.presets import BBBC021, BBBC021_UNSEEN, Layout
-from cellenv.data.table import Faults, Row, condition_of, only_file, read_embedding, read_table
+from cellenv.data.table import Row, RowErrors, condition_of, find_file, read_embedding, read_table
+from cellenv.images import from_uint8
 
-__all__ = ["BBBC021_UNSEEN", "ImagingCells", "to_unit_range"]
-
-SHOWN = 5  # faults that a warning lists
-
-
-def to_unit_range(raw: Tensor) -> Tensor:
-    """2 X / 255 - 1 of bytes X, float32 in [-1, 1], on their device."""
-    return raw.float().mul_(2 / 255).sub_(1)
+SHOWN = 5  # row errors that a warning lists
 
 
 class ImagingCells(CellData):
-    """A split of a folder of images; the tables are read at once, pixels when asked for.
+    """One split of a folder of images. Tables are read at once, images on access.
 
-    split: "train", "test" or another value of SPLIT; None takes all rows.
-    layout: what the data set calls its files, columns and channels.
-    unseen: False leaves treated images of `unseen_compounds` out, True takes only those, None all. Controls stay.
-    cache: a folder for one packed copy of all images, made at the first use; it serves every split. None reads files.
-    skip_bad: rows that cannot be used are left out, counted in a warning and listed in `skipped`. Else the first one
-        is an error: of the tables and of a packed copy now, of an image file when it is read, of a batch without
+    split: "train", "test" or another value of the column SPLIT; None takes all rows.
+    layout: names of files, columns and channels; `dataclasses.replace(BBBC021, ...)` changes some of them.
+    unseen: False drops treated images of the layout's held-out compounds, True keeps only those, None keeps
+        all. Controls are always kept.
+    cache: folder for a packed copy of all images, made at the first use and shared by all splits. None reads
+        the files.
+    skip_bad: drop invalid rows, count them in a warning and list them in `skipped`. Otherwise the first one
+        raises: an invalid table or packed image at once, an image file when it is read, a plate without
         controls when controls are drawn.
-    unseen_compounds, pairing, channels: in place of the layout's.
-    Ids of compounds, MoAs and batches depend on the whole table, not on the split: names in sorted order.
-    A table without MoA (layout.label is None) leaves `moas` empty, `compound_moa` -1, and contexts without "moa".
+    pairing: column shared by a treated image and its controls, in place of the layout's.
+
+    Ids of compounds, MoAs and plates are indices into the sorted names of the whole table, the same in every
+    split. Without a MoA column (layout.label is None), `moas` is empty, `compound_moa` is -1, and contexts
+    have no "moa".
+
+    Raises:
+        FileNotFoundError: if a table is missing.
+        ValueError: if a table is invalid, or no image is left.
     """
 
     def __init__(
@@ -55,53 +57,47 @@ class ImagingCells(CellData):
         unseen: bool | None = False,
         cache: str | Path | None = None,
         skip_bad: bool = False,
-        unseen_compounds: Collection[str] | None = None,
         pairing: str | None = None,
-        channels: tuple[str, ...] | None = None,
     ):
-        changes = {"unseen": unseen_compounds, "pairing": pairing, "stains": channels}
-        self.path, faults = Path(path), Faults(skip_bad)
-        self.layout = layout = replace(layout, **{name: value for name, value in changes.items() if value is not None})
+        self.path, row_errors = Path(path), RowErrors(skip_bad)
+        self.layout = layout if pairing is None else replace(layout, pairing=pairing)
         self.channels = layout.channels
-        table = self._read_tables(faults)
+        table = self._read_tables(row_errors)
 
-        places = [i for i, row in enumerate(table) if split in (None, row["SPLIT"]) and self._wanted(row, unseen)]
-        if not places:
+        indices = [i for i, row in enumerate(table) if split in (None, row["SPLIT"]) and self._is_selected(row, unseen)]
+        if not indices:
             splits = sorted({row["SPLIT"] for row in table})
             raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits}")
         files = ImageFiles(self.path, [row["SAMPLE_KEY"] for row in table], layout.file, len(self.channels))
         self._store = files if cache is None else PackedImages(files, Path(cache))
         if skip_bad or cache is not None:
-            places = faults.sift(places, self._store.check)
+            indices = row_errors.filter(indices, self._store.check)
         if skip_bad:
-            places = faults.sift(places, self._has_control(table, places))
-
-        rows = [table[place] for place in places]
-        compound_id = {name: i for i, name in enumerate(self.compounds)}
-        batch_id = {name: i for i, name in enumerate(sorted({row[layout.pairing] for row in table}))}
-        self._places = torch.tensor(places, dtype=torch.int64)
-        self.keys = tuple(row["SAMPLE_KEY"] for row in rows)
-        ids = [compound_id[row[layout.compound]] if self._treated(row) else -1 for row in rows]
-        self.perturbation = torch.tensor(ids, dtype=torch.int64)
-        self.batch = torch.tensor([batch_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
-        self.size = (len(self.channels), *self._store.shape[:2])
-        self.skipped = tuple(faults.found)
+            indices = row_errors.filter(indices, self._control_check(table, indices))
+        height, width, _ = self._store.shape
+        self.size = len(self.channels), height, width
+        self._set_rows(table, indices)
+        self.skipped = tuple(row_errors.found)
         if self.skipped:
             shown = "\n".join([*self.skipped[:SHOWN], *["..."] * (len(self.skipped) > SHOWN)])
             warnings.warn(f"{len(self.skipped)} rows of {self.path} are left out:\n{shown}")
 
     def images(self, rows: Tensor) -> Tensor:
-        """2 X / 255 - 1 of the stored bytes X, (n, C, H, W) float32."""
-        return to_unit_range(self.raw(rows))
+        """Images X / 127.5 - 1 of the stored bytes X, (n, C, H, W) float32 in [-1, 1]."""
+        return from_uint8(self.raw(rows))
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The stored bytes, (n, C, H, W) uint8; a quarter of the memory on the way to a GPU and `to_unit_range`."""
-        return self._store.raw(self._places[rows])
+        """Stored bytes, (n, C, H, W) uint8: a quarter of the memory to move to a GPU before `from_uint8`."""
+        return self._store.raw(self._indices[rows])
 
     def add_compound(self, name: str, condition: Tensor, moa: str | None = None) -> int:
-        """Add a compound without images, to be applied to controls; returns its id, others keep theirs.
+        """Add a compound without images, for example to apply it to controls; returns its id.
 
-        condition: (D,), for example `cellenv.data.fingerprints.morgan_counts(smiles)`. moa: one of `moas`, or unknown.
+        condition: (D,), for example `cellenv.data.fingerprints.morgan_counts(smiles)`. moa: one of `moas`, or
+        None if unknown. The ids of other compounds do not change.
+
+        Raises:
+            ValueError: if the name is taken, the MoA is unknown, or the condition has another size or is not finite.
         """
         if name in self.compounds:
             raise ValueError(f"compound {name!r} is there already")
@@ -116,44 +112,59 @@ class ImagingCells(CellData):
         self.compound_moa = torch.cat([self.compound_moa, torch.tensor([moa_id])])
         return len(self.compounds) - 1
 
-    def _read_tables(self, faults: Faults) -> list[Row]:
-        """The rows that are sound in themselves; sets compounds, conditions, MoAs."""
-        layout, moa_of = self.layout, {}
-        table = read_table(only_file(self.path, layout.index), layout, faults)
-        found = read_embedding(only_file(self.path, layout.embedding))
+    def _read_tables(self, row_errors: RowErrors) -> list[Row]:
+        """Rows of the image table that are valid by themselves; sets compounds, conditions and MoAs."""
+        layout = self.layout
+        moa_of: dict[str, str | None] = {}
+        table = read_table(find_file(self.path, layout.index), layout, row_errors)
+        found = read_embedding(find_file(self.path, layout.embedding))
+        conditions: dict[str, Tensor] = {}
 
         def check(row: Row) -> None:
-            if not self._treated(row):
+            if not self._is_treated(row):
                 return
-            condition_of(row, layout, found)
             name, moa = row[layout.compound], row[layout.label] if layout.label else None
+            conditions[name] = condition_of(row, layout, found)
             if moa_of.setdefault(name, moa) != moa:
                 other = moa_of[name]
                 raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
 
-        table = faults.sift(table, check)
+        table = row_errors.filter(table, check)
         self.compounds = tuple(sorted(moa_of))
-        self.conditions = torch.stack([found[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
-        self.moas = tuple(sorted(set(moa_of.values()))) if layout.label else ()
+        self.conditions = torch.stack([conditions[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
+        self.moas = tuple(sorted({moa for moa in moa_of.values() if moa is not None}))
         ids = {moa: i for i, moa in enumerate(self.moas)}
-        self.compound_moa = torch.tensor([ids.get(moa_of[name], -1) for name in self.compounds], dtype=torch.int64)
+        moa_ids = [-1 if (moa := moa_of[name]) is None else ids[moa] for name in self.compounds]
+        self.compound_moa = torch.tensor(moa_ids, dtype=torch.int64)
         return table
 
-    def _treated(self, row: Row) -> bool:
+    def _set_rows(self, table: list[Row], indices: list[int]) -> None:
+        """Set keys, perturbation and plate of the table's rows at these indices."""
+        layout, rows = self.layout, [table[i] for i in indices]
+        compound_id = {name: i for i, name in enumerate(self.compounds)}
+        plate_id = {name: i for i, name in enumerate(sorted({row[layout.pairing] for row in table}))}
+        ids = [compound_id[row[layout.compound]] if self._is_treated(row) else -1 for row in rows]
+        self._indices = torch.tensor(indices, dtype=torch.int64)  # row -> index into the image store
+        self.keys = tuple(row["SAMPLE_KEY"] for row in rows)
+        self.perturbation = torch.tensor(ids, dtype=torch.int64)
+        self.plate = torch.tensor([plate_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
+
+    def _is_treated(self, row: Row) -> bool:
         return bool(self.layout.states[row[self.layout.state]])
 
-    def _wanted(self, row: Row, unseen: bool | None) -> bool:
-        """Controls always; treated images by whether their compound is held out."""
-        return unseen is None or not self._treated(row) or (row[self.layout.compound] in self.layout.unseen) == unseen
+    def _is_selected(self, row: Row, unseen: bool | None) -> bool:
+        """Whether `unseen` keeps the row; controls are always kept."""
+        is_held_out = row[self.layout.compound] in self.layout.unseen
+        return unseen is None or not self._is_treated(row) or is_held_out == unseen
 
-    def _has_control(self, table: list[Row], places: list[int]) -> Callable[[int], None]:
-        """A check: the batch of the treated image at a place holds a control among these places."""
+    def _control_check(self, table: list[Row], indices: list[int]) -> Callable[[int], None]:
+        """A check that the plate of the treated image at an index has a control among these indices."""
         pairing = self.layout.pairing
-        served = {table[place][pairing] for place in places if not self._treated(table[place])}
+        plates = {table[i][pairing] for i in indices if not self._is_treated(table[i])}
 
-        def check(place: int) -> None:
-            row = table[place]
-            if self._treated(row) and row[pairing] not in served:
+        def check(index: int) -> None:
+            row = table[index]
+            if self._is_treated(row) and row[pairing] not in plates:
                 raise ValueError(f"image {row['SAMPLE_KEY']}: {pairing} {row[pairing]} holds no control in this split")
 
         return check

@@ -1,9 +1,9 @@
-"""The images of a table: a file each, or all of them in one file that is mapped into memory.
+"""Image stores: one .npy file per image, or a packed copy of all images in one memory-mapped file.
 
     CACHE/images.npy      (N, C, H, W) uint8
-    CACHE/images.json     the state of the files that they were copied from; what could not be read
+    CACHE/images.json     digest of the source files; errors of those that could not be read
 
-N images, n drawn, C, H, W image. A place is the number of an image in the table.
+N images, n drawn, C, H, W image. An index is the row of an image in the table.
 """
 
 import hashlib
@@ -13,21 +13,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from cellenv.checkpoints import replacing, write_atomically
+from cellenv.weights_io import atomic_replace, write_atomically
 
-SPOTS = 32  # images that are compared with their files when a packed copy is opened
+SPOT_CHECKS = 32  # images compared with their files when a packed copy is opened
 
 
 class ImageFiles:
-    """Images of (H, W, C) uint8, one .npy file each, read when asked for.
+    """Images (H, W, C) uint8 in one .npy file each, read on access.
 
-    keys: their names, for errors. file: key -> place in the folder. channels: C.
+    keys: sample keys. file: key -> path in the folder. channels: C.
+
+    A missing file raises FileNotFoundError; a damaged file, another dtype or another shape raises ValueError.
     """
 
     def __init__(self, root: Path, keys: Sequence[str], file: Callable[[str], str], channels: int):
@@ -35,35 +39,36 @@ class ImageFiles:
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of the first image that can be read; all others must agree."""
-        errors = []
-        for place in range(len(self.keys)):
+        """(H, W, C) of the first readable image; all others must have it."""
+        errors: list[Exception] = []
+        for index in range(len(self.keys)):
             try:
-                return self._load(place).shape
+                height, width, channels = self._load(index).shape
+                return height, width, channels
             except (ValueError, FileNotFoundError) as error:
                 errors.append(error)
         raise errors[0]
 
-    def read(self, place: int) -> np.ndarray:
+    def read(self, index: int) -> NDArray[np.uint8]:
         """One image, (H, W, C)."""
-        pixels = self._load(place)
+        pixels = self._load(index)
         if pixels.shape != self.shape:
-            raise ValueError(f"image {self.keys[place]} is {pixels.shape}, others are {self.shape}")
+            raise ValueError(f"image {self.keys[index]} is {pixels.shape}, others are {self.shape}")
         return pixels
 
-    def raw(self, places: Tensor) -> Tensor:
-        """The images at these places, (n, C, H, W) uint8."""
-        images = torch.empty(len(places), self.channels, *self.shape[:2], dtype=torch.uint8)
-        for i, place in enumerate(places.tolist()):
-            images[i] = torch.from_numpy(self.read(place)).permute(2, 0, 1)
+    def raw(self, indices: Tensor) -> Tensor:
+        """Images (n, C, H, W) uint8."""
+        images = torch.empty(len(indices), self.channels, *self.shape[:2], dtype=torch.uint8)
+        for i, index in enumerate(indices.tolist()):
+            images[i] = torch.from_numpy(self.read(index)).permute(2, 0, 1)
         return images
 
-    def check(self, place: int) -> None:
+    def check(self, index: int) -> None:
         """Raise unless the image can be read."""
-        self.read(place)
+        self.read(index)
 
     def state(self) -> str:
-        """A digest of keys, file sizes and times of change: another one wherever a file was touched."""
+        """Digest of keys, file sizes and modification times, to detect changed files."""
         digest = hashlib.sha256()
         for key in self.keys:
             try:
@@ -73,8 +78,8 @@ class ImageFiles:
                 digest.update(f"{key} missing\n".encode())
         return digest.hexdigest()
 
-    def _load(self, place: int) -> np.ndarray:
-        key = self.keys[place]
+    def _load(self, index: int) -> NDArray[np.uint8]:
+        key = self.keys[index]
         file = self.root / self.file(key)
         try:
             pixels = np.load(file, allow_pickle=False)
@@ -89,7 +94,7 @@ class ImageFiles:
 
 
 class PackedImages:
-    """The packed copy of image files in a folder, made or made anew where it is absent, stale or damaged."""
+    """Packed copy of image files in a folder; it is (re)made if absent, stale or damaged."""
 
     def __init__(self, files: ImageFiles, cache: Path):
         self.file, self.keys = cache / "images.npy", files.keys
@@ -99,28 +104,31 @@ class PackedImages:
                 warnings.warn(f"{cache}: {reason}; the images are packed anew")
             _pack(files, self.file, record)
         self.unreadable: dict[str, str] = json.loads(record.read_text())["unreadable"]
-        self.shape = (*self.pixels.shape[2:], self.pixels.shape[1])
+        _, channels, height, width = self.pixels.shape
+        self.shape = height, width, channels
 
     @cached_property
-    def pixels(self) -> np.ndarray:
-        """(N, C, H, W) uint8, mapped into memory."""
-        return np.load(self.file, mmap_mode="r")
+    def pixels(self) -> NDArray[np.uint8]:
+        """(N, C, H, W) uint8, memory-mapped."""
+        pixels: NDArray[np.uint8] = np.load(self.file, mmap_mode="r")
+        return pixels
 
-    def raw(self, places: Tensor) -> Tensor:
-        """The images at these places, (n, C, H, W) uint8."""
-        return torch.from_numpy(self.pixels[places.numpy()])
+    def raw(self, indices: Tensor) -> Tensor:
+        """Images (n, C, H, W) uint8."""
+        return torch.from_numpy(self.pixels[indices.numpy()])
 
-    def check(self, place: int) -> None:
-        """Raise unless the image could be read when it was packed."""
-        if (fault := self.unreadable.get(self.keys[place])) is not None:
-            raise ValueError(fault)
+    def check(self, index: int) -> None:
+        """Raise ValueError if the image could not be read when it was packed."""
+        if (error := self.unreadable.get(self.keys[index])) is not None:
+            raise ValueError(error)
 
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "pixels"}  # another process maps it anew
+    def __getstate__(self) -> dict[str, Any]:
+        """State without the pixels, which another process maps again."""
+        return {name: value for name, value in vars(self).items() if name != "pixels"}
 
 
 def _unusable(files: ImageFiles, file: Path, record: Path) -> str | None:
-    """Why the packed copy cannot be used; None: it can."""
+    """Reason why the packed copy cannot be used, None if it can."""
     try:
         about = json.loads(record.read_text())
         state, unreadable = about["state"], about["unreadable"]
@@ -131,27 +139,27 @@ def _unusable(files: ImageFiles, file: Path, record: Path) -> str | None:
         return f"files in {files.root} have changed since the copy was made"
     if len(packed) != len(files.keys) or packed.dtype != np.uint8:
         return f"need {len(files.keys)} images of uint8, it holds {len(packed)} of {packed.dtype}"
-    for place in range(0, len(files.keys), max(1, len(files.keys) // SPOTS)):
-        if files.keys[place] not in unreadable and not np.array_equal(
-            packed[place], files.read(place).transpose(2, 0, 1)
-        ):
-            return f"image {files.keys[place]} is not what its file holds"
+    for index in range(0, len(files.keys), max(1, len(files.keys) // SPOT_CHECKS)):
+        key = files.keys[index]
+        if key not in unreadable and not np.array_equal(packed[index], files.read(index).transpose(2, 0, 1)):
+            return f"image {key} is not what its file holds"
     return None
 
 
 def _pack(files: ImageFiles, file: Path, record: Path) -> None:
-    """Copy all images into one file, written aside and renamed; the record comes last."""
-    state, unreadable = files.state(), {}  # the state before: a file that changes meanwhile makes the copy stale
+    """Copy all images into one file, atomically; the record is written last."""
+    state = files.state()  # taken before copying, so that a file that changes meanwhile makes the copy stale
+    unreadable: dict[str, str] = {}
     height, width, channels = files.shape
     shape = (len(files.keys), channels, height, width)
     blank = np.zeros(shape[1:], np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as aside, aside.open("wb") as stream:
+    with atomic_replace(file) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for place, key in enumerate(tqdm(files.keys, desc=f"pack {files.root.name}", unit="image")):
+        for index, key in enumerate(tqdm(files.keys, desc=f"pack {files.root.name}", unit="image")):
             try:
-                pixels = files.read(place).transpose(2, 0, 1)
+                pixels = files.read(index).transpose(2, 0, 1)
             except (ValueError, FileNotFoundError) as error:
                 pixels, unreadable[key] = blank, str(error)
-            stream.write(np.ascontiguousarray(pixels))
+            stream.write(pixels.tobytes())
     write_atomically(record, json.dumps({"state": state, "unreadable": unreadable}, indent=2).encode())

@@ -1,8 +1,8 @@
-"""What a drug does to a cell of the embedded world: a table of shapes, densities and textures.
+"""Phenotypes of the embedded world: shapes, densities and textures of cells per mechanism of action.
 
-Twelve mechanisms of action with the compound names of BBBC021. The figures follow what microscopists report (large
-nuclei and few cells after DNA damage, small round monoasters under Eg5 inhibitors, ...); they make a benchmark, not
-biology.
+Twelve mechanisms with the compound names of BBBC021. The numbers follow the microscopy literature
+qualitatively (large nuclei and few cells after DNA damage, small round monoasters under Eg5 inhibitors, ...);
+they make a benchmark, not biology.
 """
 
 from dataclasses import dataclass, fields
@@ -10,26 +10,26 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Phenotype:
-    """Mean look of a cell. Lengths in px, counts per cell or per image, strengths relative to the untreated cell."""
+    """Mean appearance of cells. Lengths in px, counts per cell or crop, intensities in arbitrary units."""
 
     nucleus_radius: float = 18.0
     nucleus_elongation: float = 1.2  # long axis / short axis
-    nucleus_bumps: float = 0.03  # lobes of the outline, as a share of the radius
-    nucleus_offset: float = 0.9  # nucleus centre to cell centre, as a share of the free room
-    extra_nuclei: float = 0.04  # mean number of nuclei beyond the first, in one cell
+    nucleus_bumps: float = 0.03  # rms of the lobes of the outline / radius
+    nucleus_offset: float = 0.9  # distance of nucleus and cell centre / free room in the cell
+    extra_nuclei: float = 0.04  # mean number of nuclei beyond the first per cell
     cell_radius: float = 27.0
     cell_elongation: float = 1.25
     cell_bumps: float = 0.10
-    spikes: float = 0.10  # length of protrusions, as a share of the radius
+    spikes: float = 0.10  # length of protrusions / radius
     neighbours: float = 3.6  # mean number of other cells in the crop
-    mitotic: float = 0.04  # share of cells that are rounded up with condensed DNA
-    dying: float = 2.0  # mean number of shrunken cells with condensed nuclei, as far as there is room
+    mitotic: float = 0.04  # probability that a cell is rounded up with condensed DNA
+    dying: float = 2.0  # mean number of shrunken cells with condensed nuclei, if there is room
     dna_texture: float = 0.25
     actin_cortex: float = 0.9
     actin_fibres: float = 0.6
     actin_puncta: float = 0.10
     tubulin_fibres: float = 0.9
-    tubulin_scale: float = 3.0  # distance of neighbouring filaments, px
+    tubulin_scale: float = 3.0  # distance of neighbouring filaments
     tubulin_extent: float = 1.0  # radius of the tubulin network / cell radius
     perinuclear: float = 0.5  # tubulin around the nucleus
     vacuoles: float = 0.0  # dark holes in the cytoplasm
@@ -113,7 +113,7 @@ UNSEEN: dict[str, tuple[str, ...]] = {
 
 
 def blend(phenotype: Phenotype, strength: float) -> Phenotype:
-    """UNTREATED + strength (phenotype - UNTREATED), field by field: 0 has no effect, 1 the full one."""
+    """UNTREATED + strength (phenotype - UNTREATED) per field, clipped at 0; strength 1 is the full effect."""
 
     def mix(name: str) -> float:
         start = getattr(UNTREATED, name)

@@ -1,7 +1,7 @@
-"""From the geometry of a synthetic crop to its pixels: labels first, then stain, then the microscope.
+"""Rendering of a synthetic crop from its geometry: labels, then stains, then the microscope.
 
-H = W = size. Channels are actin, tubulin, DNA. Compiled with numba; every random figure comes in as an argument or is
-a hash.
+H = W = size; channels as in `cellenv.images.CHANNELS`. Inner loops are compiled with numba. Randomness comes
+from arguments and from hashes of lattice points.
 """
 
 from dataclasses import dataclass
@@ -9,28 +9,32 @@ from math import atan2, cos, exp, floor, pi, sin, sqrt
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from cellenv.data.phenotypes import Phenotype
 from cellenv.data.scene import ANGLES, Scene
 
 FAR = 1e4  # px, beyond any crop
 
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optics:
-    """What the microscope and the plate add; all of it survives the stretch of each channel to 0..255."""
+    """Optical effects of a plate and its microscope; stretching a channel to 0..255 does not undo them."""
 
-    blur: float = 0.8  # sigma of the point spread, px
+    blur: float = 0.8  # sigma of the point spread function, px
     noise: float = 0.02  # read noise, relative to the brightest pixel
     shot: float = 0.03  # shot noise at full brightness
     gamma: float = 1.0
-    haze: float = 0.1  # out-of-focus light from above and below, relative to the light in focus
+    haze: float = 0.1  # out-of-focus light relative to the light in focus
     slope: tuple[float, float] = (0.0, 0.0)  # background gradient along y and x
 
 
 @njit(cache=True)
 def _hash(i: int, j: int, seed: int) -> float:
-    """A uniform figure in [0, 1) that belongs to lattice point (i, j)."""
+    """Uniform hash in [0, 1) of the lattice point (i, j)."""
     h = (i * 374761393 + j * 668265263 + seed * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 16)) * 2246822519) & 0xFFFFFFFF
@@ -39,7 +43,7 @@ def _hash(i: int, j: int, seed: int) -> float:
 
 @njit(cache=True)
 def _noise(y: float, x: float, seed: int) -> float:
-    """Smooth value noise in [0, 1) with correlation length one."""
+    """Smooth value noise in [0, 1) with correlation length 1."""
     i, j = int(floor(y)), int(floor(x))
     v, u = y - i, x - j
     v, u = v * v * (3 - 2 * v), u * u * (3 - 2 * u)
@@ -50,7 +54,7 @@ def _noise(y: float, x: float, seed: int) -> float:
 
 @njit(cache=True)
 def _fibre(y: float, x: float, direction: float, scale: float, seed: int) -> float:
-    """A web of filaments `scale` px apart that follow `direction`, in [0, 1]."""
+    """Web of filaments along `direction`, `scale` px apart, in [0, 1]."""
     bend = 6.0 * (_noise(y / 17, x / 17, seed + 7) - 0.5)
     along = (x * cos(direction) + y * sin(direction)) / (4.5 * scale)
     across = (y * cos(direction) - x * sin(direction) + bend) / scale
@@ -59,8 +63,8 @@ def _fibre(y: float, x: float, direction: float, scale: float, seed: int) -> flo
 
 
 @njit(cache=True)
-def _depth(y: float, x: float, centre: np.ndarray, outline: np.ndarray, reach: float) -> tuple[float, float]:
-    """rho = distance / radius at that angle (below 1 inside; far outside just 9) and the radius in px."""
+def _depth(y: float, x: float, centre: Floats, outline: Floats, reach: float) -> tuple[float, float]:
+    """(rho, radius in px at that angle): rho = distance / radius, below 1 inside, 9 beyond `reach` px."""
     dy, dx = y - centre[0], x - centre[1]
     if dy * dy + dx * dx > reach * reach:
         return 9.0, reach
@@ -72,10 +76,19 @@ def _depth(y: float, x: float, centre: np.ndarray, outline: np.ndarray, reach: f
 
 
 @njit(cache=True)
-def _labels(size, cell_centre, cell_outline, nucleus_cell, nucleus_centre, nucleus_outline):
-    """Owner of each pixel (0 = nobody), its depth rho and edge distance in px, for cells and nuclei.
+def _label_pixels(
+    size: int,
+    cell_centre: Floats,
+    cell_outline: Floats,
+    nucleus_cell: NDArray[np.int64],
+    nucleus_centre: Floats,
+    nucleus_outline: Floats,
+) -> tuple[Labels, Labels, Floats, Floats, Floats]:
+    """(cells, nuclei, rho, edge, nucleus_edge) of every pixel, (size, size) each.
 
-    A pixel belongs to the cell in which it lies deepest; a nucleus never leaves its own cell.
+    cells, nuclei: labels, 0 = background. rho: depth in the cell, see `_depth`. edge, nucleus_edge: distance
+    in px to the edge, positive inside. A pixel belongs to the cell in which it lies deepest; a nucleus never
+    leaves its own cell.
     """
     cells, nuclei = np.zeros((size, size), np.int32), np.zeros((size, size), np.int32)
     cell_rho, cell_edge = np.full((size, size), 9.0, np.float32), np.zeros((size, size), np.float32)
@@ -95,7 +108,7 @@ def _labels(size, cell_centre, cell_outline, nucleus_cell, nucleus_centre, nucle
                     second = rho
                 if cells[i, j] == k + 1 and rho < 1:
                     cell_edge[i, j] = (1 - rho) * radius
-            if second < 1:  # two cells meet here: the border between them is an edge as well
+            if second < 1:  # cells overlap here: their border is an edge too
                 cell_edge[i, j] = min(cell_edge[i, j], 14 * (second - cell_rho[i, j]))
             for n in range(len(nucleus_centre)):
                 if nucleus_cell[n] + 1 != cells[i, j]:
@@ -109,9 +122,20 @@ def _labels(size, cell_centre, cell_outline, nucleus_cell, nucleus_centre, nucle
 
 
 @njit(cache=True)
-def _stain(cells, nuclei, rho, edge, nucleus_edge, direction, light, soft, mitotic, nucleus_light, look, seed):
-    """Actin, tubulin and DNA before the microscope, (3, size, size) float32. `look` holds the textures."""
-    dna_texture, cortex, fibres, puncta, web, scale, extent, perinuclear, vacuoles, shade = look
+def _stain(
+    labels: tuple[Labels, Labels, Floats, Floats, Floats],
+    cell_properties: tuple[Floats, Floats, Floats, NDArray[np.bool_]],
+    nucleus_light: Floats,
+    textures: tuple[float, ...],
+    seed: int,
+) -> Floats:
+    """Actin, tubulin and DNA before the microscope, (3, size, size) float32.
+
+    labels: as from `_label_pixels`. cell_properties: direction, light, soft and mitotic of a `Scene`.
+    """
+    cells, nuclei, rho, edge, nucleus_edge = labels
+    direction, light, soft, mitotic = cell_properties
+    dna_texture, cortex, fibres, puncta, web, scale, extent, perinuclear, vacuoles, shade = textures
     size = cells.shape[0]
     out = np.zeros((3, size, size), np.float32)
     for i in range(size):
@@ -160,8 +184,8 @@ def _stain(cells, nuclei, rho, edge, nucleus_edge, direction, light, soft, mitot
 
 
 @njit(cache=True)
-def _blur(image, sigma):
-    """Gaussian blur of (3, size, size), reflecting at the border."""
+def _blur(image: Floats, sigma: float) -> Floats:
+    """Gaussian blur of (3, size, size), reflected at the border."""
     reach = int(3 * sigma + 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).astype(np.float32)
@@ -182,41 +206,60 @@ def _blur(image, sigma):
     return out
 
 
-def _glow(image: np.ndarray) -> np.ndarray:
-    """The image as seen 12 px out of focus, computed at a quarter of the resolution."""
+def _glow(image: Floats) -> Floats:
+    """The image blurred by 12 px, computed at a quarter of the resolution."""
     channels, size, _ = image.shape
     small = image.reshape(channels, size // 4, 4, size // 4, 4).mean(axis=(2, 4))
     at, knots = np.arange(size) + 0.5, 4 * np.arange(size // 4) + 2.0
-    linear = np.float32([np.interp(at, knots, row) for row in np.eye(size // 4)]).T  # (size, size / 4)
-    return linear @ _blur(small, 3.0) @ linear.T
+    hats = [np.interp(at, knots, row) for row in np.eye(size // 4)]
+    linear = np.array(hats, np.float32).T  # (size, size / 4)
+    glow: Floats = linear @ _blur(small, 3.0) @ linear.T
+    return glow
 
 
-def render(scene: Scene, look: Phenotype, optics: Optics, size: int, rng: np.random.Generator):
-    """The crop as a user would find it on disk, and the truth.
+def render(
+    scene: Scene, phenotype: Phenotype, optics: Optics, size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], Labels, Labels]:
+    """Image and true masks (image, nuclei, cells) of a crop.
 
-    Returns image (3, size, size) uint8, each channel stretched to 0..255 as in the published layout; nuclei and cells,
-    (size, size) int32 labels, 0 = background.
+    image: (3, size, size) uint8, each channel stretched to 0..255 as in the published data. nuclei, cells:
+    (size, size) labels, 0 = background.
     """
-    cells, nuclei, rho, edge, nucleus_edge = _labels(
+    labels = _label_pixels(
         size, scene.cell_centre, scene.cell_outline, scene.nucleus_cell, scene.nucleus_centre, scene.nucleus_outline
     )
-    textures = (
-        look.dna_texture, look.actin_cortex, look.actin_fibres, look.actin_puncta, look.tubulin_fibres,
-        max(look.tubulin_scale, 2.0), max(look.tubulin_extent, 0.3), look.perinuclear, min(look.vacuoles, 0.9),
-        rng.uniform(0.75, 1.0),
-    )  # fmt: skip
-    stained = _stain(
-        cells, nuclei, rho, edge, nucleus_edge, scene.cell_direction, scene.cell_light, scene.cell_soft,
-        scene.cell_mitotic, scene.nucleus_light, textures, int(rng.integers(2**31)),
-    )  # fmt: skip
+    cell_properties = scene.cell_direction, scene.cell_light, scene.cell_soft, scene.cell_mitotic
+    textures = _textures(phenotype, shade=rng.uniform(0.75, 1.0))
+    image = _stain(labels, cell_properties, scene.nucleus_light, textures, int(rng.integers(2**31)))
+    cells, nuclei, *_ = labels
+    return _photograph(image, optics, rng), nuclei, cells
+
+
+def _textures(phenotype: Phenotype, shade: float) -> tuple[float, ...]:
+    """Textures in the order in which `_stain` takes them, within the range that it can draw."""
+    return (
+        phenotype.dna_texture,
+        phenotype.actin_cortex,
+        phenotype.actin_fibres,
+        phenotype.actin_puncta,
+        phenotype.tubulin_fibres,
+        max(phenotype.tubulin_scale, 2.0),
+        max(phenotype.tubulin_extent, 0.3),
+        phenotype.perinuclear,
+        min(phenotype.vacuoles, 0.9),
+        shade,
+    )
+
+
+def _photograph(stained: Floats, optics: Optics, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Image of the stains (3, size, size) through the microscope, each channel stretched to 0..255."""
     image = _blur(stained, optics.blur)
     image += optics.haze * _glow(image)
     image /= image.max(axis=(1, 2), keepdims=True) + 1e-6
-    grid = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    slope = optics.slope[0] * grid[:, None] + optics.slope[1] * grid
-    image += slope
+    ramp = np.linspace(-0.5, 0.5, image.shape[1], dtype=np.float32)
+    image += optics.slope[0] * ramp[:, None] + optics.slope[1] * ramp
     grain = rng.standard_normal((2, *image.shape), dtype=np.float32)
     image += optics.noise * grain[0] + optics.shot * np.sqrt(np.maximum(image, 0)) * grain[1]
     low, high = image.min(axis=(1, 2), keepdims=True), image.max(axis=(1, 2), keepdims=True)
     stretched = ((image - low) / (high - low)) ** np.float32(optics.gamma)
-    return np.rint(255 * stretched).astype(np.uint8), nuclei, cells
+    return np.rint(255 * stretched).astype(np.uint8)

@@ -1,19 +1,23 @@
-"""The embedded world: a procedural, seeded data set of drug-treated cells with known truth.
+"""The embedded world: a procedural, seeded data set of drug-treated cells with true masks.
 
-It has the shape of BBBC021 (3 x 96 x 96, 26 compounds and 8 unseen ones, 12 mechanisms, plates with controls) and is
-rendered on demand. It claims to be a benchmark, not biology.
+It has the shape of BBBC021 (3 x 96 x 96, 26 compounds and 8 unseen ones, 12 mechanisms, plates with controls)
+and is rendered on access. It claims to be a benchmark, not biology.
 """
 
-from typing import Literal
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cellenv.data.cells import CellData
 from cellenv.data.phenotypes import MECHANISMS, SEEN, UNSEEN, UNTREATED, blend
-from cellenv.data.rendering import Optics, render
+from cellenv.data.rendering import Labels, Optics, render
 from cellenv.data.scene import draw_scene
+from cellenv.images import CHANNELS, from_uint8
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -21,19 +25,31 @@ PLATES, PLATES_PER_COMPOUND = 12, 4
 CONDITION_SIZE = 64
 TREATED_PER_COMPOUND = {"train": 400, "validation": 40, "test": 40}
 CONTROLS_PER_PLATE = {"train": 150, "validation": 40, "test": 40}
-DOSES = (0.75, 0.95, 1.15)  # share of the full effect
+DOSES = (0.75, 0.95, 1.15)  # fraction of the full effect
+
+
+class _Rendered(NamedTuple):
+    """Images rendered so far."""
+
+    pixels: NDArray[np.uint8]  # (N, 3, 96, 96)
+    nuclei: NDArray[np.uint8]  # (N, 96, 96) labels
+    cells: NDArray[np.uint8]  # (N, 96, 96) labels
+    done: NDArray[np.bool_]  # (N,)
 
 
 class SyntheticCells(CellData):
     """One split of the embedded world.
 
-    split: "train", "validation" or "test"; no image is shared between them.
-    unseen: the eight held-out compounds in place of the 26. Ids of compounds are the same in both.
-    seed: another seed is another world: other plates, other cells, other condition vectors.
-    treated: images of each compound; None takes the usual 400 or 40. Another number is another draw of the split.
+    split: "train", "validation" or "test"; no two share an image.
+    unseen: the eight held-out compounds instead of the 26. Compound ids are the same in both.
+    seed: of the world: plates, cells and condition vectors all depend on it.
+    treated: images per compound; None takes 400 (train) or 40. Another number draws other images.
+
+    Raises:
+        ValueError: if split is unknown or treated < 1.
     """
 
-    channels = ("actin", "tubulin", "DNA")
+    channels = CHANNELS
     size = (3, 96, 96)
     moas = tuple(MECHANISMS)
     compounds = tuple(c for m in MECHANISMS for c in SEEN[m]) + tuple(c for m in MECHANISMS for c in UNSEEN.get(m, ()))
@@ -57,46 +73,57 @@ class SyntheticCells(CellData):
         each, controls = treated or TREATED_PER_COMPOUND[split], CONTROLS_PER_PLATE[split]
         rows = [(p, plates[p, k % PLATES_PER_COMPOUND], k % len(DOSES)) for p in ids for k in range(each)]
         table = torch.tensor(rows + [(-1, plate, 0) for plate in range(PLATES) for _ in range(controls)])
-        self.perturbation, self.batch, self.dose = (column.clone() for column in table.unbind(1))
+        self.perturbation, self.plate, self.dose = (column.clone() for column in table.unbind(1))
         self.keys = tuple(
             f"plate{plate:02d}_{'control' if p < 0 else f'compound{p:02d}'}_{split}_{row}"
             for row, (p, plate, _) in enumerate(table.tolist())
         )
-        n = len(table)
-        self._pixels = np.empty((n, *self.size), np.uint8)  # pages are touched only when rendered
-        self._nuclei = np.empty((n, *self.size[1:]), np.uint8)
-        self._cells = np.empty((n, *self.size[1:]), np.uint8)
-        self._rendered = np.zeros(n, bool)
+
+    @cached_property
+    def _rendered(self) -> _Rendered:
+        n = len(self)  # `empty` reserves address space; memory is used only for rendered images
+        pixels = np.empty((n, *self.size), np.uint8)
+        nuclei, cells = np.empty((2, n, *self.size[1:]), np.uint8)
+        return _Rendered(pixels, nuclei, cells, done=np.zeros(n, bool))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without rendered images, which follow from the seed."""
+        return {name: value for name, value in vars(self).items() if name != "_rendered"}
 
     def images(self, rows: Tensor) -> Tensor:
-        """The images of these rows, (n, 3, 96, 96) float32 in [-1, 1]; the same pixels for the same seed."""
+        """Images of these rows, (n, 3, 96, 96) float32 in [-1, 1]; the same pixels for the same seed."""
         self._render(rows)
-        return torch.from_numpy(self._pixels[rows.numpy()]).float() / 127.5 - 1
+        return from_uint8(torch.from_numpy(self._rendered.pixels[rows.numpy()]))
 
     def masks(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The truth: labels of nuclei and cells, (n, 96, 96) int32, 0 = background."""
+        """True labels (nuclei, cells) of these rows, (n, 96, 96) int32 each, 0 = background."""
         self._render(rows)
-        return tuple(torch.from_numpy(m[rows.numpy()].astype(np.int32)) for m in (self._nuclei, self._cells))
+        nuclei, cells = self._rendered.nuclei[rows.numpy()], self._rendered.cells[rows.numpy()]
+        return torch.from_numpy(nuclei.astype(np.int32)), torch.from_numpy(cells.astype(np.int32))
 
     def _render(self, rows: Tensor) -> None:
+        """Render those of these rows that are not rendered yet."""
+        pixels, nuclei, cells, done = self._rendered
         for row in np.unique(rows.numpy()):
-            if not self._rendered[row]:
-                self._pixels[row], self._nuclei[row], self._cells[row] = self._draw(int(row))
-                self._rendered[row] = True
+            if not done[row]:
+                pixels[row], nuclei[row], cells[row] = self._draw(int(row))
+                done[row] = True
 
-    def _draw(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        compound, plate = int(self.perturbation[row]), int(self.batch[row])
+    def _draw(self, row: int) -> tuple[NDArray[np.uint8], Labels, Labels]:
+        """(image, nuclei, cells) of a row, as from `render`."""
+        compound, plate = int(self.perturbation[row]), int(self.plate[row])
         rng = np.random.default_rng((self.seed, 2, SPLITS.index(self.split), compound + 1, row))
-        look = UNTREATED
+        phenotype = UNTREATED
         if compound >= 0:
             strength = DOSES[self.dose[row]] * self._potency[compound] * rng.uniform(0.8, 1.15)
-            look = blend(MECHANISMS[self.moas[self.compound_moa[compound]]], strength)
+            phenotype = blend(MECHANISMS[self.moas[self.compound_moa[compound]]], strength)
         size = self.size[-1]
-        return render(draw_scene(look, size, rng), look, _refocus(self._optics[plate], rng), size, rng)
+        scene = draw_scene(phenotype, size, rng)
+        return render(scene, phenotype, _refocus(self._optics[plate], rng), size, rng)
 
 
 def _draw_optics(rng: np.random.Generator) -> Optics:
-    """The microscope of one plate."""
+    """Random optics of one plate."""
     return Optics(
         blur=rng.uniform(0.6, 1.1),
         noise=rng.uniform(0.002, 0.012),
@@ -108,13 +135,13 @@ def _draw_optics(rng: np.random.Generator) -> Optics:
 
 
 def _refocus(optics: Optics, rng: np.random.Generator) -> Optics:
-    """The same microscope at one position: focus varies, and one crop in twelve is out of focus."""
+    """The optics at one position: focus varies, and one crop in twelve is out of focus."""
     factor = rng.uniform(0.9, 1.3) if rng.random() > 1 / 12 else rng.uniform(1.8, 3.5)
-    return Optics(**{**vars(optics), "blur": optics.blur * factor})
+    return replace(optics, blur=optics.blur * factor)
 
 
 def _draw_conditions(compound_moa: Tensor, rng: np.random.Generator) -> Tensor:
-    """Condition vectors, (P, D): compounds of one mechanism are alike, none are equal; entries have variance one."""
+    """Condition vectors, (P, D), of variance 1: correlation 0.7 within a mechanism, 0 between mechanisms."""
     shared = rng.standard_normal((len(MECHANISMS), CONDITION_SIZE))
     own = rng.standard_normal((len(compound_moa), CONDITION_SIZE))
     return torch.from_numpy(np.sqrt(0.7) * shared[compound_moa.numpy()] + np.sqrt(0.3) * own).float()

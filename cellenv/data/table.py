@@ -1,4 +1,4 @@
-"""The two tables of a folder of images: one row an image, one row a compound. Every row is checked.
+"""The two tables of an image folder: one row per image, one row per compound. Every row is validated.
 
 P compounds, D condition size.
 """
@@ -11,20 +11,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cellenv.data.presets import BBBC021, Layout
+from cellenv.data.layouts import BBBC021, Layout
 
 Item = TypeVar("Item")
 Row = dict[str, str]
 
 
-class Faults:
-    """What is wrong with single rows: the first fault is raised; with `skip`, all are listed, their rows left out."""
+class RowErrors:
+    """Handling of invalid rows: raise the first error, or with `skip` drop them and list errors in `found`."""
 
     def __init__(self, skip: bool = False):
-        self.skip, self.found = skip, []
+        self.skip = skip
+        self.found: list[str] = []
 
-    def sift(self, items: Iterable[Item], check: Callable[[Item], None]) -> list[Item]:
-        """The items that pass; a check that finds a fault raises ValueError or FileNotFoundError."""
+    def filter(self, items: Iterable[Item], check: Callable[[Item], None]) -> list[Item]:
+        """Items that pass the check, which raises ValueError or FileNotFoundError for an invalid one.
+
+        Raises:
+            ValueError, FileNotFoundError: what the check raised first, unless `skip`.
+        """
         passed = []
         for item in items:
             try:
@@ -38,8 +43,12 @@ class Faults:
         return passed
 
 
-def only_file(path: Path, pattern: str) -> Path:
-    """The one file that matches, in the folder or in its folder `metadata`."""
+def find_file(path: Path, pattern: str) -> Path:
+    """The only file that matches the pattern, in the folder or in its subfolder `metadata`.
+
+    Raises:
+        FileNotFoundError: unless exactly one matches.
+    """
     found = sorted({*path.glob(pattern), *path.glob(f"metadata/{pattern}")})
     if len(found) != 1:
         came = ", ".join(str(file.relative_to(path)) for file in found) or "none"
@@ -47,8 +56,12 @@ def only_file(path: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read_table(file: Path, layout: Layout = BBBC021, faults: Faults | None = None) -> list[Row]:
-    """The rows of the image table that are treated or control."""
+def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | None = None) -> list[Row]:
+    """Rows of the image table that are treated or control.
+
+    Raises:
+        ValueError: if a column is missing, or at the first invalid row unless `row_errors` skips it.
+    """
     with file.open(newline="") as stream:
         reader = csv.DictReader(stream)
         if missing := set(layout.columns) - set(reader.fieldnames or ()):
@@ -62,12 +75,15 @@ def read_table(file: Path, layout: Layout = BBBC021, faults: Faults | None = Non
         check_row(row, f"{file}, line {number}", layout, keys)
         keys.add(row["SAMPLE_KEY"])
 
-    passed = (faults or Faults()).sift(numbered, check)
+    passed = (row_errors or RowErrors()).filter(numbered, check)
     return [row for _, row in passed if layout.states[row[layout.state]] is not None]
 
 
 def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> None:
-    """Raise ValueError unless the row of the image table can be used; keys: those of the rows before."""
+    """Raise ValueError unless the row of the image table is valid.
+
+    where: file and line, for the message. keys: sample keys of the rows before.
+    """
     if any(row[column] is None for column in layout.columns):
         raise ValueError(f"{where}: the row is shorter than the header")
     key, state, form = row["SAMPLE_KEY"], row[layout.state], layout.file.__name__.upper()
@@ -86,16 +102,21 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
 
 
 def read_embedding(file: Path) -> dict[str, Tensor | str]:
-    """Compound -> its condition, (D,) float32, or what is wrong with it. The first row holds no compound."""
+    """{compound: condition (D,) float32, or a message if its row is invalid}. The first row is a header."""
     with file.open(newline="") as stream:
         rows = [row for row in csv.reader(stream) if row]
-    size, found = len(rows[0]) - 1 if rows else 0, {}
+    size = len(rows[0]) - 1 if rows else 0
+    found: dict[str, Tensor | str] = {}
     for name, *values in rows[1:]:
-        found[name] = f"{file} has two rows for {name!r}" if name in found else _condition(values, size, name, file)
+        if name in found:
+            found[name] = f"{file} has two rows for {name!r}"
+        else:
+            found[name] = _parse_condition(values, size, name, file)
     return found
 
 
-def _condition(values: list[str], size: int, name: str, file: Path) -> Tensor | str:
+def _parse_condition(values: list[str], size: int, name: str, file: Path) -> Tensor | str:
+    """Condition (D,) float32, or a message if the row is invalid."""
     if len(values) != size:
         return f"the row {name!r} of {file} has {len(values)} numbers; the first row names {size}"
     try:
@@ -106,7 +127,11 @@ def _condition(values: list[str], size: int, name: str, file: Path) -> Tensor | 
 
 
 def condition_of(row: Row, layout: Layout, conditions: Mapping[str, Tensor | str]) -> Tensor:
-    """The condition of a treated image; the error names its row."""
+    """Condition of a treated image, (D,).
+
+    Raises:
+        ValueError: if its compound has no valid row in the embedding; names the image.
+    """
     name = row[layout.compound]
     condition = conditions.get(name, f"the embedding has no row for {name!r}; every treated compound needs one")
     if isinstance(condition, str):

@@ -1,4 +1,7 @@
-"""The benchmark: three contextual bandits for Gymnasium, on the embedded world or your own. See docs/benchmark.md."""
+"""The benchmark: three contextual bandits for Gymnasium, on the embedded world or your own data.
+
+Described in docs/benchmark.md.
+"""
 
 from cellenv.gym.faces import TaskEnv, TaskVectorEnv
 from cellenv.gym.paint import Paint

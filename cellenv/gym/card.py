@@ -1,33 +1,64 @@
-"""An image, outlines of its nuclei and cells, and its rewards in words. B batch, C channels, H, W pixels."""
+"""Rendered frames of a scene: text, and the image with outlines of nuclei and cells.
 
-from collections.abc import Sequence
+B batch, C, H, W image.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 from tensordict import TensorDict
 from torch import Tensor
 
-from cellenv.pictures import composite, enlarge, grid, outlines
+from cellenv.gym.world import World
+from cellenv.pictures import Picture, composite, enlarge, grid, label_margin, outlines
 
 ZOOM = 4
+WIDEST = -8.88e88  # as wide as a reward may be printed
 
 
-def text(info: dict[str, Any], outcome: TensorDict | None) -> list[str]:
-    """A few lines for each of B scenes: compound, mechanism, and the rewards once there are any."""
-    lines = [[f"{compound} ({moa})"] for compound, moa in zip(info["compound"], info["moa"], strict=True)]
-    if outcome is not None:
-        rewards = {"reward": outcome["reward"].cpu().numpy()} | info["rewards"]
-        for i, of_scene in enumerate(lines):
-            of_scene += [f"{name} {values[i]:.2f}" for name, values in rewards.items()]
-    return ["\n".join(of_scene) for of_scene in lines]
+class Card:
+    """Text and picture of scenes of a world; all pictures have one size.
+
+    The text is the compound, its mechanism and, once the scene was scored, every reward.
+    """
+
+    def __init__(self, world: World):
+        self.world = world
+
+    @cached_property
+    def margin(self) -> int:
+        """Width of the text in px: that of the longest compound or reward."""
+        data = self.world.data
+        moas = [data.moas[moa] for moa in data.compound_moa.tolist()]
+        lines = [_compound_line(*names) for names in zip(data.compounds, moas, strict=True)]
+        lines += [_reward_line(name, WIDEST) for name in ("reward", *self.world.rewards)]
+        return label_margin(lines, ZOOM * data.size[1])
+
+    def text(self, info: Mapping[str, Any], outcome: TensorDict | None) -> list[str]:
+        """Text of each of B scenes. info: from `scene_info`. outcome: from `Task.score`; None before."""
+        texts = [[_compound_line(*names)] for names in zip(info["compound"], info["moa"], strict=True)]
+        if outcome is not None:
+            rewards = {"reward": outcome["reward"].cpu().numpy()} | info["rewards"]
+            for i, lines in enumerate(texts):
+                lines += [_reward_line(name, values[i]) for name, values in rewards.items()]
+        return ["\n".join(lines) for lines in texts]
+
+    def pictures(self, images: Tensor, texts: Sequence[str]) -> tuple[Picture, ...]:
+        """Pictures (H', W', 3) uint8 of images (B, C, H, W): text on the left, image on the right."""
+        channels, masks = self.world.data.channels, self.world.masks(images)
+        if masks is None:
+            pictures = enlarge(composite(images, channels), ZOOM)
+        else:
+            pictures = outlines(images, masks, channels, zoom=ZOOM)
+        return tuple(
+            grid([picture[None]], [text], margin=self.margin) for picture, text in zip(pictures, texts, strict=True)
+        )
 
 
-def card(
-    images: Tensor, masks: tuple[Tensor, Tensor] | None, words: Sequence[str], channels: Sequence[str]
-) -> tuple[np.ndarray, ...]:
-    """For each image (C, H, W) a picture (H', W', 3) uint8: its words, then itself, enlarged."""
-    if masks is None:
-        pictures = enlarge(composite(images, channels), ZOOM)
-    else:
-        pictures = outlines(images, masks, channels, zoom=ZOOM)
-    return tuple(grid([picture[None]], [word]) for picture, word in zip(pictures, words, strict=True))
+def _compound_line(compound: str, moa: str) -> str:
+    return f"{compound} ({moa})"
+
+
+def _reward_line(name: str, value: float) -> str:
+    return f"{name} {value:.2e}" if abs(value) >= 10_000 else f"{name} {value:.2f}"

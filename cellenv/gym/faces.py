@@ -1,8 +1,8 @@
-"""A task as Gymnasium sees it: one environment, or n that share every batch. Every step ends its episode."""
+"""Gymnasium environments of a task: one, or a vector of n that share every batch. An episode is one step."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -11,27 +11,35 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
+from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from cellenv.gym.card import card, text
+from cellenv.gym.card import Card
 from cellenv.gym.task import Task
+from cellenv.pictures import Picture
 
-RENDER = {"render_modes": ["rgb_array", "ansi"], "render_fps": 1}
+Info = dict[str, Any]
+Observation = dict[str, Any]
+RENDERING = {"render_modes": ["rgb_array", "ansi"], "render_fps": 1}
 
 
-def as_task(task: Task | str, options: dict[str, Any]) -> Task:
-    """The task, or the one that "module:Class" names with these options; so are Gymnasium's entry points written."""
+def build_task(task: Task | str, options: dict[str, Any]) -> Task:
+    """The task itself, or the one that "module:Class" names, built with these options.
+
+    Raises:
+        ValueError: if there are options for a task that is built already.
+    """
     if not isinstance(task, Task):
-        return load_env_creator(task)(**options)
+        return cast(Task, load_env_creator(task)(**options))
     if options:
         raise ValueError(f"{task.name} is made already and takes no options; got {', '.join(options)}")
     return task
 
 
-def describe(task: Task, scene: TensorDict, outcome: TensorDict | None) -> dict[str, Any]:
-    """What `info` says of each scene, arrays [B]: names of compound and mechanism; every reward once it is judged."""
+def scene_info(task: Task, scene: TensorDict, outcome: TensorDict | None) -> Info:
+    """`info` of each scene, arrays (B,): compound, mechanism and, with an outcome, every reward by name."""
     data = task.world.data
-    info = {
+    info: Info = {
         "compound": np.array([data.compounds[i] for i in scene["perturbation"].tolist()], object),
         "moa": np.array([data.moas[i] for i in scene["moa"].tolist()], object),
     }
@@ -40,116 +48,155 @@ def describe(task: Task, scene: TensorDict, outcome: TensorDict | None) -> dict[
     return info
 
 
-def pick(values: dict[str, Any], i: int) -> dict[str, Any]:
-    """Entry i of every array."""
-    return {k: pick(v, i) if isinstance(v, dict) else v[i] for k, v in values.items()}
+def entry(values: dict[str, Any], i: int) -> dict[str, Any]:
+    """Entry i of every array in a nested dict."""
+    return {k: entry(v, i) if isinstance(v, dict) else v[i] for k, v in values.items()}
 
 
-def masked(info: dict[str, Any], n: int) -> dict[str, Any]:
-    """With `_key`, n times True, beside every key, as Gymnasium's vector environments have it."""
-    out = {}
+def with_masks(info: Info, n: int) -> Info:
+    """`info` with a mask `_key`, n times True, for every key, as Gymnasium's vector environments have it."""
+    out: Info = {}
     for key, value in info.items():
-        out[key] = masked(value, n) if isinstance(value, dict) else value
+        out[key] = with_masks(value, n) if isinstance(value, dict) else value
         out[f"_{key}"] = np.ones(n, bool)
     return out
 
 
-class TaskEnv(gymnasium.Env):
-    """One environment. The final observation is the scene that was acted on; `info["rewards"]` has every reward.
+class TaskEnv(gymnasium.Env[Observation, Any]):
+    """One environment. The final observation is the scene acted on; `info["rewards"]` has every reward.
 
-    options: of the task, where it is given by name.
+    task: a `Task`, or "module:Class". options: of the task, if it is given by name.
     """
 
-    metadata = RENDER
+    metadata = RENDERING
 
     def __init__(self, task: Task | str, *, render_mode: str | None = None, **options: Any):
-        self.task, self.render_mode = as_task(task, options), render_mode
+        self.task, self.render_mode = build_task(task, options), render_mode
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
-        self.scene = self.outcome = None
+        self.card = Card(self.task.world)
+        self.scene: TensorDict | None = None
+        self.outcome: TensorDict | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+        """Draw a scene; returns (observation, info)."""
         super().reset(seed=seed)
         self.scene, self.outcome = self.task.draw([self.np_random]), None
-        self.observation = pick(self.task.observe(self.scene), 0)
-        return deepcopy(self.observation), pick(describe(self.task, self.scene, None), 0)
+        self.observation = entry(self.task.observe(self.scene), 0)
+        return deepcopy(self.observation), entry(scene_info(self.task, self.scene, None), 0)
 
-    def step(self, action: Any) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, Info]:
+        """Score an action and end the episode; returns (observation, reward, True, False, info).
+
+        Raises:
+            ResetNeeded: before `reset`, or after the one step of an episode.
+            ValueError: if the action is not in the action space.
+        """
         if self.scene is None or self.outcome is not None:
             raise ResetNeeded("an episode is one step: call reset() before step()")
-        self.outcome = self.task.judge(self.scene, np.asarray(action)[None])
-        info = pick(describe(self.task, self.scene, self.outcome), 0)
+        self.outcome = self.task.score(self.scene, np.asarray(action)[None])
+        info = entry(scene_info(self.task, self.scene, self.outcome), 0)
         return deepcopy(self.observation), self.outcome["reward"].item(), True, False, info
 
-    def render(self) -> np.ndarray | str | None:
-        """The control, or the image that was judged, with outlines and its rewards; "ansi" is the text alone."""
+    def render(self) -> Any:
+        """The control, or the scored image, with outlines and text; in mode "ansi" the text alone.
+
+        All frames of an environment have one size.
+
+        Raises:
+            ResetNeeded: before `reset`.
+        """
         if self.scene is None:
             raise ResetNeeded("nothing to show: call reset() before render()")
-        return frames(self.task, self.scene, self.outcome, self.render_mode)[0]
+        return render_scenes(self.task, self.card, self.scene, self.outcome, self.render_mode)[0]
 
 
-class TaskVectorEnv(VectorEnv):
-    """n environments, one batch through network and rewards. Environment i equals a TaskEnv of its own seed.
+class TaskVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+    """n environments that share every batch. Environment i equals a TaskEnv of the same seed.
 
-    A step returns the next scenes; `infos["final_obs"]` and `infos["final_info"]` have those that were acted on.
+    A step returns the observations of the next scenes; `infos["final_obs"]` and `infos["final_info"]` have
+    those of the scenes acted on.
+
+    Raises:
+        ValueError: if num_envs < 1.
     """
 
-    metadata = RENDER | {"autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = RENDERING | {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, num_envs: int, task: Task | str, *, render_mode: str | None = None, **options: Any):
         if num_envs < 1:
             raise ValueError(f"need at least one environment, got num_envs = {num_envs}")
-        self.num_envs, self.task, self.render_mode = num_envs, as_task(task, options), render_mode
+        self.num_envs, self.task, self.render_mode = num_envs, build_task(task, options), render_mode
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.card = Card(self.task.world)
         self.rngs = [np_random()[0] for _ in range(num_envs)]
-        self.scene = self.judged = None
+        self.scene: TensorDict | None = None
+        self.scored: tuple[TensorDict, TensorDict] | None = None  # scene and outcome of the last step
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict | None = None
-    ) -> tuple[dict, dict]:
-        """seed: of environment 0; environment i has seed + i. A sequence names each; None goes on as before."""
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Info]:
+        """Draw new scenes; returns (observations, infos).
+
+        seed: environment i gets seed + i, or the i-th of a sequence; None continues its stream.
+
+        Raises:
+            ValueError: unless a sequence has one seed per environment.
+        """
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"need a seed for each of {self.num_envs} environments, got {len(seed)}")
         self.rngs = [rng if s is None else np_random(s)[0] for rng, s in zip(self.rngs, seed, strict=True)]
-        self.judged = None
-        return self._next(), masked(describe(self.task, self.scene, None), self.num_envs)
+        self.scored = None
+        observation, scene = self._draw()
+        return observation, with_masks(scene_info(self.task, scene, None), self.num_envs)
 
-    def step(self, actions: np.ndarray) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(self, actions: NDArray[Any]) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Info]:
+        """Score one action per scene and draw new ones; returns (observations, rewards, True, False, infos).
+
+        Raises:
+            ResetNeeded: before `reset`.
+            ValueError: if an action is not in the action space.
+        """
         if self.scene is None:
             raise ResetNeeded("call reset() before step()")
-        outcome = self.task.judge(self.scene, actions)
-        self.judged = self.scene, outcome
+        outcome = self.task.score(self.scene, actions)
+        self.scored = self.scene, outcome
         final = {
             "final_obs": np.fromiter(iterate(self.observation_space, self.observation), object, self.num_envs),
-            "final_info": describe(self.task, self.scene, outcome),
+            "final_info": scene_info(self.task, self.scene, outcome),
         }
-        observation = self._next()
-        infos = masked(final | describe(self.task, self.scene, None), self.num_envs)
+        observation, scene = self._draw()
+        infos = with_masks(final | scene_info(self.task, scene, None), self.num_envs)
         rewards = outcome["reward"].double().cpu().numpy()
         return observation, rewards, np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool), infos
 
-    def render(self) -> tuple[np.ndarray | str, ...] | None:
-        """A frame of each environment: what was judged last, or the controls before the first step."""
+    def render(self) -> tuple[Any, ...] | None:
+        """One frame per environment: the images scored last, or the controls before the first step.
+
+        Raises:
+            ResetNeeded: before `reset`.
+        """
         if self.scene is None:
             raise ResetNeeded("nothing to show: call reset() before render()")
-        return frames(self.task, *(self.judged or (self.scene, None)), self.render_mode)
+        scene, outcome = self.scored or (self.scene, None)
+        return render_scenes(self.task, self.card, scene, outcome, self.render_mode)
 
-    def _next(self) -> dict[str, np.ndarray]:
+    def _draw(self) -> tuple[Observation, TensorDict]:
+        """Draw the next scenes; returns a copy of their observations, and the scenes."""
         self.scene = self.task.draw(self.rngs)
         self.observation = self.task.observe(self.scene)
-        return deepcopy(self.observation)
+        return deepcopy(self.observation), self.scene
 
 
-def frames(
-    task: Task, scene: TensorDict, outcome: TensorDict | None, mode: str | None
-) -> tuple[np.ndarray | str | None, ...]:
-    """What `render` shows of each scene."""
-    words = text(describe(task, scene, outcome), outcome)
+def render_scenes(
+    task: Task, card: Card, scene: TensorDict, outcome: TensorDict | None, mode: str | None
+) -> tuple[Picture | str | None, ...]:
+    """One frame per scene: a picture, a text, or None without a render mode."""
+    texts = card.text(scene_info(task, scene, outcome), outcome)
     if mode == "rgb_array":
-        images = scene["x0"] if outcome is None else outcome["image"]
-        return card(images, task.world.masks(images), words, task.world.data.channels)
-    return tuple(words) if mode == "ansi" else (None,) * len(words)
+        return card.pictures(scene["x0"] if outcome is None else outcome["image"], texts)
+    return tuple(texts) if mode == "ansi" else (None,) * len(texts)

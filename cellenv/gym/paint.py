@@ -1,4 +1,4 @@
-"""Make the whole image: where generators from elsewhere are scored. Agents do not learn it from scratch."""
+"""Paint: the action is the image. For scoring generators from elsewhere, not for learning from scratch."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from cellenv.gym.world import World
 
 
 class Paint(Task):
-    """Observation: `condition` and `control`. Action: the image of the treated cells, (C, H, W) in [-1, 1].
+    """Observation: `condition` and `control`. Action: image of the treated cells, (C, H, W) in [-1, 1].
 
     The score has the 0 and 1 of Select with eight candidates; a better generator may exceed 1.
     """
@@ -24,9 +24,10 @@ class Paint(Task):
         self.action_space = spaces.Box(-1, 1, self.world.data.size, np.float32)
 
     def images(self, scene: TensorDict, actions: Tensor) -> Tensor:
+        """The actions themselves."""
         return actions
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
-        """The mean of eight draws of the generator, and the best of them."""
+        """Mean and maximum of the rewards of eight images of the generator, (B,) each."""
         rewards = self.world.rate_each(scene, self.world.candidates(scene, self.draws))["reward"]
         return rewards.mean(1), rewards.amax(1)

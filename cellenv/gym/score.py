@@ -1,12 +1,12 @@
-"""The score of an agent: 0 is the untouched generator, 1 the oracle, on a fixed set of contexts. n contexts."""
+"""Score of an agent on a fixed set of n contexts: 0 is the untouched generator, 1 the oracle."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,20 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 from tensordict import TensorDict
 from tqdm import tqdm
 
-from cellenv.checkpoints import write_atomically
 from cellenv.data.cells import CellData
 from cellenv.generator import ASSETS
 from cellenv.gym.task import Task
 from cellenv.streams import rng_at
+from cellenv.weights_io import write_atomically
 
-VERSION = 1  # of the fixed contexts; other contexts, another version
+VERSION = 1  # of the fixed contexts; increase it when they change
 CONTEXTS = 1000
 SCALES = ASSETS / "gym.json"
-REBUILD = "python examples/fit_gym.py"
-BATCH = 32  # contexts at once
-PROBES = 8  # controls whose rewards tell whether the rewards are the same
+REBUILD = "python -m examples.studies.fit_gym"
+BATCH = 32  # contexts per batch
+PROBES = 8  # control images whose rewards identify the suite
 
-Act = Callable[[dict[str, np.ndarray]], ArrayLike]  # a batch of observations -> a batch of actions
+Policy = Callable[[dict[str, NDArray[Any]]], ArrayLike]  # a batch of observations -> a batch of actions
 
 
 def fixed_contexts(data: CellData, n: int = CONTEXTS) -> TensorDict:
@@ -42,30 +42,32 @@ class Fingerprint:
     version: int
     task: str
     generator: str  # SHA-256 of weights and sampling
-    contexts: str  # SHA-256 of their tables, not of their pixels
-    rewards: tuple[float, ...]  # of the first controls as they are: code and weights of the rewards show in them
+    contexts: str  # SHA-256 of ids, conditions and seeds, not of pixels
+    rewards: tuple[float, ...]  # of the first control images, which depend on code and weights of the rewards
 
     @classmethod
     def of(cls, task: Task, contexts: TensorDict) -> Self:
+        """Fingerprint of a task on these contexts."""
         generator = task.world.generator
         probes = task.world.rate(contexts[:PROBES], contexts["x0"][:PROBES])["reward"]
         return cls(
             version=VERSION,
             task=task.name,
             generator=_digest(generator.state_dict(), asdict(generator.sampling)),
-            contexts=_digest(contexts.select("perturbation", "condition", "moa", "batch", "seed"), {}),
+            contexts=_digest(contexts.select("perturbation", "condition", "moa", "plate", "seed"), {}),
             rewards=tuple(round(value, 4) for value in probes.tolist()),
         )
 
     def differences(self, other: Self) -> list[str]:
-        """Names of what is not the same; rewards may differ by 0.05, a pixel at the edge of a mask."""
+        """Names of fields that differ; rewards may differ by 0.05, one pixel at the edge of a mask."""
         names = [field.name for field in fields(self) if field.name != "rewards"]
         differ = [name for name in names if getattr(self, name) != getattr(other, name)]
         near = len(self.rewards) == len(other.rewards) and np.allclose(self.rewards, other.rewards, rtol=0, atol=0.05)
         return differ if near else [*differ, "rewards"]
 
 
-def _digest(tensors: dict[str, torch.Tensor] | TensorDict, options: dict) -> str:
+def _digest(tensors: Mapping[str, torch.Tensor] | TensorDict, options: dict[str, Any]) -> str:
+    """SHA-256 of tensors by name, and of JSON options."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -74,7 +76,7 @@ def _digest(tensors: dict[str, torch.Tensor] | TensorDict, options: dict) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What the untouched generator and the oracle earn in each context, (n,) each."""
+    """Rewards of the untouched generator and of the oracle in each context, (n,) each."""
 
     fingerprint: Fingerprint
     untouched: tuple[float, ...]
@@ -82,7 +84,7 @@ class Scale:
 
     @classmethod
     def fit(cls, task: Task, contexts: TensorDict) -> Self:
-        """Measure it; for Steer that is 65 images a context."""
+        """Measure the scale of a task on these contexts; for Steer this takes 68 images per context."""
         parts = tqdm(contexts.split(BATCH), desc=f"scale of {task.name}", leave=False)
         untouched, oracle = zip(*(task.bounds(task.prepare(part)) for part in parts), strict=True)
         return cls(
@@ -93,22 +95,26 @@ class Scale:
 
     @classmethod
     def load(cls, task: Task, contexts: TensorDict, file: str | Path = SCALES) -> Self:
-        """The stored scale, if it was measured on this very generator, these rewards and these contexts."""
-        file, now = Path(file), Fingerprint.of(task, contexts)
+        """Stored scale of a task, which must have been measured on the same generator, rewards and contexts.
+
+        Raises:
+            ValueError: if the file has no scale of the task, or one whose fingerprint differs.
+        """
+        file, current = Path(file), Fingerprint.of(task, contexts)
         stored = json.loads(file.read_text()) if file.is_file() else {}
         if task.name not in stored:
             raise ValueError(f"need the scale of {task.name}; {file} has {list(stored) or 'none'}: run `{REBUILD}`")
         entry = stored[task.name]
-        then = Fingerprint(**entry["fingerprint"] | {"rewards": tuple(entry["fingerprint"]["rewards"])})
-        if differ := now.differences(then):
+        fingerprint = Fingerprint(**entry["fingerprint"] | {"rewards": tuple(entry["fingerprint"]["rewards"])})
+        if differ := current.differences(fingerprint):
             raise ValueError(
                 f"the scale of {task.name} in {file} is stale, other now: {', '.join(differ)}; run `{REBUILD}`, "
                 "or measure your own with Scale.fit(task, contexts)"
             )
-        return cls(fingerprint=then, untouched=tuple(entry["untouched"]), oracle=tuple(entry["oracle"]))
+        return cls(fingerprint=fingerprint, untouched=tuple(entry["untouched"]), oracle=tuple(entry["oracle"]))
 
     def save(self, file: str | Path = SCALES) -> None:
-        """Put it beside the scales of other tasks."""
+        """Add the scale to a file, next to those of other tasks."""
         file = Path(file)
         stored = json.loads(file.read_text()) if file.is_file() else {}
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -117,43 +123,55 @@ class Scale:
         write_atomically(file, content.encode() + b"\n")
 
     def head(self, n: int) -> Self:
-        """The same of the first n contexts."""
+        """Scale of the first n contexts."""
         return replace(self, untouched=self.untouched[:n], oracle=self.oracle[:n])
 
     def score(self, rewards: ArrayLike) -> NDArray[np.float64]:
-        """(mean r - mean untouched) / (mean oracle - mean untouched), over the last axis of rewards, (..., n)."""
-        rewards, untouched, oracle = (np.asarray(x, np.float64) for x in (rewards, self.untouched, self.oracle))
-        if rewards.shape[-1:] != untouched.shape:
-            raise ValueError(f"need a reward for each of {len(untouched)} contexts, got shape {rewards.shape}")
-        if bad := int(np.isnan(rewards).sum()):
-            raise ValueError(f"{bad} of {rewards.size} rewards are nan: those images could not be scored")
-        return (rewards - untouched).mean(-1) / (oracle - untouched).mean()
+        """(mean r - mean untouched) / (mean oracle - mean untouched) over the last axis of rewards, (..., n).
+
+        Raises:
+            ValueError: if there is not one reward per context, or a reward is nan.
+        """
+        r, untouched, oracle = (np.asarray(x, np.float64) for x in (rewards, self.untouched, self.oracle))
+        if r.shape[-1:] != untouched.shape:
+            raise ValueError(f"need a reward for each of {len(untouched)} contexts, got shape {r.shape}")
+        if bad := int(np.isnan(r).sum()):
+            raise ValueError(f"{bad} of {r.size} rewards are nan: those images could not be scored")
+        score: NDArray[np.float64] = (r - untouched).mean(-1) / (oracle - untouched).mean()
+        return score
 
 
 class Result(NamedTuple):
-    """How an agent did."""
+    """Score of an agent, and its reward in each context."""
 
     score: float
-    rewards: NDArray[np.float64]  # (n,), of each context
+    rewards: NDArray[np.float64]  # (n,)
 
 
 def play(
-    task: Task, act: Act, contexts: TensorDict, progress: Callable[[Iterable], Iterable] = iter
+    task: Task,
+    policy: Policy,
+    contexts: TensorDict,
+    progress: Callable[[Iterable[TensorDict]], Iterable[TensorDict]] = iter,
 ) -> NDArray[np.float64]:
-    """The reward of an agent in each context, (n,)."""
+    """Reward of a policy in each context, (n,). progress: wraps the batches, e.g. in a progress bar."""
     rewards = []
     for part in progress(contexts.split(BATCH)):
         scene = task.prepare(part)
-        rewards.append(task.judge(scene, np.asarray(act(task.observe(scene))))["reward"])
-    return torch.cat(rewards).double().cpu().numpy()
+        rewards.append(task.score(scene, np.asarray(policy(task.observe(scene))))["reward"])
+    played: NDArray[np.float64] = torch.cat(rewards).double().cpu().numpy()
+    return played
 
 
-def evaluate(task: Task, act: Act, *, scale: Scale | None = None) -> Result:
-    """Score an agent on the fixed contexts of the task's data; None takes the stored scale, or refuses a stale one.
+def evaluate(task: Task, policy: Policy, *, scale: Scale | None = None) -> Result:
+    """Score a policy on the fixed contexts of the task's data, as many as the scale has.
 
-    act: a batch of observations -> a batch of actions; as many contexts as the scale has.
+    policy: a batch of observations -> a batch of actions. scale: None loads the stored one.
+
+    Raises:
+        ValueError: if the stored scale belongs to another generator, data set or suite, or a reward is nan.
     """
     contexts = fixed_contexts(task.world.data, CONTEXTS if scale is None else len(scale.untouched))
     scale = Scale.load(task, contexts) if scale is None else scale
-    rewards = play(task, act, contexts, partial(tqdm, desc=task.name, leave=False))
+    rewards = play(task, policy, contexts, partial(tqdm, desc=task.name, leave=False))
     return Result(float(scale.score(rewards)), rewards)

@@ -1,9 +1,10 @@
-"""Choose one of K images that the generator drew. B batch, C, H, W image."""
+"""Select: choose one of K images of the generator. B batch, C, H, W image."""
 
 from typing import Any
 
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -12,9 +13,12 @@ from cellenv.gym.world import World
 
 
 class Select(Task):
-    """Observation: `condition`, `control`, and `candidates`, K of them. Action: which one, 0 .. K - 1.
+    """Observation: `condition`, `control` and K `candidates`. Action: index of one, 0 .. K - 1.
 
-    The candidates differ in their noise alone, so that no position is better than another.
+    The candidates differ only in their noise, so that no index is better than another.
+
+    Raises:
+        ValueError: if candidates < 2.
     """
 
     def __init__(self, world: World | None = None, *, candidates: int = 8, **options: Any):
@@ -30,15 +34,17 @@ class Select(Task):
         return f"Select(candidates={self.k})"
 
     def prepare(self, contexts: TensorDict) -> TensorDict:
+        """Contexts with `candidates`, (B, K, C, H, W)."""
         return contexts.copy().set("candidates", self.world.candidates(contexts, self.k))
 
-    def observe(self, scene: TensorDict) -> dict:
+    def observe(self, scene: TensorDict) -> dict[str, NDArray[Any]]:
         return super().observe(scene) | {"candidates": self.view(scene["candidates"])}
 
     def images(self, scene: TensorDict, actions: Tensor) -> Tensor:
+        """The chosen candidates, (B, C, H, W)."""
         return scene["candidates"][torch.arange(len(actions), device=actions.device), actions]
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
-        """The mean of the candidates, and the best of them."""
+        """Mean and maximum of the rewards of the candidates, (B,) each."""
         rewards = self.world.rate_each(scene, scene["candidates"])["reward"]
         return rewards.mean(1), rewards.amax(1)

@@ -1,8 +1,11 @@
-"""What a task stands on: a frozen generator, cells, and the rewards of an image. B batch, C, H, W image, F features."""
+"""What a task runs on: a frozen generator, cells, and rewards of images. B batch, C, H, W image, F features.
+
+The only module of `cellenv` that imports `rewards`, and only when a default is needed.
+"""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,18 +18,23 @@ from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv, repeat_groups
 from cellenv.generator import CellFlux
 
-CHUNK = 64  # images at once: the activations stay in the cache
+CHUNK = 64  # images per network call: activations fit into the CPU cache
 
 
 class World:
-    """Draws contexts, generates images, rates them. What is None is the embedded world's.
+    """Draws contexts, generates images and computes their rewards. None: that of the embedded world.
 
-    generator: copied, so that who trains it does not move the benchmark.
-    suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. those of `rewards.cellflux_rewards`.
-    features: images (B, C, H, W) in [-1, 1] -> (B, F); None takes the classifier of the suite.
-    precision: of the generator. "bf16" is for learning, in less than half the time; scores are measured in "fp32".
+    generator: copied, so that training it further does not change the benchmark.
+    suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. `rewards.cellflux_rewards()`.
+    rewards: changes to the default suite, as on the command line: "moa=2" sets a weight, "roundness=0"
+        removes a reward, "sharpness=mylab.rewards:sharpness:0.5" adds a function with a weight.
+    features: images (B, C, H, W) in [-1, 1] -> (B, F); None takes those of the classifier in the suite.
+    precision: of the generator. "bf16" trains agents in less than half the time; scores need "fp32".
 
-    A copy of a world is the world itself, so that any number of environments share one.
+    Copying a world returns the same object, so that any number of environments can share one.
+
+    Raises:
+        ValueError: if precision or a term of rewards is invalid, or both suite and rewards are given.
     """
 
     def __init__(
@@ -35,70 +43,74 @@ class World:
         data: CellData | None = None,
         suite: Transform | None = None,
         *,
+        rewards: Sequence[str] = (),
         features: Callable[[Tensor], Tensor] | None = None,
         device: torch.device | str | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
     ):
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"precision must be fp32 or bf16; got {precision!r}")
+        if suite is not None and rewards:
+            raise ValueError(f"rewards change the default suite: give them or a suite; got rewards={tuple(rewards)}")
+        suite = embedded_suite(rewards) if suite is None else suite
         generator = CellFlux.from_pretrained("embedded") if generator is None else generator
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.generator = deepcopy(generator).eval().to(self.device)
         self.data = SyntheticCells("train") if data is None else data
-        self.suite = (embedded_suite() if suite is None else suite).clone().to(self.device)  # it gets a parent
+        self.suite = suite.clone().to(self.device)  # a transform can have only one parent
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
         self._features, self._precision = features, precision
 
-    def __deepcopy__(self, memo: dict) -> Self:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> TensorDict:
-        """A random context from each stream, [B]; which others are asked at the same time does not matter."""
+        """One random context from each stream, [B]; independent of the other streams."""
         streams = [torch.Generator().manual_seed(int(rng.integers(2**63))) for rng in rngs]
         return torch.cat([self.data.draw_contexts(1, stream) for stream in streams])
 
     def autocast(self) -> torch.autocast:
-        """Inside, the generator works in the world's precision."""
+        """Context manager in which the generator runs in the world's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
 
     @torch.no_grad()
     def generate(self, contexts: TensorDict) -> Tensor:
-        """The image that the untouched generator makes of each context, (B, C, H, W), with the noise of its seed."""
+        """Images of the untouched generator, (B, C, H, W), each with the noise of its context's seed."""
         parts = [part.to(self.device) for part in contexts.split(CHUNK)]
         with self.autocast():
             return torch.cat([self.generator.sample(p["x0"], p["condition"], p["seed"])[0] for p in parts])
 
     def candidates(self, contexts: TensorDict, k: int) -> Tensor:
-        """K images of each context, (B, K, C, H, W), each with its own noise (see `repeat_groups`)."""
+        """K generated images per context, (B, K, C, H, W), each with its own noise (see `repeat_groups`)."""
         return self.generate(repeat_groups(contexts, k)).unflatten(0, (-1, k))
 
     @torch.no_grad()
     def rate(self, contexts: TensorDict, images: Tensor) -> TensorDict:
-        """`reward` and every one of `rewards` of an image for each context, [B]; nan where it cannot be scored."""
+        """`reward` and all `rewards` of one image per context, [B]; nan where an image cannot be scored."""
         start = self._env.reset(contexts.to(self.device), set_state=True)
         end = self._env.step(start.set("action", images.to(self.device)))["next"]
         return end.select("reward", "rewards", strict=False).apply(lambda value: value.squeeze(-1))
 
     def rate_each(self, contexts: TensorDict, images: Tensor) -> TensorDict:
-        """`rate` of K images (B, K, C, H, W) for each context, [B, K]."""
+        """`rate` of K images per context, (B, K, C, H, W) -> [B, K]."""
         return torch.stack([self.rate(contexts, each) for each in images.unbind(1)], 1)
 
     @property
     def rewards(self) -> tuple[str, ...]:
-        """The names of the parts of the reward."""
+        """Names of the rewards whose weighted sum is the reward."""
         return tuple(self._env.full_reward_spec.get("rewards", {}).keys())
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """What a frozen network sees in images (B, C, H, W), (B, F) float32."""
-        see = embedded_features(self.suite) if self._features is None else self._features
-        return torch.cat([see(part.to(self.device)) for part in images.split(CHUNK)]).float()
+        """Features of images (B, C, H, W) by a frozen network, (B, F) float32."""
+        network = embedded_features(self.suite) if self._features is None else self._features
+        return torch.cat([network(part.to(self.device)) for part in images.split(CHUNK)]).float()
 
     @torch.no_grad()
     def masks(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Labels of nuclei and cells, (B, H, W) each, by the segmenter of the suite; None where it has none."""
+        """Labels (nuclei, cells) by the segmenter of the suite, (B, H, W) each; None if it has none."""
         from rewards.transforms import Segment
 
         for step in self.suite.modules():
@@ -107,15 +119,20 @@ class World:
         return None
 
 
-def embedded_suite() -> Transform:
-    """The seven rewards of the embedded world."""
+def embedded_suite(rewards: Sequence[str] = ()) -> Transform:
+    """Default rewards of the embedded world, changed by terms such as "moa=2" (see `World`)."""
     from rewards import cellflux_rewards
+    from rewards.suite.spec import configure
 
-    return cellflux_rewards()
+    return cellflux_rewards(suite=configure(rewards))
 
 
 def embedded_features(suite: Transform) -> Callable[[Tensor], Tensor]:
-    """What the head of the classifier in these rewards sees."""
+    """Penultimate features of the classifier in the suite.
+
+    Raises:
+        ValueError: if the suite has no classifier.
+    """
     from rewards.classifier import Classifier
 
     for module in suite.modules():

@@ -1,36 +1,39 @@
-"""One step of training, for each baseline: networks, optimizers, losses. n pairs of images (C, H, W)."""
+"""One training step of each baseline: networks, optimizers, losses. n pairs of images (C, H, W)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from algorithms.muon import Muon
-from baselines.impa import IMPA, IMPAConfig, Look, Weights, discriminator_terms, generator_terms
-from baselines.phendiff import PhenDiff, phendiff_loss
 from cellenv.data.cells import CellData
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.path import lift
+from examples.baselines.impa import IMPA, ConvEncoder, IMPAConfig
+from examples.baselines.impa_losses import IMPALossWeights, discriminator_terms, generator_terms
+from examples.baselines.phendiff import PhenDiff, phendiff_loss
 
-CONTROLS = 0.25  # share of the images that PhenDiff learns from which are controls
+CONTROL_SHARE = 0.25  # of PhenDiff's training images
+MAX_GRAD_NORM = 1.0  # of PhenDiff
 
 
-class Batch(NamedTuple):
-    """Controls and treated images of their experimental batches, (n, C, H, W); of these condition and compound id."""
+class ImagePairs(NamedTuple):
+    """Controls x0 and treated images x1 of the same plates, (n, C, H, W); condition (n, D) and compound id (n,)."""
 
     x0: Tensor
     x1: Tensor
     condition: Tensor
     compound: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(value.to(device) for value in self))
+    def to(self, device: torch.device) -> "ImagePairs":
+        return ImagePairs(*(value.to(device) for value in self))
 
 
 class Stateful(Protocol):
-    """A network, an optimizer, an average."""
+    """A network, optimizer or EMA."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -38,90 +41,105 @@ class Stateful(Protocol):
 
 
 class Learner(Protocol):
-    """model: what is averaged, drawn with and saved. batch_size, lr: what a run takes that is told none."""
+    """A model in training.
 
+    model: what is averaged, sampled and saved. parts: what a checkpoint holds.
+    """
+
+    default_batch_size: ClassVar[int]
+    default_learning_rate: ClassVar[float]
     model: nn.Module
-    parts: dict[str, Stateful]  # what a checkpoint holds
-    batch_size: int
-    lr: float
+    parts: dict[str, Stateful]
 
-    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
-        """One step with `factor` times the learning rate, `progress` in [0, 1) of the training; returns the losses."""
+    def __init__(self, data: CellData, accelerator: Accelerator, learning_rate: float): ...
+
+    def step(
+        self, pairs: ImagePairs, rng: torch.Generator, learning_rate_factor: float, progress: float
+    ) -> dict[str, float]:
+        """Take one optimizer step per network and return the losses. progress: of the training, in [0, 1)."""
 
 
-class LearnPhenDiff:
-    """One network for all images; Muon, as the base."""
+class PhenDiffLearner:
+    """One network for controls and treated images; Muon, as the base."""
 
-    batch_size, lr = 48, 2e-3
+    default_batch_size = 48
+    default_learning_rate = 2e-3
 
-    def __init__(self, data: CellData, accelerator: Accelerator, lr: float):
+    def __init__(self, data: CellData, accelerator: Accelerator, learning_rate: float):
         sizes = replace(NETWORKS["embedded"], predicts="v", size=data.size, condition_dim=data.conditions.shape[1])
-        self.accelerator, self.lr = accelerator, lr
+        self.accelerator, self.learning_rate = accelerator, learning_rate
         self.model = PhenDiff(sizes).to(accelerator.device)
-        self.optimizer = Muon(self.model.parameters(), self.lr)
-        self.parts = {"model": self.model, "optimizer": self.optimizer}
+        self.optimizer = Muon(self.model.parameters(), learning_rate)
+        self.parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
 
-    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
-        t = torch.rand(len(batch.x0), generator=rng).to(batch.x0)
-        keep = (torch.rand(len(t), generator=rng) >= CONTROLS).to(batch.x0.device)
-        noise = torch.randn(batch.x0.shape, generator=rng).to(batch.x0)
-        images = torch.where(lift(keep, batch.x1), batch.x1, batch.x0)
+    def step(
+        self, pairs: ImagePairs, rng: torch.Generator, learning_rate_factor: float, progress: float
+    ) -> dict[str, float]:
+        t = torch.rand(len(pairs.x0), generator=rng).to(pairs.x0)
+        treated = (torch.rand(len(t), generator=rng) >= CONTROL_SHARE).to(pairs.x0.device)
+        noise = torch.randn(pairs.x0.shape, generator=rng).to(pairs.x0)
+        images = torch.where(lift(treated, pairs.x1), pairs.x1, pairs.x0)
         with self.accelerator.autocast():
-            loss = phendiff_loss(lambda x, phi: self.model.u(x, phi, batch.condition, keep), images, noise, t).mean()
+            loss = phendiff_loss(lambda x, phi: self.model.u(x, phi, pairs.condition, treated), images, noise, t).mean()
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        set_lr(self.optimizer, factor * self.lr)
+        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+        set_learning_rate(self.optimizer, learning_rate_factor * self.learning_rate)
         self.optimizer.step()
         return {"loss": loss.item()}
 
 
-class LearnIMPA:
-    """The discriminator takes a step, then the three networks that it judges; Adam, as StarGAN v2."""
+class IMPALearner:
+    """The discriminator takes a step, then the three other networks; Adam, as StarGAN v2."""
 
-    batch_size, lr = 16, 2e-4
+    default_batch_size = 16
+    default_learning_rate = 2e-4
 
-    def __init__(self, data: CellData, accelerator: Accelerator, lr: float):
+    def __init__(self, data: CellData, accelerator: Accelerator, learning_rate: float):
         compounds = len(data.compounds)
         sizes = IMPAConfig(size=data.size, condition_dim=data.conditions.shape[1], compounds=compounds)
-        self.accelerator, self.lr, self.weights = accelerator, lr, Weights()
-        self.model, self.discriminator = IMPA(sizes).to(accelerator.device), Look(sizes, compounds)
+        self.accelerator, self.learning_rate = accelerator, learning_rate
+        self.weights = IMPALossWeights()
+        self.model, self.discriminator = IMPA(sizes).to(accelerator.device), ConvEncoder(sizes, compounds)
         self.discriminator.to(accelerator.device, memory_format=torch.channels_last)
         self.optimizers = {
-            net: torch.optim.Adam(net.parameters(), self.lr, betas=(0.0, 0.99))
-            for net in (self.discriminator, self.model)
+            network: torch.optim.Adam(network.parameters(), learning_rate, betas=(0.0, 0.99))
+            for network in (self.discriminator, self.model)
         }
-        self.parts = {"model": self.model, "discriminator": self.discriminator}
+        self.parts: dict[str, Stateful] = {"model": self.model, "discriminator": self.discriminator}
         self.parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(self.optimizers.values())}
 
-    def step(self, batch: Batch, rng: torch.Generator, factor: float, progress: float) -> dict[str, float]:
+    def step(
+        self, pairs: ImagePairs, rng: torch.Generator, learning_rate_factor: float, progress: float
+    ) -> dict[str, float]:
         model, discriminator, autocast = self.model, self.discriminator, self.accelerator.autocast
-        z = tuple(torch.randn(len(batch.x0), model.config.noise, generator=rng).to(batch.x0) for _ in range(2))
-        weights = replace(self.weights, variety=(1 - progress) * self.weights.variety)
+        x0, x1, condition, compound = pairs
+        z, other_z = (torch.randn(len(x0), model.config.noise_dim, generator=rng).to(x0) for _ in range(2))
+        weights = replace(self.weights, diversity=(1 - progress) * self.weights.diversity)
         with torch.no_grad(), autocast():
-            fake = model.generator(batch.x0, model.mapping(batch.condition, z[0]))
+            fake = model.generator(x0, model.mapping(condition, z))
         with autocast():
-            terms = discriminator_terms(discriminator, batch.x1, fake, batch.compound, weights)
-        self._descend(discriminator, terms, factor)
+            of_discriminator = discriminator_terms(discriminator, x1, fake, compound, weights)
+        self._descend(discriminator, of_discriminator, learning_rate_factor)
         discriminator.requires_grad_(False)
         with autocast():
-            more = generator_terms(model, discriminator, batch.x0, batch.condition, batch.compound, z, weights)
-        self._descend(model, more, factor)
+            of_generator = generator_terms(model, discriminator, x0, condition, compound, (z, other_z), weights)
+        self._descend(model, of_generator, learning_rate_factor)
         discriminator.requires_grad_(True)
-        return {name: term.mean().item() for name, term in (terms | more).items()}
+        return {name: term.mean().item() for name, term in (of_discriminator | of_generator).items()}
 
-    def _descend(self, net: nn.Module, terms: dict[str, Tensor], factor: float) -> None:
-        optimizer = self.optimizers[net]
+    def _descend(self, network: nn.Module, terms: Mapping[str, Tensor], learning_rate_factor: float) -> None:
+        optimizer = self.optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(terms.values()).mean())
-        set_lr(optimizer, factor * self.lr)
+        set_learning_rate(optimizer, learning_rate_factor * self.learning_rate)
         optimizer.step()
 
 
-LEARNERS: dict[str, type[Learner]] = {"phendiff": LearnPhenDiff, "impa": LearnIMPA}
+LEARNERS: dict[str, type[PhenDiffLearner] | type[IMPALearner]] = {"phendiff": PhenDiffLearner, "impa": IMPALearner}
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of the next step."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = learning_rate

@@ -1,6 +1,7 @@
-"""Cellpose 4 (Cellpose-SAM, Pachitariu et al. 2025): a vision transformer of 305 M parameters. B batch, H, W pixels.
+"""Cellpose 4 (Cellpose-SAM, Pachitariu et al. 2025): a vision transformer of 305 M parameters.
 
-One network for both kinds of object, which takes three planes in any order and sizes of objects from 7 to 120 px.
+One network segments both kinds of object. It takes three planes in any order, and objects of 7 to 120 px.
+B batch, H, W pixels.
 """
 
 from pathlib import Path
@@ -13,12 +14,12 @@ from torch.nn.functional import pad
 from rewards.segmentation.embedded import normalise
 
 WEIGHTS = ("cpsam", "cpsam")
-DIAMETERS = (0.0, 0.0)  # as the images are
-BATCH_SIZE = 8  # each is padded to 256 x 256 px, 1,024 tokens
+DIAMETERS = (0.0, 0.0)  # no rescaling
+BATCH_SIZE = 8  # each image is padded to 256 x 256 px, 1,024 tokens
 
 
 def load(file: Path, device: torch.device) -> Any:
-    """The model of a file, a cellpose.models.CellposeModel. Half precision on CUDA only: a CPU has it at a loss."""
+    """The cellpose.models.CellposeModel of a weights file; bfloat16 on CUDA only, being slower on a CPU."""
     from cellpose.models import CellposeModel
 
     half = device.type == "cuda"
@@ -26,5 +27,5 @@ def load(file: Path, device: torch.device) -> Any:
 
 
 def planes(x: Tensor) -> Tensor:
-    """What its network sees of x, (B, 1 or 2, H, W) in [-1, 1]: each about 0 to 1, filled up with 0. (B, 3, H, W)."""
+    """Network input, (B, 3, H, W), of x, (B, 1 or 2, H, W) in [-1, 1]: its channels, scaled, and zeros."""
     return pad(normalise(x), (0, 0, 0, 0, 0, 3 - x.shape[1]))

@@ -1,26 +1,28 @@
-"""Flows and cell probability to labels, as Cellpose does with flow_threshold 0. B batch, H, W pixels.
+"""Decode flows and cell probability into labels, as Cellpose does with flow_threshold 0.
 
-Every pixel of the foreground walks along the flow; pixels that end in one place are one object (Stringer et al. 2021,
-doi:10.1038/s41592-020-01018-x). Cellpose walks 200 steps. Here 8 steps are walked, which map the pixel grid to itself
-(rounded), and that map is composed with itself five times: 8 x 2^5 = 256 steps.
+B batch, H, W pixels.
+Each foreground pixel follows the flow, and pixels that end at the same place form one object (Stringer et al.
+2021, doi:10.1038/s41592-020-01018-x). Cellpose takes 200 Euler steps. Here 8 steps, rounded to pixels, give a
+map of the pixel grid to itself; composing that map with itself five times gives 8 x 2^5 = 256 steps.
 """
 
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 FLOW_SCALE = 5.0  # networks predict 5 x the unit flow, as Cellpose's do
-STEPS = 8  # walked
-DOUBLINGS = 5  # 8 x 2^5 = 256 steps in all
-SEED_PIXELS = 10  # more pixels than this end in the peak of an object
-BASIN_PIXELS = 2  # more pixels than this end in every pixel that belongs to the peak
-REACH = 5  # px, how far the peak may spread
+STEPS = 8  # Euler steps
+DOUBLINGS = 5  # compositions of the map with itself; 256 steps in all
+SEED_COUNT = 10  # a seed is a pixel where more than this many pixels end
+SINK_COUNT = 2  # the sink around a seed consists of pixels where more than this many pixels end
+SINK_RADIUS = 5  # px, dilations from the seed to its sink
 
 
 @njit(cache=True, nogil=True)
-def _walk(flows, foreground, ends):
-    """The pixel, as flat index, where each pixel is after STEPS Euler steps of bilinear flow; background stays."""
+def _follow_flow(flows: NDArray[np.float32], foreground: NDArray[np.bool_], ends: NDArray[np.int32]) -> None:
+    """Write the flat index where each pixel ends after STEPS Euler steps of bilinear flow; background stays."""
     height, width = foreground.shape
     for y in range(height):
         for x in range(width):
@@ -47,140 +49,150 @@ def _walk(flows, foreground, ends):
 
 
 @njit(cache=True, nogil=True)
-def _spread(seed, label, arrived, basin):
-    """Label the peak around a seed: REACH dilations, 3 x 3, over the pixels where more than BASIN_PIXELS ended."""
-    height, width = arrived.shape
+def _grow_sink(seed: tuple[int, int], label: int, counts: NDArray[np.int32], sinks: NDArray[np.int32]) -> None:
+    """Label the sink around a seed: 3 x 3 dilations over pixels where more than SINK_COUNT pixels end."""
+    height, width = counts.shape
     front = [seed]
-    basin[seed] = label
-    for _ in range(REACH):
-        fresh = [seed]
+    sinks[seed] = label
+    for _ in range(SINK_RADIUS):
+        added = [seed]  # numba infers the type of a list from its first element
         for y, x in front:
             for yy in range(max(y - 1, 0), min(y + 2, height)):
                 for xx in range(max(x - 1, 0), min(x + 2, width)):
-                    if basin[yy, xx] != label and arrived[yy, xx] > BASIN_PIXELS:
-                        basin[yy, xx] = label
-                        fresh.append((yy, xx))
-        front = fresh[1:]
+                    if sinks[yy, xx] != label and counts[yy, xx] > SINK_COUNT:
+                        sinks[yy, xx] = label
+                        added.append((yy, xx))
+        front = added[1:]
         if not front:
             break
 
 
 @njit(cache=True, nogil=True)
-def _peaks(arrived):
-    """Pixels where more than SEED_PIXELS ended and nowhere more in 5 x 5, the largest last."""
-    height, width = arrived.shape
+def _find_seeds(counts: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Local maxima, within 5 x 5 px, of the number of pixels that end at a pixel; the largest last."""
+    height, width = counts.shape
     seeds, sizes = [(0, 0)], [0]
     for y in range(height):
         for x in range(width):
-            if arrived[y, x] > SEED_PIXELS:
-                window = arrived[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
-                if arrived[y, x] == window.max():
+            if counts[y, x] > SEED_COUNT:
+                window = counts[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+                if counts[y, x] == window.max():
                     seeds.append((y, x))
-                    sizes.append(arrived[y, x])
+                    sizes.append(counts[y, x])
     order = np.argsort(np.array(sizes), kind="mergesort")
     return [seeds[i] for i in order[1:]]
 
 
 @njit(cache=True, nogil=True)
-def _decode(flows, logits, labels):
+def _decode(flows: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+    """Write the label of each foreground pixel: the sink where it ends."""
     batch, height, width = logits.shape
     for b in range(batch):
         foreground = logits[b] > 0
         ends = np.empty(height * width, np.int32)
-        _walk(flows[b], foreground, ends)
+        _follow_flow(flows[b], foreground, ends)
         for _ in range(DOUBLINGS):
             ends = ends[ends]
-        arrived = np.zeros((height, width), np.int32)
+        counts = np.zeros((height, width), np.int32)
         for i in range(height * width):
             if foreground[i // width, i % width]:
-                arrived[ends[i] // width, ends[i] % width] += 1
-        basin = np.zeros((height, width), np.int32)
-        for label, seed in enumerate(_peaks(arrived)):
-            _spread(seed, label + 1, arrived, basin)
+                counts[ends[i] // width, ends[i] % width] += 1
+        sinks = np.zeros((height, width), np.int32)
+        for label, seed in enumerate(_find_seeds(counts)):
+            _grow_sink(seed, label + 1, counts, sinks)
         for i in range(height * width):
             if foreground[i // width, i % width]:
-                labels[b, i // width, i % width] = basin[ends[i] // width, ends[i] % width]
+                labels[b, i // width, i % width] = sinks[ends[i] // width, ends[i] % width]
 
 
 @njit(cache=True, nogil=True)
-def _components(labels, parts):
-    """Number the 4-connected parts of the objects from 1, in `parts`. Returns the pixels and the label of each part."""
+def _components(
+    labels: NDArray[np.int32], components: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number the 4-connected components of the objects from 1; return size and label of each component."""
     height, width = labels.shape
     stack = np.empty(height * width, np.int32)
-    pixels, owner = [0], [0]
+    sizes, owners = [0], [0]
     for start in range(height * width):
         k = labels[start // width, start % width]
-        if k == 0 or parts[start // width, start % width]:
+        if k == 0 or components[start // width, start % width]:
             continue
-        part, found, top = len(pixels), 0, 1
+        component, size, top = len(sizes), 0, 1
         stack[0] = start
-        parts[start // width, start % width] = part
+        components[start // width, start % width] = component
         while top:
             top -= 1
             y, x = stack[top] // width, stack[top] % width
-            found += 1
+            size += 1
             for yy, xx in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-                if 0 <= yy < height and 0 <= xx < width and labels[yy, xx] == k and parts[yy, xx] == 0:
-                    parts[yy, xx] = part
+                inside = 0 <= yy < height and 0 <= xx < width
+                if inside and labels[yy, xx] == k and components[yy, xx] == 0:
+                    components[yy, xx] = component
                     stack[top] = yy * width + xx
                     top += 1
-        pixels.append(found)
-        owner.append(k)
-    return np.array(pixels), np.array(owner)
+        sizes.append(size)
+        owners.append(k)
+    return np.array(sizes), np.array(owners)
 
 
 @njit(cache=True, nogil=True)
-def _fill(labels):
-    """Give background that one object encloses to that object. A hole between two objects, or at the border, stays."""
+def _fill_holes(labels: NDArray[np.int32]) -> None:
+    """Fill background that is enclosed by a single object; background that touches the border stays."""
     height, width = labels.shape
     holes = np.zeros((height, width), np.int32)
     background = (labels == 0).astype(np.int32)
-    pixels, _ = _components(background, holes)
-    keeper = np.zeros(len(pixels), np.int32)  # 0 unknown, -1 open, else the only neighbour
+    sizes, _ = _components(background, holes)
+    fill = np.zeros(len(sizes), np.int32)  # of each hole: 0 unknown, -1 stays, else the only neighbour
     for y in range(height):
         for x in range(width):
             hole = holes[y, x]
             if hole == 0:
                 continue
             if y == 0 or x == 0 or y == height - 1 or x == width - 1:
-                keeper[hole] = -1
+                fill[hole] = -1
                 continue
             for yy, xx in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
                 k = labels[yy, xx]
-                if k and keeper[hole] == 0:
-                    keeper[hole] = k
-                elif k and keeper[hole] != k:
-                    keeper[hole] = -1
+                if k and fill[hole] == 0:
+                    fill[hole] = k
+                elif k and fill[hole] != k:
+                    fill[hole] = -1
     for y in range(height):
         for x in range(width):
-            if holes[y, x] and keeper[holes[y, x]] > 0:
-                labels[y, x] = keeper[holes[y, x]]
+            if holes[y, x] and fill[holes[y, x]] > 0:
+                labels[y, x] = fill[holes[y, x]]
 
 
 @njit(cache=True, nogil=True)
-def _tidy(labels, smallest):
+def _postprocess(labels: NDArray[np.int32], min_size: int) -> None:
+    """`postprocess_labels` in place."""
     for b in range(len(labels)):
-        parts = np.zeros(labels[b].shape, np.int32)
-        pixels, owner = _components(labels[b], parts)
-        largest = np.zeros(labels[b].max() + 1, np.int32)
-        for part in range(1, len(pixels)):
-            if pixels[part] > pixels[largest[owner[part]]]:
-                largest[owner[part]] = part
-        number, used = np.zeros(len(pixels), np.int32), 0
-        for part in range(1, len(pixels)):
-            if largest[owner[part]] == part and pixels[part] >= smallest:
+        components = np.zeros(labels[b].shape, np.int32)
+        sizes, owners = _components(labels[b], components)
+        largest = np.zeros(labels[b].max() + 1, np.int32)  # component of each label
+        for component in range(1, len(sizes)):
+            if sizes[component] > sizes[largest[owners[component]]]:
+                largest[owners[component]] = component
+        number, used = np.zeros(len(sizes), np.int32), 0
+        for component in range(1, len(sizes)):
+            if largest[owners[component]] == component and sizes[component] >= min_size:
                 used += 1
-                number[part] = used
+                number[component] = used
         for y in range(labels.shape[1]):
             for x in range(labels.shape[2]):
-                labels[b, y, x] = number[parts[y, x]]
-        _fill(labels[b])
+                labels[b, y, x] = number[components[y, x]]
+        _fill_holes(labels[b])
 
 
 def decode(flows: Tensor, logits: Tensor) -> Tensor:
-    """Labels of the objects, (B, H, W) int32, 1..n in no particular order and not yet tidy.
+    """Labels of the objects, (B, H, W) int32, 1..n in no particular order; `postprocess_labels` cleans them.
 
-    flows: (B, 2, H, W), 5 x the unit flow (dy, dx) to the centre of the object. logits: (B, H, W), > 0 in an object.
+    Args:
+        flows: (B, 2, H, W), 5 x the unit flow (dy, dx) towards the centre of the object.
+        logits: (B, H, W), > 0 inside an object.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
     """
     if flows.shape != (len(logits), 2, *logits.shape[1:]):
         raise ValueError(
@@ -191,8 +203,11 @@ def decode(flows: Tensor, logits: Tensor) -> Tensor:
     return torch.from_numpy(labels).to(logits.device)
 
 
-def tidy(labels: Tensor, smallest: int) -> Tensor:
-    """Only the largest part of each object, none under `smallest` px^2, no holes, labels 1..n. (B, H, W) int32."""
-    tidied = labels.to("cpu", torch.int32, copy=True).contiguous().numpy()
-    _tidy(tidied, smallest)
-    return torch.from_numpy(tidied).to(labels.device)
+def postprocess_labels(labels: Tensor, min_size: int) -> Tensor:
+    """Clean labels, (B, H, W) int32: the largest component of each object, without holes, renumbered from 1.
+
+    min_size: px^2; smaller components are removed.
+    """
+    cleaned = labels.to("cpu", torch.int32, copy=True).contiguous().numpy()
+    _postprocess(cleaned, min_size)
+    return torch.from_numpy(cleaned).to(labels.device)

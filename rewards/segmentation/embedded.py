@@ -1,35 +1,38 @@
 """The embedded segmenter: two small U-Nets that predict Cellpose's targets, decoded as Cellpose does.
 
-B batch, C channels, H, W pixels. Made by examples/train_segmenter.py; the weights lie in rewards/assets.
+B batch, C channels, H, W pixels. `cellfluxrl fit segmenter` trains it.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from cellenv.checkpoints import load_state, load_weights, save_weights
-from rewards.segmentation.decode import decode, tidy
+from cellenv.weights_io import load_state, load_weights, save_weights
+from rewards.segmentation.decode import decode, postprocess_labels
 from rewards.segmentation.protocol import CHANNELS, Masks, split_channels
 
 ASSETS = Path(__file__).parents[1] / "assets"
-POOL = 4  # px: extremes are taken of means over 4 x 4 px, so that noise makes no contrast
-LEAST_RANGE = 0.4  # of [-1, 1]: a flatter image is not stretched to full contrast
-CHUNK = 64  # images at once: the activations stay in the cache
+POOL = 4  # px: the range is taken of 4 x 4 px means, which are less noisy
+MIN_RANGE = 0.4  # of [-1, 1]; an image with a smaller range is not stretched to full contrast
+CHUNK = 64  # images per forward pass, so that activations fit the cache
 
 
 def normalise(x: Tensor) -> Tensor:
-    """(x - low) / max(high - low, 0.4), low and high the extremes of 4 x 4 px means, per image and channel. As x."""
+    """(x - low) / max(high - low, 0.4), with low and high the extremes of 4 x 4 px means. (B, C, H, W).
+
+    The extremes are those of each image and channel; the floor of 0.4 keeps noise in empty images faint.
+    """
     means = avg_pool2d(x, POOL)
     low, high = means.amin((2, 3), keepdim=True), means.amax((2, 3), keepdim=True)
-    return (x - low) / (high - low).clamp(min=LEAST_RANGE)
+    return (x - low) / (high - low).clamp(min=MIN_RANGE)
 
 
-class Double(nn.Sequential):
+class DoubleConv(nn.Sequential):
     """Two 3 x 3 convolutions, each with a ReLU."""
 
     def __init__(self, channels_in: int, channels: int):
@@ -42,21 +45,27 @@ class Double(nn.Sequential):
 
 
 class FlowNet(nn.Module):
-    """A U-Net without norms: (B, C, H, W) -> (B, 3, H, W), 5 x flow (dy, dx) and the logit of being inside.
+    """A U-Net without normalisation layers, from images to 5 x flow (dy, dx) and the foreground logit.
 
-    widths: channels at full, half, ... resolution; H and W are multiples of 2^(levels - 1).
+    (B, C, H, W) -> (B, 3, H, W).
+
+    Args:
+        channels: C.
+        widths: channels at full, half, ... resolution; H and W are multiples of 2^(levels - 1).
     """
 
     def __init__(self, channels: int, widths: Sequence[int]):
         super().__init__()
         pairs = list(pairwise(widths))  # (fine, coarse)
-        self.down = nn.ModuleList([Double(channels, widths[0]), *(Double(fine, coarse) for fine, coarse in pairs)])
-        self.up = nn.ModuleList([Double(coarse + fine, fine) for fine, coarse in reversed(pairs)])
+        self.down = nn.ModuleList(
+            [DoubleConv(channels, widths[0]), *(DoubleConv(fine, coarse) for fine, coarse in pairs)]
+        )
+        self.up = nn.ModuleList([DoubleConv(coarse + fine, fine) for fine, coarse in reversed(pairs)])
         self.to_targets = nn.Conv2d(widths[0], 3, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.down[0](x)
@@ -71,61 +80,72 @@ class FlowNet(nn.Module):
 
 
 class EmbeddedSegmenter(nn.Module):
-    """Nuclei from DNA alone, cells from actin and tubulin alone. Frozen: no gradient passes. -> Masks.
+    """Segment nuclei from DNA alone, and cells from actin and tubulin alone. Frozen. -> Masks.
 
-    nucleus_widths, cell_widths: of the two U-Nets; the defaults have 57 k and 156 k parameters.
-    least_nucleus, least_cell: px^2; smaller objects are specks and left out.
+    Args:
+        nucleus_widths, cell_widths: of the two U-Nets, see `FlowNet`; by default 57 k and 156 k parameters.
+        min_nucleus_area, min_cell_area: px^2; smaller objects are removed.
     """
 
-    shipped: ClassVar[Path] = ASSETS / "segmenter.safetensors"  # the weights of the embedded world
+    shipped: ClassVar[Path] = ASSETS / "segmenter.safetensors"  # weights for the embedded world
 
     def __init__(
         self,
         nucleus_widths: Sequence[int] = (8, 16, 24, 32),
         cell_widths: Sequence[int] = (8, 16, 32, 36, 48),
-        least_nucleus: int = 30,
-        least_cell: int = 100,
+        min_nucleus_area: int = 30,
+        min_cell_area: int = 100,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
             "nucleus_widths": list(nucleus_widths),
             "cell_widths": list(cell_widths),
-            "least_nucleus": least_nucleus,
-            "least_cell": least_cell,
+            "min_nucleus_area": min_nucleus_area,
+            "min_cell_area": min_cell_area,
         }
-        self.nuclei = FlowNet(1, nucleus_widths)  # sees DNA
-        self.cells = FlowNet(2, cell_widths)  # sees actin and tubulin
+        self.nuclei = FlowNet(1, nucleus_widths)  # input: DNA
+        self.cells = FlowNet(2, cell_widths)  # input: actin and tubulin
         self.multiple = 2 ** (max(len(nucleus_widths), len(cell_widths)) - 1)
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
 
     @torch.no_grad()
     def forward(self, images: Tensor, channels: Sequence[str] = CHANNELS) -> Masks:
-        """Labels of images (B, C, H, W) in [-1, 1]; H and W are multiples of `multiple`."""
-        dna, body = split_channels(images, channels, multiple=self.multiple)
-        nuclei = self.labels(self.nuclei, dna, self.config["least_nucleus"])
-        return Masks(nuclei, self.labels(self.cells, body, self.config["least_cell"]))
+        """Labels of images (B, C, H, W) in [-1, 1]; H and W are multiples of `multiple`.
 
-    def labels(self, network: FlowNet, x: Tensor, smallest: int) -> Tensor:
-        """One network's objects, (B, H, W) int32."""
+        Raises:
+            ValueError: images or channel names are not what `split_channels` needs.
+        """
+        dna, body = split_channels(images, channels, multiple=self.multiple)
+        nuclei = self.labels(self.nuclei, dna, self.config["min_nucleus_area"])
+        return Masks(nuclei, self.labels(self.cells, body, self.config["min_cell_area"]))
+
+    def labels(self, network: FlowNet, x: Tensor, min_size: int) -> Tensor:
+        """Objects that one network finds in x, (B, C, H, W) -> (B, H, W) int32."""
         chunks = [x.new_zeros((0, *x.shape[2:]), dtype=torch.int32)]
         with torch.autocast(x.device.type, enabled=False):
             for chunk in x.split(CHUNK):
                 out = network(normalise(chunk).contiguous(memory_format=torch.channels_last))  # (b, 3, H, W)
-                chunks.append(tidy(decode(out[:, :2], out[:, 2]), smallest))
+                chunks.append(postprocess_labels(decode(out[:, :2], out[:, 2]), min_size))
         return torch.cat(chunks)
 
     def save_pretrained(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
-        """Write weights and JSON whole or not at all; `training` records how they came about."""
+        """Write weights and config, atomically; `training` records how they were made (command, scores)."""
         about = {"model": type(self).__name__} | self.config | {"training": training or {}}
         save_weights(path, self.state_dict(), about)
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
-        """The segmenter saved there, or the embedded world's."""
+        """The segmenter saved at path; None: the embedded world's.
+
+        Raises:
+            FileNotFoundError: there are no weights at path.
+            ValueError: the weights are damaged, or those of another model.
+        """
         path = cls.shipped if path is None else path
-        config, weights = load_weights(path)
+        config, state_dict = load_weights(path)
         if config.get("model") != cls.__name__:
             raise ValueError(f"{path} holds a {config.get('model')}, need a {cls.__name__}")
         segmenter = cls(**{key: value for key, value in config.items() if key not in ("model", "training")})
-        load_state(segmenter, weights, path)
+        load_state(segmenter, state_dict, path)
         return segmenter

@@ -1,7 +1,8 @@
-"""What every segmenter takes and gives. B batch, C channels, H, W pixels.
+"""What every segmenter takes and returns. B batch, C channels, H, W pixels.
 
-Nuclei come from the DNA channel alone, cells from actin and tubulin alone. A segmenter that lets the nucleus guide the
-cell mask makes the cell follow the nucleus, and then "nucleus inside the cell" is true of every image.
+Nuclei are segmented in the DNA channel alone, cells in actin and tubulin alone. If the nucleus could
+influence the mask of the cell, for example as the seed of a watershed, the mask would follow it, and every
+nucleus would lie inside a cell.
 """
 
 from collections.abc import Sequence
@@ -11,27 +12,34 @@ import torch
 from torch import Tensor
 
 from cellenv.checks import check_pixels
+from cellenv.images import CHANNELS
 
-CHANNELS = ("actin", "tubulin", "DNA")
+__all__ = ["CHANNELS", "Masks", "Segmenter", "split_channels"]
 
 
 class Masks(NamedTuple):
-    """Integer labels of the objects of each image: 0 is background, 1..n the objects. (B, H, W) int32 each."""
+    """Labels of the objects in each image, (B, H, W) int32 each: 0 is background, 1..n the objects."""
 
     nuclei: Tensor
     cells: Tensor
 
 
 class Segmenter(Protocol):
-    """Images (B, C, H, W) in [-1, 1] and the names of their channels -> Masks, on the device of the images."""
+    """Images (B, C, H, W) in [-1, 1] and the names of their channels -> Masks, on the same device."""
 
     def __call__(self, images: Tensor, channels: Sequence[str] = CHANNELS) -> Masks: ...
 
 
 def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """Check the images, (B, C, H, W), and part them: DNA, (B, 1, H, W), and actin and tubulin, (B, 2, H, W). float32.
+    """Check and split images: DNA, (B, 1, H, W), and actin with tubulin, (B, 2, H, W); float32, detached.
 
-    `multiple`: height and width must be multiples of it.
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        channels: C different names, among them those of `CHANNELS`.
+        multiple: H and W must be multiples of it.
+
+    Raises:
+        ValueError: channel names, shape or pixel values are not as above, or H or W is below 16 px.
     """
     channels = tuple(channels)
     if sorted(channels) != sorted(set(channels)) or not set(CHANNELS) <= set(channels):
@@ -46,5 +54,5 @@ def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1
             f"need height and width of at least 16 px, multiples of {multiple}; got {height} x {width}: crop or pad"
         )
     check_pixels(images, "a segmenter")
-    planes = dict(zip(channels, images.float().unbind(1), strict=True))  # (B, H, W) each
+    planes = dict(zip(channels, images.detach().float().unbind(1), strict=True))  # (B, H, W) each
     return planes["DNA"].unsqueeze(1), torch.stack([planes["actin"], planes["tubulin"]], 1)

@@ -1,14 +1,15 @@
-"""What the networks of the embedded segmenter learn to predict: Cellpose's targets. B batch, H, W pixels."""
+"""Cellpose's flows, the regression target of the embedded segmenter. B batch, H, W pixels."""
 
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 
 @njit(cache=True, nogil=True)
-def _diffuse(inside, y0, x0):
-    """Heat that spreads from (y0, x0) over an object and is lost outside it, (h, w); the rim of `inside` is False."""
+def _diffuse(inside: NDArray[np.bool_], y0: int, x0: int) -> NDArray[np.float64]:
+    """Heat diffused from a source at (y0, x0) within an object, (h, w); 0 outside, and in a border of 1 px."""
     height, width = inside.shape
     heat, sums = np.zeros((height, width)), np.zeros((height, width))
     share = inside / 9.0
@@ -24,13 +25,14 @@ def _diffuse(inside, y0, x0):
 
 
 @njit(cache=True, nogil=True)
-def _flows(labels, flows):
+def _flows(labels: NDArray[np.int32], flows: NDArray[np.float32]) -> None:
+    """Write the normalised heat gradient of each object into flows."""
     for b in range(len(labels)):
         for k in range(1, labels[b].max() + 1):
             ys, xs = np.nonzero(labels[b] == k)
             if len(ys) == 0:
                 continue
-            top, left = ys.min() - 1, xs.min() - 1  # one px of background around the object
+            top, left = ys.min() - 1, xs.min() - 1  # bounding box with one pixel of background
             inside = np.zeros((ys.max() - top + 2, xs.max() - left + 2), np.bool_)
             for y, x in zip(ys, xs):
                 inside[y - top, x - left] = True
@@ -45,9 +47,11 @@ def _flows(labels, flows):
 
 
 def unit_flows(labels: Tensor) -> Tensor:
-    """(dy, dx) of length 1, up the heat that spreads from the middle of each object. (B, H, W) -> (B, 2, H, W).
+    """Unit vectors (dy, dx) towards the centre of each object, 0 in the background. (B, H, W) -> (B, 2, H, W).
 
-    As cellpose.dynamics.masks_to_flows; the networks predict 5 x this.
+    The gradient of heat that diffuses from the pixel nearest to the centroid, as
+    cellpose.dynamics.masks_to_flows (Stringer et al. 2021, doi:10.1038/s41592-020-01018-x). The networks
+    predict 5 x this.
     """
     array = labels.cpu().numpy()
     flows = np.zeros((len(array), 2, *array.shape[1:]), np.float32)

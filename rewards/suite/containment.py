@@ -1,21 +1,31 @@
-"""Do the nuclei lie inside cells?"""
+"""Do the nuclei lie inside cells? B batch."""
 
 from torch import Tensor
 
-from rewards.measures import containment
-from rewards.transforms import CELLS, NUCLEI, ImageReward
+from rewards.transforms import ImageReward
 
 
-def containment_reward(nuclei: Tensor, cells: Tensor) -> Tensor:
-    """Share of nuclear area inside the cytoplasm mask, mean over nuclei, in [0, 1]; 0 without a nucleus or a cell.
+def containment_reward(containment: Tensor) -> Tensor:
+    """Share of the nuclear area that lies inside a cell; 0 without a nucleus or a cell.
 
-    nuclei, cells: labels (B, H, W) -> (B,). Source: CellFluxRL, arXiv:2603.21743.
+    Args:
+        containment: (B,) the measure of this name: mean over nuclei, in [0, 1]; nan without a nucleus.
+
+    Returns:
+        (B,) in [0, 1].
+
+    Source: CellFluxRL, arXiv:2603.21743.
+
+    Example:
+        >>> import torch
+        >>> containment_reward(torch.tensor([0.75, torch.nan]))
+        tensor([0.7500, 0.0000])
     """
-    return containment(nuclei, cells).nan_to_num(nan=0.0)
+    return containment.nan_to_num(nan=0.0)
 
 
 class NucleusInCytoplasm(ImageReward):
     """("rewards", "containment")."""
 
-    def __init__(self):
-        super().__init__("containment", containment_reward, [NUCLEI, CELLS])
+    def __init__(self) -> None:
+        super().__init__("containment", containment_reward, [("measures", "containment")])

@@ -1,21 +1,42 @@
-"""Are there as many nuclei and cells as in real images of the same mechanism of action (MoA)?"""
+"""Are there as many nuclei and cells as in real images of the same mechanism of action (MoA)? B batch."""
 
 from functools import partial
 
 from torch import Tensor
 
-from rewards.measures import count
 from rewards.reference import Reference
 from rewards.shaping import Shaping, clipped_square
-from rewards.transforms import CELLS, NUCLEI, ImageReward
+from rewards.transforms import ImageReward
 
 
-def count_reward(labels: Tensor, moa: Tensor, *, measure: str, reference: Reference, shaping: Shaping) -> Tensor:
-    """shaping(z) of the number of objects; none is a number too.
+def count_reward(count: Tensor, moa: Tensor, *, measure: str, reference: Reference, shaping: Shaping) -> Tensor:
+    """shaping(z) of the number of objects; 0 objects have a z-score like any other number.
 
-    labels: (B, H, W); moa: (B,) ids; measure: its name in the reference -> (B,). Source: CellFluxRL, arXiv:2603.21743.
+    Args:
+        count: (B,) objects.
+        moa: (B,) ids.
+        measure: name of the count in the reference, "nucleus_count" or "cell_count".
+        reference: gives z, the distance from real images of the MoA in standard deviations.
+        shaping: z -> reward, (B,) -> (B,).
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: the reference has no such measure, or not this MoA.
+
+    Source: CellFluxRL, arXiv:2603.21743.
+
+    Example:
+        >>> import torch
+        >>> from rewards.shaping import square
+        >>> moments = dict(mean={"cell_count": torch.tensor([1.0])}, std={"cell_count": torch.tensor([0.0])})
+        >>> reference = Reference(moas=("Eg5 inhibitors",), count=torch.tensor([40]), about={}, **moments)
+        >>> count, moa = torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.int64)
+        >>> count_reward(count, moa, measure="cell_count", reference=reference, shaping=square).round()
+        tensor([ -0., -12.])
     """
-    return shaping(reference.zscore(measure, count(labels), moa))
+    return shaping(reference.zscore(measure, count, moa))
 
 
 class NucleusCount(ImageReward):
@@ -23,7 +44,7 @@ class NucleusCount(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(count_reward, measure="nucleus_count", reference=reference, shaping=shaping)
-        super().__init__("nucleus_count", function, [NUCLEI, "moa"])
+        super().__init__("nucleus_count", function, [("measures", "nucleus_count"), "moa"])
 
 
 class CellCount(ImageReward):
@@ -31,4 +52,4 @@ class CellCount(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(count_reward, measure="cell_count", reference=reference, shaping=shaping)
-        super().__init__("cell_count", function, [CELLS, "moa"])
+        super().__init__("cell_count", function, [("measures", "cell_count"), "moa"])

@@ -1,29 +1,51 @@
-"""Are the nuclei as round as those of real cells under the same mechanism of action (MoA)?"""
+"""Are the nuclei as round as those of real cells of the same mechanism of action (MoA)? B batch."""
 
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from rewards.measures import roundness
 from rewards.reference import Reference
-from rewards.shaping import FAR, Shaping, clipped_square
-from rewards.transforms import NUCLEI, ImageReward
+from rewards.shaping import Z_MAX, Shaping, clipped_square
+from rewards.transforms import ImageReward
 
-UNMEASURED = -1.0  # what a real image earns on average
+ALL_ON_BORDER = -1.0  # reward where no nucleus can be measured: what a real image earns on average, E[-z^2]
 
 
-def roundness_reward(nuclei: Tensor, moa: Tensor, *, reference: Reference, shaping: Shaping) -> Tensor:
+def roundness_reward(
+    roundness: Tensor, nucleus_count: Tensor, moa: Tensor, *, reference: Reference, shaping: Shaping
+) -> Tensor:
     """shaping(z) of the mean roundness of the nuclei that do not touch the border.
 
-    No nucleus counts as z = 5, so that deleting nuclei cannot pay; nuclei that all touch the border earn -1.
-    nuclei: labels (B, H, W); moa: (B,) ids -> (B,). Source: CellFluxRL, arXiv:2603.21743; the two rules are ours.
+    Args:
+        roundness: (B,) the measure of this name; nan without a nucleus, or where all touch the border.
+        nucleus_count: (B,) the measure of this name, which tells these two cases apart.
+        moa: (B,) ids.
+        reference: gives z, the distance from real images of the MoA in standard deviations.
+        shaping: z -> reward, (B,) -> (B,).
+
+    Returns:
+        (B,). An image without a nucleus counts as z = 5, so that removing nuclei does not pay; one whose
+        nuclei all touch the border gets -1.
+
+    Raises:
+        ValueError: the reference has no roundness, or not this MoA.
+
+    Source: CellFluxRL, arXiv:2603.21743; the two rules under Returns are ours.
+
+    Example:
+        >>> from rewards.shaping import square
+        >>> moments = dict(mean={"roundness": torch.tensor([0.8])}, std={"roundness": torch.tensor([0.1])})
+        >>> reference = Reference(moas=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
+        >>> roundness = torch.tensor([0.6, torch.nan, torch.nan])
+        >>> nucleus_count, moa = torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, dtype=torch.int64)
+        >>> roundness_reward(roundness, nucleus_count, moa, reference=reference, shaping=square)
+        tensor([ -4.0000,  -1.0000, -25.0000])
     """
-    value = roundness(nuclei)
-    z = reference.zscore("roundness", value, moa)
-    present = (nuclei > 0).flatten(1).any(1)  # (B,)
-    reward = shaping(torch.where(present, z, FAR))
-    return torch.where(present & value.isnan(), UNMEASURED, reward)
+    z = reference.zscore("roundness", roundness, moa)
+    present = nucleus_count > 0
+    reward = shaping(torch.where(present, z, Z_MAX))
+    return torch.where(present & roundness.isnan(), ALL_ON_BORDER, reward)
 
 
 class Roundness(ImageReward):
@@ -31,4 +53,4 @@ class Roundness(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(roundness_reward, reference=reference, shaping=shaping)
-        super().__init__("roundness", function, [NUCLEI, "moa"])
+        super().__init__("roundness", function, [("measures", "roundness"), ("measures", "nucleus_count"), "moa"])

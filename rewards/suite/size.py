@@ -1,24 +1,47 @@
-"""Are the largest nucleus and the largest cell as large as in real images of the same mechanism of action (MoA)?"""
+"""Are the largest nucleus and the largest cell as large as in real images of the same MoA?
+
+B batch; MoA mechanism of action.
+"""
 
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from rewards.measures import area_max
 from rewards.reference import Reference
-from rewards.shaping import FAR, Shaping, clipped_square
-from rewards.transforms import CELLS, NUCLEI, ImageReward
+from rewards.shaping import Z_MAX, Shaping, clipped_square
+from rewards.transforms import ImageReward
 
 
-def size_reward(labels: Tensor, moa: Tensor, *, measure: str, reference: Reference, shaping: Shaping) -> Tensor:
-    """shaping(z) of the largest area; no object counts as z = 5.
+def size_reward(area: Tensor, moa: Tensor, *, measure: str, reference: Reference, shaping: Shaping) -> Tensor:
+    """shaping(z) of the area of the largest object; an image without an object counts as z = 5.
 
-    labels: (B, H, W); moa: (B,) ids; measure: its name in the reference -> (B,). Source: CellFluxRL, arXiv:2603.21743.
+    Args:
+        area: (B,) px^2; nan without an object.
+        moa: (B,) ids.
+        measure: name of the area in the reference, "nucleus_area_max" or "cell_area_max".
+        reference: gives z, the distance from real images of the MoA in standard deviations.
+        shaping: z -> reward, (B,) -> (B,).
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: the reference has no such measure, or not this MoA.
+
+    Source: CellFluxRL, arXiv:2603.21743.
+
+    Example:
+        >>> from rewards.shaping import square
+        >>> name = "cell_area_max"
+        >>> moments = dict(mean={name: torch.tensor([2000.0])}, std={name: torch.tensor([300.0])})
+        >>> reference = Reference(moas=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
+        >>> area, moa = torch.tensor([1400.0, torch.nan]), torch.zeros(2, dtype=torch.int64)
+        >>> size_reward(area, moa, measure=name, reference=reference, shaping=square)
+        tensor([ -4., -25.])
     """
-    area = area_max(labels)
     z = reference.zscore(measure, area, moa)
-    return shaping(torch.where(area.isnan(), FAR, z))
+    return shaping(torch.where(area.isnan(), Z_MAX, z))
 
 
 class NucleusSize(ImageReward):
@@ -26,7 +49,7 @@ class NucleusSize(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(size_reward, measure="nucleus_area_max", reference=reference, shaping=shaping)
-        super().__init__("nucleus_size", function, [NUCLEI, "moa"])
+        super().__init__("nucleus_size", function, [("measures", "nucleus_area_max"), "moa"])
 
 
 class CellSize(ImageReward):
@@ -34,4 +57,4 @@ class CellSize(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(size_reward, measure="cell_area_max", reference=reference, shaping=shaping)
-        super().__init__("cell_size", function, [CELLS, "moa"])
+        super().__init__("cell_size", function, [("measures", "cell_area_max"), "moa"])

@@ -1,19 +1,21 @@
-"""Velocities, rows, a network of two numbers, and short runs on the toy world, for losses that weigh flow matching."""
+"""Tensors, a network of two weights and short toy runs for the losses on re-noised samples."""
 
 import json
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from nft_toys import DATA, ToyNet, three, toy_collect
 from tensordict import TensorDict
 from torch import nn
 
-from algorithms import controls, coupling
+from algorithms.advantages import total_reward
+from algorithms.controls import flipped_reward, zero_reward
 from algorithms.launch import start_accelerator
-from algorithms.renoise import Renoise, total_reward
-from algorithms.trainer import Algorithm, TrainConfig, train
+from algorithms.renoise import Renoise, independent_coupling
+from algorithms.trainer import Algorithm, train
 from cellenv.path import lift
+from tests.algorithms.config_toys import train_config
+from tests.algorithms.nft_toys import DATA, ToyNet, three_copies, toy_collect
 
 SHAPE = (4, 2, 3, 4)  # B == W, where broadcasting hides
 
@@ -23,13 +25,13 @@ def draw(*shape, seed, dtype=torch.float64):
 
 
 def gradient(loss: Callable, v_theta, *args, **kwargs):
-    """Of the sum over rows, in v_theta."""
+    """Gradient in v_theta of the loss summed over rows."""
     v_theta = v_theta.clone().requires_grad_()
     return torch.autograd.grad(loss(v_theta, *args, **kwargs).sum(), v_theta)[0]
 
 
 class Scale(nn.Module):
-    """v = a x_t + b t + mean(condition): knows which of its arguments is which."""
+    """v = a x_t + b t + mean(condition): each argument has its own effect."""
 
     def __init__(self, a, b):
         super().__init__()
@@ -40,19 +42,28 @@ class Scale(nn.Module):
 
 
 def models():
+    """Different theta, old and ref."""
     return Scale(0.3, 0.1), Scale(0.2, -0.1), Scale(0.5, 0.0)
 
 
 def rows(**more):
-    """Four rows as `Renoise` makes them, and more keys."""
-    images = {"x0": draw(*SHAPE, seed=1).float(), "x1": draw(*SHAPE, seed=2).float()}
-    other = {"condition": draw(4, 5, seed=3).float(), "t": torch.tensor([0.1, 0.5, 0.8, 0.999])}
-    return TensorDict(images | other | more, batch_size=[4])
+    """Four rows as `Renoise` makes them, with more keys."""
+    data = {
+        "x0": draw(*SHAPE, seed=1).float(),
+        "x1": draw(*SHAPE, seed=2).float(),
+        "condition": draw(4, 5, seed=3).float(),
+        "t": torch.tensor([0.1, 0.5, 0.8, 0.999]),
+    }
+    return TensorDict(data | more, batch_size=[4])
 
 
 def check_module(loss, name, rows, expected):
-    """What each module must keep: the formula, the pull, gradients for theta alone, nothing drawn."""
-    before, out = torch.get_rng_state(), loss(rows)
+    """What every matching loss must satisfy: its formula, the KL penalty, gradients for theta alone, no draws.
+
+    expected: (v_theta, v_old, v) -> loss per row. Returns the outputs and the three velocities.
+    """
+    rng_before = torch.get_rng_state()
+    out = loss(rows)
     x0, x1, t, c = (rows[key] for key in ("x0", "x1", "t", "condition"))
     x_t = (1 - lift(t, x1)) * x0 + lift(t, x1) * x1
     v_theta, v_old, v_ref = (model(x_t, t, c) for model in (loss.model, loss.model_old, loss.model_ref))
@@ -62,13 +73,14 @@ def check_module(loss, name, rows, expected):
     assert set(out.keys()) == set(loss.out_keys)
     assert [key for key in loss.out_keys if out[key].requires_grad] == [name, "loss_kl"]
     (out[name] + out["loss_kl"]).backward()
-    for learns in (lambda p: p.grad is not None, lambda p: p.requires_grad):
-        assert {key for key, p in loss.named_parameters() if learns(p)} == {"model.a", "model.b"}
-    assert torch.equal(torch.get_rng_state(), before)
+    assert {key for key, p in loss.named_parameters() if p.grad is not None} == {"model.a", "model.b"}
+    assert {key for key, p in loss.named_parameters() if p.requires_grad} == {"model.a", "model.b"}
+    assert torch.equal(torch.get_rng_state(), rng_before)
+    return out, (v_theta.detach(), v_old.detach(), x1 - x0)
 
 
 def rollout(reward, group):
-    """As from a `Bandit`: rewards in groups, images that hold their own row."""
+    """Rollout as of a `RolloutCollector`, with given rewards and groups; every image is filled with its row index."""
     B = len(reward)
     data = {
         "group": torch.tensor(group),
@@ -81,25 +93,25 @@ def rollout(reward, group):
     return TensorDict(data, batch_size=[B])
 
 
-def brightness(folder, make: Callable, *, signal=total_reward, iterations=30):
-    """Mean reward of each iteration on the toy world, where bright images are good.
+def train_brightness(folder, make: Callable, *, reward_fn=total_reward, iterations=30):
+    """Mean reward of each iteration on the toy world, which rewards bright images.
 
-    make: (theta, old, ref, renoise) -> (loss, prepare).
+    make: (theta, old, ref, renoise) -> (loss, build_batch).
     """
-    theta, old, ref = three(ToyNet())
-    renoise = Renoise(coupling=partial(coupling.independent, data=DATA, noise_level=0.5), seed=5, signal=signal)
-    loss, prepare = make(theta, old, ref, renoise)
+    theta, old, ref = three_copies(ToyNet())
+    coupling = partial(independent_coupling, data=DATA, noise_level=0.5)
+    loss, build_batch = make(theta, old, ref, Renoise(coupling=coupling, seed=5, reward_fn=reward_fn))
     collect = toy_collect(old, DATA, groups=range(4), group_size=6, seed=5)
-    algorithm = Algorithm(loss=loss, collect=collect, prepare=prepare, theta=theta, old=old, constant=[ref])
-    config = TrainConfig(output_dir=folder, iterations=iterations, learning_rate=1e-2)
+    algorithm = Algorithm(loss=loss, collect=collect, build_batch=build_batch, theta=theta, old=old, frozen=[ref])
+    config = train_config(folder, iterations=iterations, learning_rate=1e-2)
     train(start_accelerator(threads=1), config, algorithm)
     return [json.loads(line)["reward"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def check_learning(tmp_path, make):
-    """Images get brighter, brighter than without a reward, and darker than that when its sign is turned."""
-    signals = {"real": total_reward, "zero": controls.zero, "flipped": controls.flipped}
-    reward = {name: brightness(tmp_path / name, make, signal=signal) for name, signal in signals.items()}
+    """Images get brighter than without a reward, and darker than that with the flipped one."""
+    reward_fns = {"real": total_reward, "zero": zero_reward, "flipped": flipped_reward}
+    reward = {name: train_brightness(tmp_path / name, make, reward_fn=fn) for name, fn in reward_fns.items()}
     end = {name: sum(values[-5:]) / 5 for name, values in reward.items()}
     assert reward["real"][0] == reward["flipped"][0] == reward["zero"][0]
     assert end["real"] > reward["real"][0] + 0.15

@@ -1,3 +1,5 @@
+"""EMA of weights: the recursion, swapping, precision, resuming."""
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ def fill(model, value):
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.3])
-def test_average_is_the_recursion(model, decay):
+def test_average_equals_the_recursion(model, decay):
     fill(model, 1.0)
     ema, expected = EMA(model, decay), 1.0
     for n in range(1, 40):
@@ -31,20 +33,20 @@ def test_average_is_the_recursion(model, decay):
         torch.testing.assert_close(value, torch.full_like(value, expected))
 
 
-def test_swapped_puts_the_average_in_and_the_weights_back(model):
+def test_swapped_uses_the_average_and_restores_the_weights(model):
     fill(model, 0.0)
     ema = EMA(model)
     fill(model, 5.0)
     with ema.swapped(model):
         assert (model[0].weight == 0).all()
-        assert (model[1].weight == 5).all(), "what is not trained is the model's"
+        assert (model[1].weight == 5).all(), "parameters that do not train keep their values"
     assert (model[0].weight == 5).all()
     with pytest.raises(RuntimeError, match="inside"), ema.swapped(model):
         raise RuntimeError("inside")
     assert (model[0].weight == 5).all()
 
 
-def test_the_average_is_a_copy(model):
+def test_the_average_shares_no_memory_with_the_model(model):
     fill(model, 0.0)
     ema = EMA(model)
     fill(model, 5.0)
@@ -62,26 +64,26 @@ def test_bfloat16_weights_are_averaged_in_float32():
     fill(model, 2.0)
     ema.update(model)
     change = ema.average["weight"].double() - 1
-    torch.testing.assert_close(change, torch.full_like(change, 0.001), rtol=1e-3, atol=0)  # lost in bfloat16
+    torch.testing.assert_close(change, torch.full_like(change, 0.001), rtol=1e-3, atol=0)  # not 0
 
 
-def test_resume_equals_no_stop(model):
-    straight, rng = EMA(model, 0.5), torch.Generator().manual_seed(0)
+def test_resumed_equals_uninterrupted(model):
+    uninterrupted, rng = EMA(model, 0.5), torch.Generator().manual_seed(0)
     weights = [torch.randn(2, 3, dtype=torch.float64, generator=rng) for _ in range(6)]
     stopped = EMA(model, 0.5)
     for i, weight in enumerate(weights):
         model[0].weight.data.copy_(weight)
-        straight.update(model)
+        uninterrupted.update(model)
         if i == 3:
             state, stopped = stopped.state_dict(), EMA(model, 0.5)
             before = state["average"]["0.weight"].clone()
             stopped.load_state_dict(state)
         stopped.update(model)
     assert torch.equal(state["average"]["0.weight"], before), "the loaded state is copied"
-    assert all(torch.equal(straight.average[name], stopped.average[name]) for name in straight.average)
+    assert all(torch.equal(uninterrupted.average[name], stopped.average[name]) for name in uninterrupted.average)
 
 
-def test_another_model_is_refused(model):
+def test_another_model_raises(model):
     ema = EMA(model)
     with pytest.raises(ValueError, match="another model"):
         ema.load_state_dict(EMA(nn.Linear(3, 3)).state_dict())

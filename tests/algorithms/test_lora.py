@@ -1,4 +1,4 @@
-"""Adapters change nothing at first, train alone, and merge into the layers that were there before."""
+"""LoRA adapters: unchanged output at first, only adapters train, merging restores plain layers."""
 
 import copy
 import sys
@@ -28,7 +28,7 @@ def call(net):
     return net(x, torch.tensor([0.2, 0.9]), condition)
 
 
-def test_nothing_changes_at_first_and_only_adapters_train():
+def test_output_is_unchanged_at_first_and_only_adapters_train():
     plain = network()
     lora = add_lora(copy.deepcopy(plain), rng_at(0), rank=2, alpha=4.0)
     torch.testing.assert_close(call(lora), call(plain))
@@ -40,7 +40,7 @@ def test_nothing_changes_at_first_and_only_adapters_train():
     assert len(trained) == 2 * len(layers)  # an A and a B for each
 
 
-def test_adapters_depend_on_their_stream_alone():
+def test_adapters_are_drawn_from_rng_alone():
     one, two = network(), network()
     before = torch.get_rng_state()
     one, two = add_lora(one, rng_at(0), rank=2), add_lora(two, rng_at(0), rank=2)
@@ -51,7 +51,7 @@ def test_adapters_depend_on_their_stream_alone():
     assert any(not torch.equal(p, other.get_parameter(name)) for name, p in one.named_parameters())
 
 
-def test_merged_is_a_plain_network_that_does_the_same():
+def test_merged_is_a_plain_network_of_the_same_function():
     lora = add_lora(network(), rng_at(0), rank=2, alpha=4.0)
     for name, parameter in lora.named_parameters():
         if "lora_B" in name:
@@ -64,12 +64,12 @@ def test_merged_is_a_plain_network_that_does_the_same():
     assert all(parameter.requires_grad for parameter in merged.parameters())
 
 
-def test_without_peft_it_says_what_to_install(monkeypatch):
+def test_without_peft_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'cellfluxrl\[lora\]'"):
         add_lora(network(), rng_at(0))
 
 
-def test_a_rank_of_zero_is_refused():
+def test_a_rank_of_zero_raises():
     with pytest.raises(ValueError, match="need rank >= 1"):
         add_lora(network(), rng_at(0), rank=0)

@@ -1,3 +1,5 @@
+"""Muon: equal to torch's on matrices and AdamW on vectors, scale of a step, resuming."""
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ def train(model, optimizer, steps):
     return [p.detach().clone() for p in model.parameters()]
 
 
-def test_filters_move_as_torch_moves_the_same_matrix_and_biases_as_adamw():
+def test_filters_step_as_torch_muon_on_matrices_and_biases_as_adamw():
     model, lr, decay = layers(), 0.03, 0.1
     before = [p.detach().clone() for p in model.parameters()]
     after = train(model, Muon(model.parameters(), lr, weight_decay=decay), 1)
@@ -41,11 +43,11 @@ def test_step_is_orthogonal_with_the_rms_of_adamw():
     weight.grad = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     Muon([weight, nn.Parameter(torch.zeros(1))], 1.0, weight_decay=0).step()
     singular = torch.linalg.svdvals(weight.detach().flatten(1)) / (0.2 * 36**0.5)
-    assert ((singular > 0.5) & (singular < 1.5)).all()  # five Newton-Schulz steps come this near to 1
+    assert ((singular > 0.5) & (singular < 1.5)).all()  # accuracy of five Newton-Schulz steps
     assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
 
 
-def test_learning_rate_of_the_group_is_the_one_used():
+def test_learning_rate_of_the_group_is_used():
     model = layers()
     optimizer = Muon(model.parameters(), 0.1, weight_decay=0)
     optimizer.param_groups[0]["lr"] = 0.0
@@ -53,7 +55,7 @@ def test_learning_rate_of_the_group_is_the_one_used():
     assert all(map(torch.equal, before, train(model, optimizer, 1)))
 
 
-def test_state_goes_on_bit_for_bit():
+def test_resumed_equals_uninterrupted():
     whole = layers()
     expected = train(whole, Muon(whole.parameters(), 0.01), 4)
     first = layers()
@@ -70,10 +72,10 @@ def test_state_goes_on_bit_for_bit():
     assert all(map(torch.equal, expected, first.parameters()))
 
 
-def test_weights_that_were_moved_and_weights_without_gradient():
+def test_reallocated_weights_move_and_weights_without_gradient_stay():
     model = layers()
     optimizer = Muon(model.parameters(), 0.01)
-    model.float()  # new memory, as `.to(device)` takes
+    model.float()  # reallocates the weights, as `.to(device)` does
     before = model[0].weight.detach().clone()
     model[0].weight.grad = torch.ones_like(model[0].weight)
     still = model[2].weight.detach().clone()

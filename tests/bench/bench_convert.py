@@ -1,6 +1,6 @@
 """Seconds and memory that the conversion of a published checkpoint takes: full size, with EMA and optimizer state.
 
-    python tests/bench/bench_convert.py [FOLDER]
+    python -m tests.bench.bench_convert [FOLDER]
 
 Writes about 900 MB into the folder (a temporary one when left out), converts it as a user would, removes it.
 """
@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 def write(file: Path) -> None:
     """In a process of its own: what it occupies would count as the conversion's."""
-    sys.path.insert(0, str(ROOT / "tests/cellenv"))
     import torch
-    from published_toys import contents, published_shapes, random_weights, with_ema
+
+    from tests.cellenv.published_toys import contents, published_shapes, random_weights, with_ema
 
     shapes = published_shapes()
     model = with_ema(random_weights(shapes, 0), random_weights(shapes, 1))

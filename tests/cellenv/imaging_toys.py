@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from cellenv.data.presets import BBBC021
+from cellenv.data.layouts import BBBC021
 
 HEADER = ["", "SAMPLE_KEY", "BATCH", "PLATE", "CPD_NAME", "ANNOT", "STATE", "SPLIT"]
 ROWS = [  # key, compound, MoA, state, split

@@ -1,5 +1,6 @@
-"""Checkpoints as CellFlux published them, from random weights, and what a network of such weights gives: both written
-from the description of the architecture alone, with no module of ours.
+"""Random checkpoints in the published format, and a literal forward pass of the published architecture.
+
+Both are written from the description of the architecture alone, independently of `cellenv.networks`.
 
 B batch, C image channels, H, W pixels, E embedding size, F feature channels, N pixels in a row.
 """
@@ -70,7 +71,7 @@ def random_weights(shapes, seed):
 
 
 def contents(model, names):
-    """The whole dict of a checkpoint around its `model`; the optimizer has two moments for each of the names."""
+    """Content of a checkpoint around its `model`; the optimizer has two moments for each of the names."""
     raw = [model[name] for name in names]
     moments = {i: {"step": torch.tensor(9.0), "exp_avg": 0.1 * w, "exp_avg_sq": w**2} for i, w in enumerate(raw)}
     group = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.01, "params": list(range(len(raw)))}

@@ -18,6 +18,6 @@ def test_a_pixel_may_lie_beyond_by_what_rounding_does_and_no_more(sign):
 
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
-def test_strange_pixels_are_counted(strange):
+def test_nan_and_infinite_pixels_are_counted(strange):
     with pytest.raises(ValueError, match=r"action needs finite values .*; 2 of 48 are nan or infinite"):
         check_pixels(torch.tensor([strange, *[0.1] * 46, strange]).reshape(1, 3, 4, 4), "action")

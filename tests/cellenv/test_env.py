@@ -2,13 +2,13 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.data import Unbounded
-from torchrl.envs import Transform, TransformedEnv
+from torchrl.envs import SerialEnv, Transform, TransformedEnv
 from torchrl.envs.utils import check_env_specs
-from toy_cells import ToyCells
 
 from cellenv.env import VirtualCellEnv, repeat_groups
+from tests.cellenv.toy_cells import ToyCells
 
-CONTEXT = ("x0", "perturbation", "condition", "moa", "batch", "group", "seed")
+CONTEXT = ("x0", "perturbation", "condition", "moa", "plate", "group", "seed")
 
 
 class Brightening(Transform):
@@ -77,9 +77,30 @@ def test_a_group_shares_all_but_its_seed():
     for key in set(CONTEXT) - {"seed"}:
         grouped = td[key].unflatten(0, (2, 3))
         assert (grouped == grouped[:, :1]).all(), key
-    assert td["group"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(td["group"].unique()) == 2
     assert len(td["seed"].unique()) == 6
     assert not torch.equal(td["x0"][0], td["x0"][3])
+
+
+def test_a_group_is_named_by_the_seed_of_its_context():
+    contexts = ToyCells().draw_contexts(2, torch.Generator().manual_seed(0))
+    td = make().reset()
+    assert torch.equal(td["group"], contexts["seed"].repeat_interleave(3))
+    assert torch.equal(td["seed"], repeat_groups(contexts, 3)["seed"])
+
+
+def test_groups_of_other_resets_and_workers_are_others():
+    env = make(batch_size=60)
+    groups = torch.cat([env.reset()["group"] for _ in range(5)])
+    assert len(groups.unique()) == 100
+    workers = SerialEnv(2, lambda: make(seed=None))
+    assert len(workers.reset()["group"].unique()) == 4
+
+
+def test_a_reset_of_no_images_is_empty():
+    env = make(batch_size=None)
+    td = env.reset(TensorDict(batch_size=[0]))
+    assert env.step(td.set("action", torch.zeros(0, 3, 8, 8)))["next", "done"].shape == (0, 1)
 
 
 def test_contexts_are_consistent_with_the_data():
@@ -87,10 +108,10 @@ def test_contexts_are_consistent_with_the_data():
     td = env.reset()
     assert torch.equal(td["condition"], data.conditions[td["perturbation"]])
     assert torch.equal(td["moa"], data.compound_moa[td["perturbation"]])
-    for x0, batch in zip(td["x0"], td["batch"], strict=True):
+    for x0, plate in zip(td["x0"], td["plate"], strict=True):
         row = int((data.pixels == x0).flatten(1).all(1).nonzero())
         assert data.perturbation[row] == -1
-        assert data.batch[row] == batch
+        assert data.plate[row] == plate
 
 
 def test_same_seed_same_contexts():
@@ -178,6 +199,8 @@ def test_groups_must_fill_the_batch(settings):
 def test_bad_resets_are_refused():
     with pytest.raises(ValueError, match="multiple of group_size 3"):
         make(batch_size=None).reset(TensorDict(batch_size=[4]))
+    with pytest.raises(ValueError, match=r"needs a TensorDict with .*missing"):
+        make().reset(set_state=True)
     with pytest.raises(ValueError, match=r"'condition'.*missing"):
         make().reset(make().reset().exclude("condition"), set_state=True)
     with pytest.raises(ValueError, match="x0 needs"):

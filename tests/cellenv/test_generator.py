@@ -5,12 +5,12 @@ from itertools import product
 import pytest
 import torch
 from tensordict import TensorDict
-from toy_cells import ToyCells
 
 from cellenv.generator import SAMPLINGS, CellFlux, GeneratorPolicy, Sampling
 from cellenv.networks import UNet, UNetConfig
 from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
+from tests.cellenv.toy_cells import ToyCells
 
 CONFIG = UNetConfig(size=(3, 8, 8), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0)
 
@@ -29,15 +29,15 @@ def contexts():
     return ToyCells().draw_contexts(4, torch.Generator().manual_seed(1))
 
 
-class Towards(torch.nn.Module):
-    """The velocity of a straight path: v = target - source, whatever x_t; the target is brighter with a condition."""
+class StraightPath(torch.nn.Module):
+    """v = target - source for any x_t and condition; records the rows and `keep` of every call."""
 
     def __init__(self, source, target):
         super().__init__()
-        self.source, self.target, self.passes = source, target, []
+        self.source, self.target, self.calls = source, target, []
 
     def forward(self, x_t, t, condition=None, keep=None):
-        self.passes.append((len(x_t), None if keep is None else keep.tolist()))
+        self.calls.append((len(x_t), None if keep is None else keep.tolist()))
         return self.target - self.source
 
 
@@ -45,27 +45,27 @@ def test_sampling_ends_at_the_target_and_is_clamped(contexts):
     x0, seed = contexts["x0"], contexts["seed"]
     source = x0 + 0.5 * normal_like(x0, seed)
     target = torch.linspace(-2, 2, x0.numel()).reshape(x0.shape)
-    generator = CellFlux(Towards(source, target), CONFIG, Sampling(noise_level=0.5, steps=5))
+    generator = CellFlux(StraightPath(source, target), CONFIG, Sampling(noise_level=0.5, steps=5))
     x1, start = generator.sample(x0, contexts["condition"], seed)
     torch.testing.assert_close(start, source, rtol=0, atol=0)
     torch.testing.assert_close(x1, target.clamp(-1, 1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(0.0, 4), (0.2, 8)])
-def test_one_pass_without_guidance_and_one_of_twice_the_rows_with_it(contexts, guidance, rows):
-    network = Towards(torch.zeros(rows, 3, 8, 8), torch.zeros(rows, 3, 8, 8))
+def test_guidance_doubles_the_rows_of_each_evaluation(contexts, guidance, rows):
+    network = StraightPath(torch.zeros(rows, 3, 8, 8), torch.zeros(rows, 3, 8, 8))
     generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, steps=3))
     generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
-    assert [n for n, _ in network.passes] == [rows] * 3
+    assert [n for n, _ in network.calls] == [rows] * 3
 
 
-def test_passes_are_the_images_that_the_network_sees(contexts):
+def test_nfe_counts_the_network_evaluations_per_image(contexts):
     for solver, guidance, steps in product(SOLVERS, (0.0, 0.2), (1, 3)):
         sampling = Sampling(solver=solver, guidance=guidance, steps=steps)
-        network = Towards(0.0, torch.zeros(8 if guidance else 4, 3, 8, 8))
+        network = StraightPath(0.0, torch.zeros(8 if guidance else 4, 3, 8, 8))
         CellFlux(network, CONFIG, sampling).sample(contexts["x0"], contexts["condition"], contexts["seed"])
-        assert sum(n for n, _ in network.passes) == 4 * sampling.passes
-    assert SAMPLINGS["cellflux"].passes == 200
+        assert sum(n for n, _ in network.calls) == 4 * sampling.nfe
+    assert SAMPLINGS["cellflux"].nfe == 200
 
 
 def test_guidance_extrapolates_from_the_unconditional_velocity(generator, contexts):

@@ -49,7 +49,7 @@ def generator():
     return CellFlux(network, CONFIG, Sampling(steps=3, solver="heun")).eval()
 
 
-def test_what_is_pushed_comes_back(generator, repositories, tmp_path):
+def test_a_pushed_generator_is_loaded_again(generator, repositories, tmp_path):
     assert generator.push_to_hub("lab/cells", {"seed": 1}, private=True) == "https://huggingface.co/lab/cells"
     assert repositories["create"] == {"private": True, "exist_ok": True}
     assert sorted(path.name for path in (tmp_path / "lab/cells").iterdir()) == ["config.json", "model.safetensors"]
@@ -74,7 +74,7 @@ def test_a_folder_comes_before_the_hub(generator, repositories, tmp_path, monkey
     assert not repositories
 
 
-def test_what_is_nowhere_is_said_with_the_hubs_words(repositories):
+def test_an_unknown_repository_gives_the_error_of_the_hub(repositories):
     with pytest.raises(FileNotFoundError, match=r"no folder lab/none here.*404 Client Error.*hf auth login"):
         CellFlux.from_pretrained("lab/none")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import silu
 
-from cellenv.networks import PRESETS, Attention, Residual, UNet, UNetConfig, group_norm, time_features
+from cellenv.networks import PRESETS, Attention, Residual, UNet, UNetConfig, group_norm, timestep_embedding
 from cellenv.path import lift
 
 TINY = UNetConfig(size=(3, 8, 12), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0, patch=2)
@@ -89,7 +89,7 @@ def test_a_network_that_predicts_x1_ends_there_in_one_step(network, inputs):
     torch.testing.assert_close(end, network(x_t, t, condition))
 
 
-def test_rows_do_not_touch(network, inputs):
+def test_samples_of_a_batch_are_independent(network, inputs):
     whole = network(*inputs)
     single = torch.cat([network(*(value[i : i + 1] for value in inputs)) for i in range(4)])
     torch.testing.assert_close(whole, single)
@@ -154,9 +154,9 @@ def test_attention_is_softmax_over_all_pixels():
     torch.testing.assert_close(layer(h), h + out.reshape(h.shape))
 
 
-def test_time_enters_raw():
+def test_time_is_not_scaled():
     t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    features = time_features(t, 8)
+    features = timestep_embedding(t, 8)
     torch.testing.assert_close(features[:, 0], t.cos())
     torch.testing.assert_close(features[:, 4], t.sin())
     torch.testing.assert_close(features[:, 7], (t * 10_000 ** (-3 / 4)).sin())

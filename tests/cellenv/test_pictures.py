@@ -1,10 +1,11 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from algorithms.files import save_png
-from cellenv.pictures import composite, grid, inner_edge, outlines
+from cellenv.pictures import composite, grid, inner_edge, label_margin, outlines, png
 
 
 def one_channel(c: int) -> torch.Tensor:
@@ -77,11 +78,14 @@ def test_grid_refuses_rows_it_cannot_align():
         grid([picture / 255], ["a"])
 
 
-def test_save_png_round_trips_and_a_failure_leaves_the_old_file_alone(tmp_path):
+def test_a_given_margin_sets_the_width_whatever_the_label():
+    picture = np.zeros((2, 20, 20, 3), np.uint8)
+    assert grid([picture], ["a"], margin=150).shape[1] == 150 + 2 * (20 + 4)
+    labels = ["a label\nof two lines"]
+    assert grid([picture], labels).shape[1] == label_margin(labels, 20) + 2 * (20 + 4)
+    assert label_margin(["aa"], 20) > label_margin(["a"], 20)
+
+
+def test_png_keeps_every_pixel():
     picture = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
-    save_png(picture, tmp_path / "sub" / "a.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sub" / "a.png")), picture)
-    with pytest.raises(TypeError):
-        save_png(np.zeros((2, 2, 7)), tmp_path / "sub" / "a.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sub" / "a.png")), picture)
-    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["a.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png(picture)))), picture)

@@ -5,11 +5,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from published_toys import contents, literal_velocity, published_shapes, random_weights, with_ema
 
 from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS, UNet, UNetConfig
-from cellenv.published import read_published, read_safely, recognise
+from cellenv.published import detect_config, read_published, read_safely
+from tests.cellenv.published_toys import contents, literal_velocity, published_shapes, random_weights, with_ema
 
 SMALL = UNetConfig(size=(3, 8, 8), condition_dim=5, width=64, blocks=1, dropout=0.3)
 SHAPES = published_shapes(channels=3, condition=5, width=64, blocks=1)
@@ -149,13 +149,13 @@ class Trap:
     [(Trap(), "setattr"), (np.float64(3), r"numpy.*scalar"), (print, "print")],
 )
 @pytest.mark.parametrize("place", ["model", "args"])
-def test_a_file_that_wants_more_is_refused_by_name_and_not_run(save, guest, name, place):
+def test_other_classes_and_functions_are_named_and_not_run(save, guest, name, place):
     with pytest.raises(ValueError, match=rf"c\.pth wants \S*{name}.*not read.*trust.*torch\.save"):
         read_published(save({"model": few_weights(), place: guest}))
     assert not Trap.sprung
 
 
-def test_what_the_refusal_advises_helps(save):
+def test_the_advice_of_the_refusal_works(save):
     content = {"model": few_weights(), "args": np.float64(3), "epoch": 4}
     trusted = torch.load(save(content), weights_only=False)
     path = save({"model": trusted["model"], "epoch": trusted["epoch"]})
@@ -244,13 +244,13 @@ def test_weights_that_do_not_fit_are_named(save, change, message):
 
 
 @pytest.mark.parametrize("name", ["cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"])
-def test_presets_are_recognised_by_their_sizes(name):
+def test_presets_are_detected_by_their_sizes(name):
     with torch.device("meta"):
         weights = UNet(PRESETS[name]).state_dict()
-    assert recognise(weights, "file") is PRESETS[name]
+    assert detect_config(weights, "file") is PRESETS[name]
 
 
-def test_other_sizes_must_be_said(save):
+def test_unknown_sizes_need_a_config(save):
     with pytest.raises(ValueError, match=r"\(1024, 3\).*cellflux-jump.*got \(2, 1\) in 72 weights.*network="):
         read_published(save({"model": few_weights()}))
     with pytest.raises(ValueError, match=r"got \(None, None\) in 1 weights"):
@@ -279,7 +279,7 @@ def test_a_generator_outlives_its_file(file, tmp_path):
     same_output(generator, MEANS, width=64, blocks=1)
 
 
-def test_the_published_sampler_makes_100_evaluations_at_the_51_times_of_edm_and_200_passes():
+def test_the_published_sampler_makes_100_evaluations_at_the_51_times_of_edm_and_200_nfe():
     calls = []
 
     def still(x_t, t, condition, keep):

@@ -21,7 +21,7 @@ def test_noise_is_standard_normal_and_neighbouring_seeds_are_independent():
     assert abs((noise[1:] * noise[:-1]).mean()) < 0.02
 
 
-def test_neither_the_global_state_is_read_nor_changed():
+def test_the_global_random_state_is_neither_read_nor_changed():
     before = torch.get_rng_state()
     first = normal_like(torch.zeros(1, 3), torch.tensor([1]))
     assert torch.equal(torch.get_rng_state(), before)
@@ -35,7 +35,7 @@ def test_every_part_of_a_key_counts():
     assert torch.rand(1, generator=rng_at(3, 4)) == torch.rand(1, generator=rng_at(3, 4))
 
 
-def test_one_seed_a_row():
+def test_normal_like_needs_one_seed_per_row():
     with pytest.raises(ValueError, match="one seed per sample"):
         normal_like(torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64))
     assert normal_like(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)

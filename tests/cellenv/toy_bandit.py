@@ -1,14 +1,14 @@
-"""A world that costs nothing: cells of noise, a generator that adds its condition's mean, brightness as the reward."""
+"""A cheap world: cells of noise, a generator that adds the mean of its condition, brightness as the reward."""
 
 import torch
 from torch import nn
 from torchrl.envs import Compose
-from toy_cells import ToyCells
 
 from cellenv.generator import CellFlux, Sampling
 from cellenv.gym import World
 from cellenv.networks import UNetConfig
 from rewards.transforms import ImageReward, WeightedSum
+from tests.cellenv.toy_cells import ToyCells
 
 
 class Shift(nn.Module):
@@ -32,9 +32,13 @@ def brightness(images):
     return images.flatten(1).mean(1)
 
 
-def toy_suite() -> Compose:
-    contrast = ImageReward("contrast", lambda images, moa: images.flatten(1).std(1) * (moa + 1), ("action", "moa"))
-    return Compose(ImageReward("bright", brightness), contrast, WeightedSum({"bright": 1.0, "contrast": 0.5}))
+def contrast(images, moa):
+    return images.flatten(1).std(1) * (moa + 1)
+
+
+def toy_suite(bright=brightness) -> Compose:
+    rewards = ImageReward("bright", bright), ImageReward("contrast", contrast, ("action", "moa"))
+    return Compose(*rewards, WeightedSum({"bright": 1.0, "contrast": 0.5}))
 
 
 def toy_features(images):

@@ -1,4 +1,4 @@
-"""A data set of noise small enough for tests: 60 images of 3 x 8 x 8, four compounds, two mechanisms, five batches."""
+"""A small data set of noise: 60 images of 3 x 8 x 8, four compounds, two mechanisms, five plates."""
 
 import torch
 
@@ -16,7 +16,7 @@ class ToyCells(CellData):
         rng = torch.Generator().manual_seed(0)
         row = torch.arange(60)
         self.perturbation = (row % 6 - 2).clamp(min=-1)  # two controls in six
-        self.batch = row % 5
+        self.plate = row % 5
         self.keys = tuple(f"cell{i}" for i in row.tolist())
         self.conditions = torch.randn(4, 5, generator=rng)
         self.pixels = torch.rand(60, *self.size, generator=rng) * 2 - 1

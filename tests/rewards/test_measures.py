@@ -6,13 +6,18 @@ import torch
 from skimage.measure import label as connected
 from skimage.measure import regionprops
 
-from rewards.measures import area_max, containment, count, measure, objects, roundness
+from rewards.measures import MEASURES, measure, objects
 from rewards.segmentation.protocol import Masks
 
 
 def disk(size, cy, cx, r):
     y, x = np.mgrid[:size, :size]
     return (y - cy) ** 2 + (x - cx) ** 2 <= r**2
+
+
+def of_nuclei(labels):
+    """Measures of nuclei without cells."""
+    return measure(Masks(labels, torch.zeros_like(labels)))
 
 
 @pytest.fixture
@@ -38,13 +43,32 @@ def test_objects_equal_scikit_image(blobs):
     np.testing.assert_array_equal(table.on_border, on_border)
 
 
+def test_measures_equal_scikit_image(blobs):
+    """Against loops over regionprops, with cells that differ from the nuclei."""
+    cells = blobs.roll(1, 0)
+    values = measure(Masks(blobs, cells))
+    assert tuple(values) == MEASURES
+    for b, (nuclei, bodies) in enumerate(zip(blobs.numpy(), cells.numpy(), strict=True)):
+        props, cell_props = regionprops(nuclei), regionprops(bodies)
+        whole = [p for p in props if min(p.bbox) > 0 and max(p.bbox) < 24]
+        expected = {
+            "nucleus_count": len(props),
+            "cell_count": len(cell_props),
+            "nucleus_area_max": max((p.area for p in props), default=np.nan),
+            "cell_area_max": max((p.area for p in cell_props), default=np.nan),
+            "roundness": np.mean([4 * pi * p.area / p.perimeter_crofton**2 for p in whole]) if whole else np.nan,
+            "containment": np.mean([(bodies[nuclei == p.label] > 0).mean() for p in props]) if props else np.nan,
+        }
+        for name, value in expected.items():
+            assert values[name][b].item() == pytest.approx(value, rel=1e-6, nan_ok=True), name
+
+
 @pytest.mark.parametrize("r", [4, 6, 9, 13, 20])
 def test_crofton_perimeter_is_unbiased_on_drawn_disks(r):
     rng = np.random.default_rng(r)
-    drawn = np.stack([disk(64, *(32 + rng.random(2)), r) for _ in range(200)])
-    table = objects(torch.as_tensor(drawn, dtype=torch.int32))
-    assert table.perimeter.mean() == pytest.approx(2 * pi * r, rel=0.01)
-    assert roundness(torch.as_tensor(drawn, dtype=torch.int32)).mean().item() == pytest.approx(1, abs=0.015)
+    drawn = torch.as_tensor(np.stack([disk(64, *(32 + rng.random(2)), r) for _ in range(200)]), dtype=torch.int32)
+    assert objects(drawn).perimeter.mean() == pytest.approx(2 * pi * r, rel=0.01)
+    assert of_nuclei(drawn)["roundness"].mean().item() == pytest.approx(1, abs=0.015)
 
 
 def test_roundness_of_a_square_and_of_a_pair():
@@ -53,10 +77,10 @@ def test_roundness_of_a_square_and_of_a_pair():
     labels = torch.zeros(1, 40, 40, dtype=torch.int32)
     labels[0, 3 : 3 + n, 3 : 3 + n] = 1
     square = 4 * pi * n**2 / (pi / 8 * (4 * n + 4 * (2 * n - 1) / 2**0.5)) ** 2
-    assert roundness(labels).item() == pytest.approx(square, rel=1e-6)
+    assert of_nuclei(labels)["roundness"].item() == pytest.approx(square, rel=1e-6)
     labels[0][torch.as_tensor(disk(40, 27, 27, 8))] = 2
-    alone = roundness((labels == 2).int()).item()
-    assert roundness(labels).item() == pytest.approx((square + alone) / 2, rel=1e-6)
+    alone = of_nuclei((labels == 2).int())["roundness"].item()
+    assert of_nuclei(labels)["roundness"].item() == pytest.approx((square + alone) / 2, rel=1e-6)
 
 
 def test_border_nuclei_count_but_have_no_roundness():
@@ -76,25 +100,24 @@ def test_containment_is_the_mean_over_nuclei_not_over_pixels():
     nuclei[:, 10:20, 10:20] = 2  # 100 px, a quarter inside
     cells = torch.zeros_like(nuclei)
     cells[0, :5, :5], cells[0, 10:15, 10:15] = 2, 1
-    assert containment(nuclei, cells).tolist() == pytest.approx([(1 + 0.25) / 2, 0.0])
+    assert measure(Masks(nuclei, cells))["containment"].tolist() == pytest.approx([(1 + 0.25) / 2, 0.0])
 
 
 def test_labels_may_skip_numbers():
     nuclei = torch.zeros(2, 20, 20, dtype=torch.int32)
     nuclei[0, 2:5, 2:5], nuclei[0, 8:12, 8:12], nuclei[1, 5:7, 5:7] = 2, 9, 4
-    assert count(nuclei).tolist() == [2, 1]
-    assert area_max(nuclei).tolist() == [16, 4]
+    values = measure(Masks(nuclei, nuclei))
+    assert values["nucleus_count"].tolist() == values["cell_count"].tolist() == [2, 1]
+    assert values["nucleus_area_max"].tolist() == values["cell_area_max"].tolist() == [16, 4]
+    assert values["containment"].tolist() == [1, 1]
 
 
 def test_batch_equals_one_by_one(blobs):
     masks = Masks(blobs, blobs.flip(2))
-    together = measure(masks)
-    for name, values in together.items():
+    for name, values in measure(masks).items():
         alone = torch.cat([measure(Masks(blobs[b : b + 1], blobs.flip(2)[b : b + 1]))[name] for b in range(len(blobs))])
         torch.testing.assert_close(values, alone, rtol=0, atol=0, equal_nan=True)
         assert values.dtype == torch.float32
-    torch.testing.assert_close(together["roundness"], roundness(blobs), equal_nan=True)
-    torch.testing.assert_close(together["containment"], containment(*masks), equal_nan=True)
 
 
 def test_an_empty_batch_has_no_numbers():
@@ -103,9 +126,10 @@ def test_an_empty_batch_has_no_numbers():
 
 
 def test_bad_labels_are_refused():
+    labels = torch.zeros(1, 16, 16, dtype=torch.int32)
     with pytest.raises(ValueError, match="integer labels"):
-        count(torch.zeros(1, 16, 16))
+        measure(Masks(labels.float(), labels))
     with pytest.raises(ValueError, match="0 \\(background\\) and above"):
-        count(-torch.ones(1, 16, 16, dtype=torch.int32))
+        objects(labels - 1)
     with pytest.raises(ValueError, match="one shape"):
-        containment(torch.zeros(1, 16, 16, dtype=torch.int32), torch.zeros(1, 16, 18, dtype=torch.int32))
+        measure(Masks(labels, torch.zeros(1, 16, 18, dtype=torch.int32)))

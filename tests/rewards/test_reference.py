@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from cellenv.checkpoints import digest
+from cellenv.weights_io import digest
 from rewards.reference import Reference
 from rewards.segmentation.embedded import EmbeddedSegmenter
 
@@ -55,6 +55,11 @@ def test_few_cells_are_refused_by_name():
     assert Reference.fit(measures, moa, MOAS, min_cells=2).count.tolist() == [2, 3]
 
 
+def test_cells_without_known_mechanisms_are_refused_by_the_column_that_is_missing():
+    with pytest.raises(ValueError, match=r"column.*ANNOT"):
+        Reference.fit({"roundness": torch.rand(4)}, torch.full((4,), -1), ())
+
+
 def test_saved_is_loaded(tmp_path):
     reference = made(command="here")
     reference.save(tmp_path / "deep/reference.json")
@@ -75,7 +80,7 @@ def test_unknown_measures_and_ids_are_refused():
 
 def test_missing_and_damaged_files_are_named(tmp_path):
     file = tmp_path / "reference.json"
-    with pytest.raises(FileNotFoundError, match=r"reference\.json; examples/fit_reference\.py"):
+    with pytest.raises(FileNotFoundError, match=r"reference\.json; `cellfluxrl fit reference`"):
         Reference.load(file)
     made().save(file)
     text = file.read_text()

@@ -1,0 +1,117 @@
+"""From a config to cells, segmenter, rewards and generator; what cannot work is refused here, before any training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+from torchrl.envs import Compose
+
+from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig
+from cellenv.data.cells import CellData
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.layouts import LAYOUTS
+from cellenv.data.synthetic import Split, SyntheticCells
+from cellenv.generator import CellFlux
+from cellenv.weights_io import digest, file_digest
+from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
+from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
+from rewards.suite.spec import RewardSpec, configure
+
+
+def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> CellData:
+    """A split of the folder or of the embedded world. unseen: only the held-out compounds.
+
+    Raises:
+        ValueError: both the held-out compounds alone and all compounds are asked for.
+    """
+    if config.path is None:
+        return SyntheticCells(split, unseen=unseen)
+    if unseen and config.include_unseen:
+        raise ValueError("--unseen takes the held-out compounds alone, --include-unseen all: give one of them")
+    return build_folder(config.path, config, split, unseen=None if config.include_unseen else unseen)
+
+
+def build_folder(path: str | Path, config: FolderConfig, split: str | None, *, unseen: bool | None) -> ImagingCells:
+    """A split of a folder; None takes all, as in `ImagingCells`."""
+    layout = LAYOUTS[config.layout]
+    return ImagingCells(path, split, layout=layout, unseen=unseen, cache=config.cache, skip_bad=config.skip_bad)
+
+
+def check_labelled(data: CellData) -> None:
+    """Raise ValueError unless the mechanisms of action are known."""
+    if not data.moas:
+        raise ValueError(
+            "these cells have no mechanisms of action: need a column of the image table that names them"
+            " (BBBC021: ANNOT), and a layout that reads it"
+        )
+
+
+def check_generators(data: CellData, *generators: CellFlux) -> None:
+    """Raise ValueError unless each generator takes conditions, and draws images, of the size that these cells have."""
+    need = (tuple(data.size), data.conditions.shape[1])
+    for config in (generator.config for generator in generators):
+        came = (tuple(config.size), config.condition_dim)
+        if came != need:
+            raise ValueError(
+                f"the generator draws {came[0]} images from {came[1]} numbers a compound, the cells have {need[0]} and"
+                f" {need[1]}: give the generator of these cells (cellfluxrl train base trains one)"
+            )
+
+
+def build_segmenter(config: SegmenterConfig, device: torch.device | str | None = None) -> tuple[Segmenter, str]:
+    """The segmenter, and a name for exactly this one: the digest of its weights, or that it has none."""
+    if config.segmenter == "classical":
+        return ClassicalSegmenter(), "classical"
+    if config.segmenter == "cellpose":
+        from rewards.segmentation.cellpose import CellposeSegmenter
+
+        cellpose = CellposeSegmenter(config.nucleus_weights, config.cell_weights, device=device)
+        return cellpose, " ".join(["cellpose", *map(file_digest, cellpose.files)])
+    weights = EmbeddedSegmenter.shipped if config.segmenter == "embedded" else config.segmenter
+    return EmbeddedSegmenter.from_pretrained(weights).to(device), digest(weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSuite:
+    """The rewards that a config names, and the loaded models that they share."""
+
+    specs: Sequence[RewardSpec]
+    segmenter: Segmenter
+    classifier: nn.Module | None
+    reference: Reference
+    shaping: Literal["default", "paper"]
+
+    def transform(self, segmenter: Segmenter | None = None) -> Compose:
+        """A new transform that scores images. segmenter: in place of the suite's own."""
+        segmenter = self.segmenter if segmenter is None else segmenter
+        return cellflux_rewards(segmenter, self.classifier, self.reference, self.shaping, suite=self.specs)
+
+
+def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSuite:
+    """Load the models of the rewards that a config names.
+
+    Raises:
+        ValueError: a term is wrong, or the reference was fitted with another segmenter.
+    """
+    segmenter, name = build_segmenter(config, device)
+    reference = Reference.load() if config.reference is None else Reference.load(config.reference)
+    if (fitted := reference.about.get("segmenter", name)) != name:
+        raise ValueError(
+            f"the reference was fitted with the segmenter {fitted}, --segmenter {config.segmenter} is {name}: fit one"
+            " with the segmenter that scores (cellfluxrl fit reference), or z-scores compare segmenters and not cells"
+        )
+    return RewardSuite(
+        specs=configure(config.terms),
+        segmenter=segmenter,
+        classifier=None if config.classifier is None else MoAClassifier.from_pretrained(config.classifier),
+        reference=reference,
+        shaping=config.shaping,
+    )
+
+
+def build_judge(config: EvalConfig) -> JudgeClassifier:
+    """The held-out classifier of these cells."""
+    return JudgeClassifier.from_pretrained(config.judge)

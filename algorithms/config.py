@@ -1,0 +1,191 @@
+"""Configs of all commands, nested as the objects are: `data`, `reward`, `rollout`, `renoise`, `optim`, `eval`.
+
+Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from tyro.conf import UseAppendAction, arg
+
+from algorithms.train_config import OptimConfig, TrainConfig
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
+SEGMENTERS = ("embedded", "classical", "cellpose")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """How a folder of images is read."""
+
+    layout: Literal["bbbc021", "rxrx1", "jump"] = "bbbc021"  # its files, columns and stains
+    cache: Path | None = None  # folder of one packed copy of its images, made at the first use
+    skip_bad: bool = False  # leave out rows that cannot be used; otherwise the first one is an error
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(FolderConfig):
+    """Cells to train or test on: a folder, or the embedded world."""
+
+    path: Annotated[Path | None, arg(aliases=("--data",))] = None  # folder of images; None: the embedded world
+    include_unseen: bool = False  # held-out compounds too, in every split: a small folder may have few others
+
+    def __post_init__(self) -> None:
+        given = [f"--{f.name.replace('_', '-')}" for f in fields(self) if getattr(self, f.name) != f.default]
+        if self.path is None and given:
+            raise ValueError(f"need --data DIR for {', '.join(given)}: the embedded world takes none of these")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """What finds nuclei and cells."""
+
+    segmenter: str = "embedded"  # embedded, classical, cellpose, or a path of weights for the embedded one
+    nucleus_weights: str | None = None  # Cellpose's for nuclei: a path, or a name in its own folder
+    cell_weights: str | None = None  # Cellpose's for cells
+
+    def __post_init__(self) -> None:
+        if self.segmenter not in SEGMENTERS and not Path(self.segmenter).exists():
+            names = ", ".join(SEGMENTERS)
+            raise ValueError(f"need --segmenter {names}, or a path of embedded weights; got {self.segmenter!r}")
+        if self.segmenter != "cellpose" and (self.nucleus_weights, self.cell_weights) != (None, None):
+            raise ValueError(f"weights are for --segmenter cellpose; {self.segmenter} takes none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig(SegmenterConfig):
+    """Which rewards score an image, and with which models; None is the embedded world's model."""
+
+    terms: Annotated[tuple[str, ...], UseAppendAction, arg(aliases=("--reward",))] = ()
+    # NAME=module:function:WEIGHT adds a reward, NAME=WEIGHT sets a weight, NAME=0 leaves one out; may be repeated
+    classifier: Path | None = None  # weights of the rewarding classifier
+    reference: Path | None = None  # statistics of real images, from `fit reference` with the same segmenter
+    shaping: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """The evaluation on held-out cells."""
+
+    contexts: int = 256  # fewer if there are not twice as many treated test images
+    judge: Path | None = None  # weights of the held-out classifier; None: the embedded world's
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """What an iteration draws."""
+
+    groups: int = 12  # contexts an iteration, over all processes, equally many on each
+    group_size: int = 12  # images of each context, at least 2
+    batch_size: int = 48  # images at once on a process
+
+
+@dataclass(frozen=True, kw_only=True)
+class OldPolicyRolloutConfig(RolloutConfig):
+    """Rollouts by a lagging copy of the weights: old <- d old + (1 - d) theta after iteration i."""
+
+    decay_slope: float = 0.8  # d = min(slope i, most); slow old weights average over the small iterations of
+    decay_most: float = 0.8  # a CPU (published: 0.001, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDERolloutConfig(RolloutConfig):
+    """Rollouts with noise on some sampler steps, which gives each step a probability."""
+
+    sde_window: tuple[int, int] = (0, 2)  # first noisy step, and the one after the last
+    eta: float = 0.5  # noise of a step of length h: eta sqrt(h)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenoiseConfig:
+    """How a finished image becomes training rows (x_t, t)."""
+
+    times_per_sample: int = 2  # rows of each image
+    coupling: Literal["independent", "group", "generating"] = "independent"  # source that re-noises an image
+    times: Literal["uniform", "rollout"] = "uniform"  # rollout: the sampler's own times
+    noise_per: Literal["group", "sample"] = "group"  # what has a source and times of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostTrainingConfig(TrainConfig):
+    """What all post-training recipes share. A recipe adds `loss`, and its kind of `rollout`."""
+
+    iterations: int = 160
+    generator: str = "embedded"  # base to start from: a name, a folder that save_pretrained wrote, or a published .pth
+    control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
+    lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
+    mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
+    threads: int | None = None  # of a process on a CPU; None shares the cores
+    trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
+    seed: int = 0
+
+    data: DataConfig = DataConfig()
+    reward: RewardConfig = RewardConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        check_models_of_data(self.data, self.reward, self.eval)
+        rollout, optim = self.rollout, self.optim
+        smallest = {
+            "iterations": (self.iterations, 1),
+            "save_every": (self.save_every, 1),
+            "show_every": (self.show_every, 1),
+            "groups": (rollout.groups, 1),
+            "group_size": (rollout.group_size, 2),
+            "batch_size": (rollout.batch_size, 1),
+            "optimizer_steps": (optim.optimizer_steps, 1),
+            "micro_batch_size": (optim.micro_batch_size, 1),
+            "warmup_iterations": (optim.warmup_iterations, 0),
+            "lora_rank": (self.lora_rank, 0),
+            "contexts": (self.eval.contexts, 1),
+        }
+        for name, (value, bound) in smallest.items():
+            if value < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenoisedConfig(PostTrainingConfig):
+    """Post-training with a loss on re-noised samples."""
+
+    rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
+    renoise: RenoiseConfig = RenoiseConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDEConfig(PostTrainingConfig):
+    """Post-training with a likelihood-based loss on the noisy steps of the sampler."""
+
+    rollout: SDERolloutConfig = SDERolloutConfig()
+
+
+AnyPostTraining = TypeVar("AnyPostTraining", bound=PostTrainingConfig)
+
+
+def presets(default: AnyPostTraining) -> dict[str, AnyPostTraining]:
+    """The default, `smoke` (two iterations and the evaluation) and `long`."""
+    folder = default.output_dir
+    smoke = replace(
+        default,
+        output_dir=folder.with_name(f"{folder.name}-smoke"),
+        iterations=2,
+        save_every=1,
+        show_every=1,
+        rollout=replace(default.rollout, groups=2, group_size=4),
+        eval=replace(default.eval, contexts=16),
+    )
+    long = replace(default, output_dir=folder.with_name(f"{folder.name}-long"), iterations=480)
+    return {"default": default, "smoke": smoke, "long": long}
+
+
+def check_models_of_data(data: DataConfig, reward: RewardConfig, evaluation: EvalConfig) -> None:
+    """Raise ValueError if own cells come without the models that score them."""
+    given = {"classifier": reward.classifier, "judge": evaluation.judge, "reference": reward.reference}
+    missing = [f"--{name}" for name, model in given.items() if model is None]
+    if data.path is not None and missing:
+        raise ValueError(
+            f"--data needs {', '.join(missing)} too: those of the embedded world do not measure other cells"
+        )

@@ -1,0 +1,1 @@
+"""Are the images better, and at what price? Metrics with intervals, acceptance checks, reports, best of N."""

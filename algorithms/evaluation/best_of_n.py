@@ -1,0 +1,70 @@
+"""Best of N at test time: how far selection among N samples gets base and trained models, and what the judges say.
+
+    cellfluxrl best-of-n --model rl=runs/nft/model --output-dir runs/nft
+    cellfluxrl best-of-n --model rl=runs/nft/model --preset smoke
+
+The reward that selects rises with N by construction; the evidence is the held-out judges, which select nothing. Prints
+a table for N = 1, 4, 16 and writes best_of_n.json and best_of_n.png. In the JSON, `curve` holds every N, with intervals
+of each row and of its difference to the base at the same N, and `best_of` a whole evaluation for each N of the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import UseAppendAction
+
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+
+if TYPE_CHECKING:
+    from algorithms.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfNConfig:
+    model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
+    base: str = "embedded"  # generator that the models started from: DIR, or the name of a shipped one
+    output_dir: Path = Path("runs/best-of-n")
+    scorer: str = "total"  # the reward that selects: total, or the name of one
+    most: int = 16  # samples of each context
+    tables: tuple[int, ...] = (1, 4, 16)  # N that get a whole evaluation
+    unseen: bool = False  # the compounds that no generator was trained on
+    batch_size: int = 64  # images at once
+    seed: int = 0  # of contexts, noise and bootstrap
+
+    data: DataConfig = DataConfig()
+    reward: RewardConfig = RewardConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        check_models_of_data(self.data, self.reward, self.eval)
+        if not self.tables or not 1 <= min(self.tables) <= max(self.tables) <= self.most:
+            raise ValueError(f"need tables between 1 and most = {self.most}; got {self.tables}")
+
+
+SMOKE = BestOfNConfig(output_dir=Path("runs/best-of-n-smoke"), most=4, tables=(1, 4), eval=EvalConfig(contexts=12))
+PRESETS = {"default": BestOfNConfig(), "smoke": SMOKE}
+
+
+def main(config: BestOfNConfig) -> None:
+    from algorithms.evaluation.selection import compare_models, load_models, publish
+
+    models, data, evaluator, config = load_models(config)
+    publish(compare_models(models, data, evaluator, config), config)
+
+
+def estimate(config: BestOfNConfig) -> Estimate:
+    """Of drawing and scoring all samples of all models."""
+    from algorithms.estimate import estimate_evaluation
+    from algorithms.evaluation.evaluate import named_folders
+
+    folders = [config.base, *named_folders(config.model, "rl").values()]
+    return estimate_evaluation(config, folders, config.eval.contexts * config.most)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("best-of-n")

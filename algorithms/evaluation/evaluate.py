@@ -1,0 +1,122 @@
+"""Compare generators with their base and with real cells, on the same held-out contexts and the same noise.
+
+    cellfluxrl evaluate --model rl=runs/nft/model --output-dir runs/nft
+    cellfluxrl evaluate --model rl=runs/nft/model --output-dir runs/nft --unseen
+    cellfluxrl evaluate --model rl=runs/nft/model --images theirs=DIR     # a folder as `cellfluxrl generate` writes
+    cellfluxrl evaluate --model rl=runs/nft/model --reward sharpness=mylab.rewards:sharpness:0.5
+
+Prints the table and writes evaluation.json and evaluation.html (with --unseen: evaluation_unseen.*). What each figure
+means: docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import UseAppendAction
+
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+
+if TYPE_CHECKING:
+    from algorithms.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
+    images: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
+    base: str = "embedded"  # generator that the models started from: DIR, or the name of a shipped one
+    output_dir: Path = Path("runs/evaluation")
+    group_size: int = 4  # samples of each context, which differ by noise alone
+    unseen: bool = False  # the compounds that no generator was trained on
+    inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
+    batch_size: int = 64  # images at once
+    seed: int = 0  # of contexts, noise and bootstrap
+
+    data: DataConfig = DataConfig()
+    reward: RewardConfig = RewardConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        check_models_of_data(self.data, self.reward, self.eval)
+
+
+SMOKE = EvaluateConfig(output_dir=Path("runs/evaluation-smoke"), group_size=2, eval=EvalConfig(contexts=12))
+PRESETS = {
+    "default": EvaluateConfig(),
+    "paper": EvaluateConfig(reward=RewardConfig(shaping="paper")),
+    "smoke": SMOKE,
+}
+
+
+def named_folders(entries: Sequence[str], default: str = "") -> dict[str, str]:
+    """{NAME: DIR} of NAME=DIR entries; a DIR alone gets the default name.
+
+    Raises:
+        ValueError: a name is missing, stands twice, or is `base` or `real`.
+    """
+    found = {}
+    for entry in entries:
+        name, _, folder = entry.rpartition("=")
+        found[name or default] = folder
+    if len(found) < len(entries) or {"", "base", "real"} & found.keys():
+        raise ValueError(f"need another NAME for each NAME=DIR, none of them base or real; got {', '.join(entries)}")
+    return found
+
+
+def main(config: EvaluateConfig) -> None:
+    import torch
+
+    from algorithms.build import build_judge, build_rewards, check_generators
+    from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
+    from algorithms.evaluation.evaluator import build_evaluator
+    from algorithms.evaluation.image_folder import ImageFolder
+    from algorithms.logs import flatten_config
+    from cellenv.generator import CellFlux
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sources, images = named_folders(config.model, "rl"), named_folders(config.images)
+    if both := sources.keys() & images.keys():
+        raise ValueError(f"need another NAME for each --model and --images; {', '.join(sorted(both))} stand twice")
+    sources = {"base": config.base} | sources
+    data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
+    folders = {name: ImageFolder.read(folder, data) for name, folder in images.items()}
+    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in sources.items()}
+    check_generators(data, *models.values())
+    evaluator = build_evaluator(
+        data,
+        build_rewards(config.reward, device),
+        judge=build_judge(config.eval),
+        inception=config.inception,
+        device=device,
+    )
+    settings = flatten_config({name: x for name, x in asdict(config).items() if name not in ("model", "images")})
+    evaluate_models(
+        models,
+        data,
+        config.output_dir,
+        evaluator=evaluator,
+        options=Comparison(
+            contexts=contexts, group_size=config.group_size, batch_size=config.batch_size, seed=config.seed
+        ),
+        folders=folders,
+        config={"preset": config.reward.shaping, **settings, **sources, **images},
+        name="evaluation_unseen" if config.unseen else "evaluation",
+    )
+
+
+def estimate(config: EvaluateConfig) -> Estimate:
+    """Of drawing and scoring all images of all models."""
+    from algorithms.estimate import estimate_evaluation
+
+    folders = [config.base, *named_folders(config.model, "rl").values()]
+    return estimate_evaluation(config, folders, config.eval.contexts * config.group_size)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("evaluate")

@@ -1,0 +1,107 @@
+"""Build what images are evaluated with: the rewards, held-out judges, measures and feature networks.
+
+B batch, C channels, H, W pixels, F features, M mechanisms of action (MoA).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from algorithms.build import RewardSuite, build_rewards, check_labelled
+from algorithms.config import RewardConfig
+from algorithms.evaluation.inception import inception_features
+from algorithms.evaluation.metrics import Evaluator
+from cellenv.data.cells import CellData
+from rewards import JudgeClassifier, JudgeSegmenter, judge_rewards
+from rewards.classifier import Classifier
+from rewards.measures import measure
+from rewards.segmentation import Segmenter
+
+R = TypeVar("R")
+
+
+class CachedCall(Generic[R]):
+    """A function of images that keeps its last result: several metrics ask it about the same batch in turn."""
+
+    def __init__(self, function: Callable[..., R]):
+        self.function = function
+        self.images: Tensor | None = None
+        self.args: tuple[Any, ...] = ()
+
+    def __call__(self, images: Tensor, *args: Any) -> R:
+        last = self.images
+        same = last is not None and last.data_ptr() == images.data_ptr() and last.shape == images.shape
+        if not same or args != self.args:
+            self.result = self.function(images, *args)
+            self.images, self.args = images, args  # while held, no other tensor has its address
+        return self.result
+
+
+class JudgeHead(nn.Module):
+    """Calibrated logits (B, M) of a classifier whose features come from a cache."""
+
+    def __init__(self, judge: Classifier, features: CachedCall[Tensor]):
+        super().__init__()
+        self.judge, self.features = judge, features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.judge.head(self.features(images)) / self.judge.temperature
+
+
+def build_evaluator(
+    data: CellData,
+    rewards: RewardSuite | None = None,
+    *,
+    judge: Classifier | None = None,
+    inception: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Evaluator:
+    """An evaluator for images of these data; None uses the embedded world's rewards and judge.
+
+    inception: torch-fidelity's weights; adds FID and KID.
+
+    Raises:
+        ValueError: the data have no mechanisms of action, or not those of the judge and the reference.
+    """
+    check_labelled(data)
+    rewards = build_rewards(RewardConfig(), device) if rewards is None else rewards
+    judge = (JudgeClassifier.from_pretrained() if judge is None else judge).to(device)
+    for owner, moas in (("judge", judge.moas), ("reference", rewards.reference.moas)):
+        if moas != tuple(data.moas):
+            raise ValueError(
+                f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
+            )
+    segmenter, features = cast(Segmenter, CachedCall(rewards.segmenter)), CachedCall(judge.features)
+    suite = rewards.transform(segmenter).to(device)
+    head = JudgeHead(judge, features)
+    judges = judge_rewards(head, JudgeSegmenter.from_pretrained().to(device), suite=rewards.specs).to(device)
+    measured = {spec.name: spec.measure for spec in rewards.specs if spec.measure is not None}
+
+    def score(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:
+        scored = suite(contexts.copy().set("action", images))
+        return {"total": scored["reward"], **scored["rewards"]}
+
+    def judge_scores(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:
+        return dict(judges(contexts.copy().set("action", images)).get("rewards", {}).items())
+
+    def classify(images: Tensor) -> tuple[Tensor, Tensor]:
+        return head(images).softmax(1), features(images)
+
+    def measures(images: Tensor) -> dict[str, Tensor]:
+        values = measure(segmenter(images, data.channels)) if measured else {}
+        return {name: values[key] for name, key in measured.items()}
+
+    return Evaluator(
+        specs=rewards.specs,
+        score=score,
+        judge_scores=judge_scores,
+        classify=classify,
+        measure=measures,
+        sigma={name: rewards.reference.sigma(key) for name, key in measured.items()},
+        features={"inception": inception_features(inception, device)} if inception else {},
+        device=device,
+    )

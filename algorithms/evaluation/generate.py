@@ -1,0 +1,80 @@
+"""Sample a generator on held-out contexts into a folder of images for `cellfluxrl evaluate --images`.
+
+    cellfluxrl generate --generator runs/nft/model --output-dir runs/nft/images
+    cellfluxrl evaluate --images rl=runs/nft/images
+
+Contexts and noise are those of `evaluate` with the same --contexts, --group-size, --seed and data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithms.config import DataConfig
+
+if TYPE_CHECKING:
+    from algorithms.estimate import Estimate
+    from cellenv.generator import CellFlux
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    generator: str = "embedded"  # folder with weights, or name of a shipped generator
+    output_dir: Path = Path("runs/images")
+    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
+    group_size: int = 4  # samples of each context, with different noise
+    unseen: bool = False  # the held-out compounds
+    batch_size: int = 64  # images at once
+    seed: int = 0  # of contexts and noise
+    data: DataConfig = DataConfig()
+
+
+PRESETS = {
+    "default": GenerateConfig(),
+    "smoke": GenerateConfig(contexts=12, group_size=2, output_dir=Path("runs/images-smoke")),
+}
+
+
+def main(config: GenerateConfig, load: Callable[[str], CellFlux] | None = None) -> None:
+    """Sample the images and write the folder.
+
+    load: name -> generator; None: `CellFlux.from_pretrained`.
+
+    Raises:
+        FileExistsError: the folder holds images already.
+        ValueError: the generator does not fit the data.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from algorithms.build import check_generators
+    from algorithms.evaluation.comparison import held_out_cells, sample_groups
+    from algorithms.evaluation.held_out import held_out
+    from algorithms.evaluation.image_folder import check_new, write_folder
+    from cellenv.generator import CellFlux
+
+    check_new(config.output_dir)
+    load = CellFlux.from_pretrained if load is None else load
+    generator = load(config.generator).to("cuda" if torch.cuda.is_available() else "cpu")
+    data, n = held_out_cells(config.data, config.contexts, unseen=config.unseen)
+    check_generators(data, generator)
+    contexts, _, _ = held_out(data, n, config.seed)
+    with tqdm(total=n * config.group_size, desc="generate", unit="image") as bar:
+        images = sample_groups(generator, contexts, config.group_size, config.batch_size, bar)
+    write_folder(config.output_dir, images, contexts, data)
+
+
+def estimate(config: GenerateConfig) -> Estimate:
+    """Estimate the cost of sampling all images from one batch."""
+    from algorithms.estimate import estimate_sampling
+
+    return estimate_sampling([config.generator], config.contexts * config.group_size, config.batch_size)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("generate")

@@ -1,0 +1,235 @@
+"""Rows of images on the same contexts -> one dictionary of figures, with intervals and paired differences.
+
+Every row has the same n contexts; a row of a generator has G samples of each, which differ by their noise alone.
+Figures that depend on the number of images (Frechet, kernel, Wasserstein) are computed draw by draw, n images against n
+real ones, and averaged over the G draws, so that rows of any G, and real against real, are on one scale.
+What each figure means: docs/evaluation.md.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor
+
+from algorithms.evaluation.distances import diversity, frechet_distance, kernel_distance, standardise
+from algorithms.evaluation.statistics import bootstrap_counts, mean_interval, nan_mean, wasserstein_by_group
+from algorithms.files import write_whole
+from rewards.suite.spec import RewardSpec
+
+ProgressCallback = Callable[[int], object]  # called with the number of images done
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """What images are measured with; every callable takes images (B, C, H, W) and gives one value an image.
+
+    specs: the rewards that are reported, in order.
+    score: rewards by name, "total" among them, (B,) or (B, 1), of images in their contexts [B].
+    judge_scores: the rewards that have a held-out judge, measured by it, by name, (B,) or (B, 1).
+    classify: (probabilities (B, M), features (B, F)) of the held-out classifier.
+    measure: measures by reward name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
+    sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
+    features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
+    device: where the callables want their images and contexts.
+    """
+
+    specs: Sequence[RewardSpec]
+    score: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
+    judge_scores: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
+    classify: Callable[[Tensor], tuple[Tensor, Tensor]]
+    measure: Callable[[Tensor], Mapping[str, Tensor]]
+    sigma: Mapping[str, Tensor]
+    features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    device: torch.device | str = "cpu"
+
+
+@torch.no_grad()
+def compute_metrics(
+    images: Tensor,
+    contexts: TensorDict,
+    evaluator: Evaluator,
+    *,
+    batch_size: int = 64,
+    progress: ProgressCallback = lambda n: None,
+) -> TensorDict:
+    """All values of every image: images (n, G, C, H, W), contexts [n] -> batch [n, G].
+
+    Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
+    `right`: the held-out classifier names the MoA.
+
+    Raises:
+        ValueError: the images are not (n, G, C, H, W) for the n contexts.
+    """
+    if images.ndim != 5 or contexts.batch_size != images.shape[:1]:
+        raise ValueError(f"need images (n, G, C, H, W) on {len(contexts)} contexts; got {tuple(images.shape)}")
+    n, group_size = images.shape[:2]
+    flat, index = images.flatten(0, 1), torch.arange(n).repeat_interleave(group_size)  # (n G, C, H, W), (n G,)
+    parts = []
+    for rows in torch.arange(n * group_size).split(batch_size):
+        batch, context = flat[rows].to(evaluator.device), contexts[index[rows]].to(evaluator.device)
+        probabilities, features = evaluator.classify(batch)
+        interval = {name: value.reshape(-1) for name, value in evaluator.score(batch, context).items()}
+        for name, value in evaluator.judge_scores(batch, context).items():
+            interval[f"judge_{name}"] = value.reshape(-1)
+        values = {
+            "interval": interval,
+            "right": probabilities.argmax(1) == context["moa"],
+            "measure": dict(evaluator.measure(batch)),
+            "features": {"judge": features} | {name: net(batch) for name, net in evaluator.features.items()},
+        }
+        parts.append(TensorDict(values, batch_size=[len(rows)]).cpu())
+        progress(len(rows))
+    return torch.cat(parts).reshape(n, group_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How rows are compared. config goes into the report; seed is the bootstrap's."""
+
+    baseline: str = "base"
+    seed: int = 0
+    batch_size: int = 64
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+def evaluate(
+    rows: Mapping[str, Tensor],
+    reference_images: Tensor,
+    contexts: TensorDict,
+    evaluator: Evaluator,
+    options: EvaluationOptions,
+    progress: ProgressCallback = lambda n: None,
+) -> Figures:
+    """{"rows": {row: figures}, "paired": {"row-baseline": differences}, "rewards": [...], "config": {...}} for JSON.
+
+    rows: for each row its images (n, G, C, H, W) in [-1, 1], aligned with the contexts [n]; G may differ.
+    reference_images: real images of the same compounds, (n, C, H, W), none of them in a row: where distances are
+        taken to.
+    A figure is {"mean": m, "ci": [low, high]} (95 %, contexts resampled) or a number; undefined is None. "rewards" says
+    of each reward its name, label, unit, weight, and whether a judge and a measure stand behind it.
+
+    Raises:
+        ValueError: no baseline among the rows, a measure without sigma, or not one reference image a context.
+    """
+    baseline = options.baseline
+    if baseline not in rows:
+        raise ValueError(f"need the baseline row {baseline!r} among the rows; got {', '.join(rows)}")
+    counts = bootstrap_counts(len(contexts), np.random.default_rng(options.seed))
+    real = _reference_values(reference_images, evaluator, options.batch_size, progress)
+    if missing := set(real["measure"].keys()) - set(evaluator.sigma):
+        raise ValueError(f"need a sigma for every measure; none came for {', '.join(sorted(missing))}")
+    if len(real) != len(contexts):
+        raise ValueError(f"need one reference image a context, {len(contexts)}; got {len(real)}")
+    values = {
+        name: compute_metrics(images, contexts, evaluator, batch_size=options.batch_size, progress=progress)
+        for name, images in rows.items()
+    }
+    means = {name: _context_means(row) for name, row in values.items()}
+    numbers = {name: _numbers(row, real, contexts["moa"], evaluator.sigma) for name, row in values.items()}
+    paired = {}
+    for name in rows:
+        if name != baseline:
+            gain = {key: means[name][key] - means[baseline][key] for key in means[baseline]}
+            change: Figures = {
+                key: json_number(numbers[name][key] - numbers[baseline][key]) for key in numbers[baseline]
+            }
+            change["n_contexts"] = len(contexts)
+            paired[f"{name}-{baseline}"] = intervals(gain, counts) | change
+    return {
+        "rows": {
+            name: intervals(means[name], counts) | {key: json_number(value) for key, value in numbers[name].items()}
+            for name in rows
+        },
+        "paired": paired,
+        "rewards": [describe(spec) for spec in evaluator.specs],
+        "config": dict(options.config),
+    }
+
+
+def describe(spec: RewardSpec) -> Figures:
+    """What a report says of a reward."""
+    return {
+        "name": spec.name,
+        "label": spec.label,
+        "unit": spec.unit,
+        "weight": spec.weight,
+        "measure": spec.measure,
+        "judge": spec.has_judge,
+    }
+
+
+def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
+    """Write evaluation.json: a whole file or none."""
+    write_whole(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _reference_values(images: Tensor, evaluator: Evaluator, batch_size: int, progress: ProgressCallback) -> TensorDict:
+    """Features and measures of the reference images, batch [n]."""
+    parts = []
+    with torch.no_grad():
+        for batch in images.to(evaluator.device).split(batch_size):
+            features = {"judge": evaluator.classify(batch)[1]}
+            features |= {name: network(batch) for name, network in evaluator.features.items()}
+            values = {"features": features, "measure": dict(evaluator.measure(batch))}
+            parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
+            progress(len(batch))
+    return torch.cat(parts)
+
+
+def _context_means(row: TensorDict) -> dict[str, NDArray[np.float64]]:
+    """Mean over the samples of each context, (n, G) -> (n,), of what gets an interval."""
+    return {name: nan_mean(value.numpy(), axis=1) for name, value in row["interval"].items()}
+
+
+def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
+    """The figures of a whole row; those that depend on n as means over the G draws."""
+    each_draw = row.unbind(1)  # G times [n]
+    figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()}
+    for name, raw in real["features"].items():
+        features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
+        figures |= distances(name, features, reference)
+        figures[metric_key("diversity", name)] = diversity(features)
+    for name, reference in real["measure"].items():
+        per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
+        figures[f"w1_{name}"] = nan_mean(per_draw)
+    if measured := list(real["measure"].keys()):
+        figures["w1_mean"] = np.mean([figures[f"w1_{name}"] for name in measured])
+        figures["undefined"] = torch.stack([v.isnan().double().mean() for v in row["measure"].values()]).mean()
+    return {name: float(value) for name, value in figures.items()} | {"n_contexts": len(row)}
+
+
+def distances(network: str, features: Tensor, real: Tensor) -> dict[str, float]:
+    """Frechet and kernel distance of standardised features, (n, G, F), to real ones, (n, F); mean of the G draws."""
+    functions = {"frechet": frechet_distance, "kernel": kernel_distance}
+    return {
+        metric_key(name, network): float(np.mean([function(x, real) for x in features.unbind(1)]))
+        for name, function in functions.items()
+    }
+
+
+def metric_key(metric: str, network: str) -> str:
+    """Metric key in the features of a network; the judge's has no suffix."""
+    return metric if network == "judge" else f"{metric}_{network}"
+
+
+def intervals(values: Mapping[str, NDArray[np.float64]], counts: NDArray[np.float64]) -> Figures:
+    """{"mean": m, "ci": [low, high]} of each; values (n,) by name, counts (K, n) from `bootstrap_counts`."""
+    found = {name: mean_interval(value, counts) for name, value in values.items()}
+    return {
+        name: {"mean": json_number(i.mean), "ci": [json_number(i.low), json_number(i.high)]}
+        for name, i in found.items()
+    }
+
+
+def json_number(value: float) -> float | None:
+    """JSON has no nan: undefined is None."""
+    return None if math.isnan(value) else value

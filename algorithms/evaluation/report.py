@@ -1,0 +1,242 @@
+"""An evaluation for people: a table for the terminal, and one self-contained HTML page."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
+from algorithms.files import write_whole
+from cellenv.pictures import png
+
+STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
+TONES = {1: "green", -1: "red", 0: "dim"}
+MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither
+
+
+class Section(NamedTuple):
+    """Figures of one unit, label by name. More is better where a figure has an interval: a reward or a judge."""
+
+    title: str
+    note: str
+    figures: Mapping[str, str]
+
+
+FUNCTION = ("Function and structure", "probability or share, 0 to 1; the judges took no part in training")
+MORPHOLOGY = ("Morphology", "z-score rewards, 0 is the mean real cell of the MoA; real cells earn about −1")
+FURTHER = ("Further rewards", "given with --reward, in their own units")
+REWARD_SECTIONS = {"probability": FUNCTION, "share": FUNCTION, "z-score reward": MORPHOLOGY}  # by the reward's unit
+
+
+def sections(evaluation: Figures) -> list[Section]:
+    """The sections of the table: total, rewards by unit, distances, variety."""
+    rewards = evaluation["rewards"]
+    found = [Section("Total reward", "weighted sum of the rewards", {"total": "total"})]
+    grouped: dict[tuple[str, str], dict[str, str]] = {}
+    for reward in rewards:
+        figures = grouped.setdefault(REWARD_SECTIONS.get(reward["unit"], FURTHER), {})
+        figures[reward["name"]] = reward["label"]
+        if reward["judge"]:
+            figures[f"judge_{reward['name']}"] = f"{reward['label']}, judge"
+    found += [Section(title, note, figures) for (title, note), figures in grouped.items()]
+    measured = {f"w1_{reward['name']}": f"W1 {reward['label']}" for reward in rewards if reward["measure"]}
+    found.append(
+        Section(
+            "Distance to real cells",
+            "less is better; Fréchet and kernel in the judge's features, W1 in σ of real cells of the MoA",
+            {"frechet": "Fréchet", "kernel": "kernel", "frechet_inception": "FID", "kernel_inception": "KID"}
+            | measured
+            | {"w1_mean": "W1, mean"},
+        )
+    )
+    variety = {"diversity": "diversity in group", "moa_accuracy": "accuracy, judge", "undefined": "undefined measures"}
+    return [*found, Section("Variety and recognition", "", variety)]
+
+
+class Difference(NamedTuple):
+    """A paired difference as drawn: its text, interval text, tone (+1 good, -1 bad, 0 unsure), and bar in percent."""
+
+    text: str
+    span: str
+    tone: int
+    mark: str
+    bar: tuple[float, float, float] | None  # left end, mean, right end; 50 is zero
+
+
+class Line(NamedTuple):
+    """One figure across all rows: (mean, interval) of each row, then its differences."""
+
+    label: str
+    cells: list[tuple[str, str]]
+    differences: list[Difference]
+
+
+class Gallery(NamedTuple):
+    """Pictures by column (control, base, rl, real, ...), (k, H, W, 3) uint8 each, and k labels."""
+
+    labels: Sequence[str]
+    columns: Mapping[str, NDArray[np.uint8]]
+
+
+def number(value: float | None, *, sign: bool = False, decimals: int | None = None) -> str:
+    """Given decimals, or three significant digits; a true minus sign; a dash for undefined."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return str(value)
+    if decimals is None:
+        decimals = min(6, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0
+    value = round(value, decimals) + 0.0  # no minus before a zero
+    return f"{value:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
+
+
+def lines(section: Section, evaluation: Figures) -> list[Line]:
+    """The lines of a section; figures that no row has are left out."""
+    rows, paired = evaluation["rows"], shown_pairs(evaluation)
+    present = {name: label for name, label in section.figures.items() if any(name in row for row in rows.values())}
+    bounds = [
+        abs(bound) for name in present for pair in paired for bound in _ends(evaluation["paired"][pair].get(name))
+    ]
+    reach = max(bounds, default=0)  # one axis a section
+    return [
+        Line(
+            label,
+            [_cell(row.get(name)) for row in rows.values()],
+            [_difference(evaluation["paired"][pair].get(name), reach) for pair in paired],
+        )
+        for name, label in present.items()
+    ]
+
+
+def shown_pairs(evaluation: Figures) -> list[str]:
+    """The paired differences worth a column: all but that of real images."""
+    return [name for name in evaluation["paired"] if not name.startswith("real-")]
+
+
+def unpaired_note(evaluation: Figures) -> str:
+    """Caption for rows without a paired baseline; empty where there is none."""
+    rows, paired = evaluation["rows"], evaluation["paired"]
+    own = [f"{row} ({rows[row]['n_contexts']})" for row in rows if row != "base" and f"{row}-base" not in paired]
+    if not own:
+        return ""
+    return (
+        f"On contexts of its own: {', '.join(own)}. No difference to base can be paired, and distances are to as many "
+        "real images of its own compounds: read such a row by itself."
+    )
+
+
+def tables(evaluation: Figures) -> list[Table]:
+    """For the terminal: figures by row, then the checks of each trained row. Print them with a rich console.
+
+    The intervals of the differences are shown when there is one difference; with more the lines would break.
+    """
+    pairs = shown_pairs(evaluation)
+    n = next(iter(evaluation["rows"].values()))["n_contexts"]
+    legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference"
+    caption = "\n".join(filter(None, [legend if pairs else "", unpaired_note(evaluation)]))
+    table = Table(title=f"Evaluation on {n} held-out contexts", caption=caption or None, **STYLE)
+    table.add_column("")
+    for name in (*evaluation["rows"], *(pair.replace("-base", " − base") for pair in pairs)):
+        table.add_column(name, justify="right")
+    for section in sections(evaluation):
+        for line in lines(section, evaluation):
+            differences = (
+                f"[{TONES[d.tone]}]{d.text} {d.span if len(pairs) == 1 else ''} {d.mark}" for d in line.differences
+            )
+            table.add_row(line.label, *(mean for mean, _ in line.cells), *(" ".join(d.split()) for d in differences))
+        table.add_section()
+    return [table, *(_checks_table(row, checks) for row, checks in checks_of_rows(evaluation).items())]
+
+
+def _checks_table(row: str, checks: Sequence[Check]) -> Table:
+    table = Table(title=f"{row}: acceptance checks", show_header=False, **STYLE)
+    for check in checks:
+        answer = {True: "[green]yes", False: "[red]no", None: "[dim]–"}[check.passed]
+        table.add_row(answer, check.criterion, check.figures)
+    return table
+
+
+def checks_of_rows(evaluation: Figures) -> dict[str, list[Check]]:
+    """The checks of every row that was trained to improve: not the baseline, real, a control, or given images."""
+    trained = [pair.removesuffix("-base") for pair in shown_pairs(evaluation) if pair.endswith("-base")]
+    others = {*CONTROLS, *evaluation["config"].get("images", ())}
+    return {row: acceptance_checks(evaluation, row) for row in trained if row not in others}
+
+
+def page(
+    evaluation: Figures,
+    gallery: Gallery | None = None,
+    *,
+    title: str = "Evaluation",
+    phases: Mapping[str, float] | None = None,
+) -> str:
+    """The evaluation as one HTML page that needs no other file. phases: seconds by name, of the run behind it.
+
+    Raises:
+        ValueError: a column of the gallery has not one picture for each label.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    phases = phases or {}
+    template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        rows=evaluation["rows"],
+        unpaired_note=unpaired_note(evaluation),
+        pairs=[pair.replace("-base", " − base") for pair in shown_pairs(evaluation)],
+        sections=[(section, found) for section in sections(evaluation) if (found := lines(section, evaluation))],
+        checks=checks_of_rows(evaluation),
+        config=evaluation["config"],
+        columns=list(gallery.columns) if gallery else [],
+        cards=_cards(gallery) if gallery else [],
+        phases=[(name, number(float(s)), 100 * s / sum(phases.values())) for name, s in phases.items()],
+    )
+
+
+def save_page(content: str, path: str | Path) -> None:
+    """Write evaluation.html: a whole file or none."""
+    write_whole(path, content.encode())
+
+
+def _cards(gallery: Gallery) -> list[tuple[str, list[str]]]:
+    """For each label its pictures as data addresses, in the order of the columns."""
+    if any(len(pictures) != len(gallery.labels) for pictures in gallery.columns.values()):
+        came = {name: len(pictures) for name, pictures in gallery.columns.items()}
+        raise ValueError(f"need {len(gallery.labels)} pictures in each column, one a label; got {came}")
+    coded = [
+        [f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}" for picture in pictures]
+        for pictures in gallery.columns.values()
+    ]
+    return list(zip(gallery.labels, map(list, zip(*coded, strict=True)), strict=True))
+
+
+def _ends(figure: Mapping[str, Any] | float | None) -> list[float]:
+    """The ends of an interval; nothing for a bare number."""
+    return [bound for bound in figure["ci"] if bound is not None] if isinstance(figure, Mapping) else []
+
+
+def _cell(figure: Mapping[str, Any] | float | None) -> tuple[str, str]:
+    """Mean and interval as text."""
+    if not isinstance(figure, Mapping):
+        return number(figure), ""
+    mean, low, high = (number(value, decimals=3) for value in (figure["mean"], *figure["ci"]))
+    return mean, f"{low} to {high}"
+
+
+def _difference(figure: Mapping[str, Any] | float | None, reach: float) -> Difference:
+    """A paired difference; one without an interval gets no mark."""
+    if not isinstance(figure, Mapping):
+        return Difference(number(figure, sign=True), "", 0, "", None)
+    if len(_ends(figure)) < 2:
+        return Difference(number(figure["mean"], sign=True), "", 0, "", None)
+    values = figure["ci"][0], figure["mean"], figure["ci"][1]
+    tone = (values[0] > 0) - (values[2] < 0)
+    low, mean, high = (number(value, sign=True, decimals=3) for value in values)
+    left, middle, right = (50 + 48 * value / (reach or 1) for value in values)
+    return Difference(mean, f"({low}, {high})", tone, MARKS[tone], (left, middle, right))

@@ -1,0 +1,180 @@
+"""Base and trained models under best-of-N selection: curves over N with intervals, tables, a picture.
+
+n contexts, N samples of each, K bootstrap resamples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from tensordict import TensorDict
+from torch import Tensor
+from tqdm import tqdm
+
+from algorithms.best_of_n import best_of_n, sample_ith
+from algorithms.build import build_judge, build_rewards, check_generators
+from algorithms.evaluation.best_of_n import BestOfNConfig
+from algorithms.evaluation.charts import finish
+from algorithms.evaluation.comparison import held_out_cells
+from algorithms.evaluation.evaluate import named_folders
+from algorithms.evaluation.evaluator import build_evaluator
+from algorithms.evaluation.held_out import held_out
+from algorithms.evaluation.metrics import (
+    EvaluationOptions,
+    Evaluator,
+    Figures,
+    compute_metrics,
+    evaluate,
+    intervals,
+    save_evaluation,
+)
+from algorithms.evaluation.report import tables
+from algorithms.evaluation.statistics import bootstrap_counts
+from algorithms.files import write_whole
+from algorithms.logs import flatten_config
+from cellenv.data.cells import CellData
+from cellenv.generator import CellFlux
+
+COLOURS = ("#6b7280", "#d1495b", "#2e7d6b", "#3d5a9e", "#c58b1b")  # base, then the trained rows
+
+
+def load_models(
+    config: BestOfNConfig,
+) -> tuple[dict[str, CellFlux], CellData, Evaluator, BestOfNConfig]:
+    """Generators by row, held-out cells, evaluator, and the config with as many contexts as the cells allow."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folders = {"base": config.base} | named_folders(config.model, "rl")
+    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
+    data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
+    check_generators(data, *models.values())
+    rewards = build_rewards(config.reward, device)
+    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval), device=device)
+    return models, data, evaluator, replace(config, eval=replace(config.eval, contexts=contexts))
+
+
+def select(
+    generator: CellFlux, contexts: TensorDict, evaluator: Evaluator, config: BestOfNConfig, bar: tqdm
+) -> tuple[TensorDict, dict[int, Tensor]]:
+    """All figures of the best of 1 .. N on every context, [n, N], and the images selected at each N of the tables.
+
+    Only an image that has just won is measured again.
+    """
+    curves: list[TensorDict] = []
+    chosen: dict[int, list[Tensor]] = {N: [] for N in config.tables}
+    for batch in contexts.split(config.batch_size):
+        batch = batch.to(evaluator.device)
+
+        def score(images: Tensor, contexts: TensorDict = batch) -> Tensor:
+            bar.update(len(images))
+            return evaluator.score(images, contexts)[config.scorer].reshape(-1)
+
+        figures: TensorDict | None = None
+        each: list[TensorDict] = []
+        for i, best in enumerate(best_of_n(sample_ith(generator, batch), score, config.most)):
+            if (won := best.draw == i).any():
+                fresh = compute_metrics(best.images[won].unsqueeze(1), batch[won], evaluator)["interval"].squeeze(1)
+                figures = fresh if figures is None else replace_rows(figures, won.cpu(), fresh)
+            assert figures is not None  # the first draw wins everywhere
+            each.append(figures)
+            if i + 1 in chosen:
+                chosen[i + 1].append(best.images.cpu())
+        curves.append(torch.stack(each, 1))  # [B, N]
+    return torch.cat(curves), {N: torch.cat(images) for N, images in chosen.items()}
+
+
+def replace_rows(figures: TensorDict, rows: Tensor, fresh: TensorDict) -> TensorDict:
+    """A copy with other values in the rows of a mask."""
+    copy = figures.clone()
+    copy[rows] = fresh
+    return copy
+
+
+def compare_models(
+    models: Mapping[str, CellFlux], data: CellData, evaluator: Evaluator, config: BestOfNConfig
+) -> Figures:
+    """Select with every model, on the contexts of `cellfluxrl evaluate`; returns what best_of_n.json holds.
+
+    Raises:
+        ValueError: no reward has the name of the scorer.
+    """
+    n = config.eval.contexts
+    contexts, rows, references = held_out(data, n, config.seed)
+    real, reference_images = data.images(rows), data.images(references)
+    known = evaluator.score(real[:1].to(evaluator.device), contexts[:1].to(evaluator.device))
+    if config.scorer not in known:
+        raise ValueError(f"need a scorer of {', '.join(known)}; got {config.scorer!r}")
+    with tqdm(total=len(models) * config.most * n, desc="sample", unit="image", leave=False) as bar:
+        found = {name: select(model.eval(), contexts, evaluator, config, bar) for name, model in models.items()}
+    about = flatten_config(asdict(config)) | {"preset": config.reward.shaping}
+    best_of = {}
+    for N in config.tables:
+        options = EvaluationOptions(seed=config.seed, batch_size=config.batch_size, config=about | {"best_of": N})
+        selected = {name: chosen[N].unsqueeze(1) for name, (_, chosen) in found.items()}
+        best_of[str(N)] = evaluate(
+            selected | {"real": real.unsqueeze(1)}, reference_images, contexts, evaluator, options
+        )
+    return {"curve": curve({name: figures for name, (figures, _) in found.items()}, config), "best_of": best_of}
+
+
+def curve(figures: Mapping[str, TensorDict], config: BestOfNConfig) -> Figures:
+    """For N = 1 .. most the interval of every figure: of each row, and of its difference to the base at the same N."""
+    counts = bootstrap_counts(config.eval.contexts, np.random.default_rng(config.seed))
+
+    def each_n(row: TensorDict) -> list[Figures]:
+        return [intervals({k: v.numpy() for k, v in at.items()}, counts) for at in row.unbind(1)]
+
+    base = figures["base"]
+    return {
+        "n": list(range(1, config.most + 1)),
+        "rows": {name: each_n(row) for name, row in figures.items()},
+        "paired": {f"{name}-base": each_n(row - base) for name, row in figures.items() if name != "base"},
+    }
+
+
+def publish(result: Figures, config: BestOfNConfig) -> None:
+    """Write best_of_n.json and best_of_n.png, and print a table for each N of the tables."""
+    save_evaluation(result, config.output_dir / "best_of_n.json")
+    write_whole(config.output_dir / "best_of_n.png", plot(result, config))
+    for N, evaluation in result["best_of"].items():
+        table = tables(evaluation)[0]
+        table.title = f"Best of {N} by {config.scorer}, {config.eval.contexts} held-out contexts"
+        Console().print(table)
+
+
+def plot(result: Figures, config: BestOfNConfig) -> bytes:
+    """PNG: the scorer, which selects, and the judges, which do not, against N; below them the gain over the base."""
+    evaluation = next(iter(result["best_of"].values()))
+    panels = {config.scorer: f"{config.scorer}, which selects"}
+    for reward in evaluation["rewards"]:
+        if reward["judge"]:
+            panels[f"judge_{reward['name']}"] = f"{reward['label']}, held-out judge"
+    curves, real = result["curve"], evaluation["rows"]["real"]
+    colours = dict(zip(curves["rows"], cycle(COLOURS), strict=False))
+    figure = Figure(figsize=(4 * len(panels), 6.4), dpi=150, layout="constrained")
+    axes = figure.subplots(2, len(panels), sharex=True, squeeze=False).T
+    for (above, below), (name, title) in zip(axes, panels.items(), strict=True):
+        for row, at in curves["rows"].items():
+            plot_line(above, curves["n"], at, name, colour=colours[row], label=row)
+        for pair, at in curves["paired"].items():
+            plot_line(below, curves["n"], at, name, colour=colours[pair.removesuffix("-base")], label=pair)
+        above.axhline(real[name]["mean"], color="black", linestyle=":", linewidth=1, label="real")
+        below.axhline(0, color="black", linewidth=0.8)
+        above.set_title(title)
+        below.set(xlabel="best of N", ylabel="gain over the base", xscale="log")
+        below.set_xticks(config.tables, labels=map(str, config.tables))
+        below.minorticks_off()
+    above.legend(frameon=False)
+    return finish(figure, figure.axes)
+
+
+def plot_line(axes: Axes, n: list[int], at: list[dict[str, Any]], name: str, *, colour: str, label: str) -> None:
+    """A figure against N, with its 95 % intervals as a band."""
+    axes.plot(n, [figures[name]["mean"] for figures in at], "o-", color=colour, markersize=3, label=label)
+    low, high = zip(*(figures[name]["ci"] for figures in at), strict=True)
+    axes.fill_between(n, low, high, color=colour, alpha=0.18, linewidth=0)

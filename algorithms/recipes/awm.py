@@ -1,0 +1,67 @@
+"""Post-train the generator with advantage-weighted matching (AWM), then compare it with its base.
+
+    cellfluxrl train awm
+    cellfluxrl train awm --preset smoke                        # two iterations and the evaluation
+    accelerate launch examples/train_awm.py                    # the same, on any number of processes
+
+As `train nft`, but for the loss: flow matching on the images of a group, weighted by their advantages of either sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithms.config import RenoisedConfig, presets
+
+if TYPE_CHECKING:
+    from algorithms.estimate import Estimate
+    from algorithms.recipes.post_training import Components
+    from algorithms.trainer import Algorithm
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWMLossConfig:
+    """Of `algorithms.losses.awm.AWMLoss`."""
+
+    clip_epsilon: float = 0.01  # how far the log-likelihood of an image may move from the old weights
+    kl_weight: float = 1e-4  # of the penalty for leaving the base
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWMConfig(RenoisedConfig):
+    output_dir: Path = Path("runs/awm")
+    loss: AWMLossConfig = AWMLossConfig()
+
+
+PRESETS = presets(AWMConfig())
+
+
+def build(components: Components[AWMConfig]) -> Algorithm:
+    """AWMLoss on what the old weights drew, re-noised."""
+    from algorithms.losses.awm import AWMLoss
+
+    loss = components.config.loss
+    return components.renoised_algorithm(
+        AWMLoss(*components.models, clip_epsilon=loss.clip_epsilon, kl_weight=loss.kl_weight)
+    )
+
+
+def main(config: AWMConfig) -> None:
+    from algorithms.recipes.post_training import post_train
+
+    post_train(config, build)
+
+
+def estimate(config: AWMConfig) -> Estimate:
+    """Of the whole run, from two small iterations."""
+    from algorithms.recipes.iteration_cost import estimate_post_training
+
+    return estimate_post_training(config, build)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("train", "awm")

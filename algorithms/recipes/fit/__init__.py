@@ -1,0 +1,1 @@
+"""Fit the models that rewards and judges need: classifier, segmenter, reference statistics."""

@@ -1,0 +1,49 @@
+"""Estimate a post-training run from two small iterations of it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from algorithms.estimate import Estimate, estimate_evaluation, peak_memory
+from algorithms.evaluation.evaluate import EvaluateConfig
+from algorithms.launch import start_accelerator
+from algorithms.nfe import count_nfe
+from algorithms.recipes.post_training import Components, Config, build_components
+from algorithms.trainer import Algorithm, train
+
+
+def estimate_post_training(config: Config, build: Callable[[Components[Config]], Algorithm]) -> Estimate:
+    """Time and network evaluations of all iterations and the evaluation; checkpoints and pictures are left out.
+
+    Two iterations with as many groups as fill one batch are trained in a temporary folder; the second one is timed, and
+    its cost is scaled to the groups and iterations of the config.
+    """
+    accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
+    rollout = config.rollout
+    groups = min(rollout.groups, -(-rollout.batch_size // rollout.group_size))
+    with TemporaryDirectory() as folder:
+        small = replace(
+            config,
+            output_dir=Path(folder),
+            resume=False,
+            iterations=2,
+            trackers=(),
+            save_every=3,
+            show_every=3,
+            rollout=replace(rollout, groups=groups),
+        )
+        components = build_components(small, accelerator)
+        with count_nfe([model.network for model in components.models]) as nfe:
+            train(accelerator, small, build(components))
+        last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
+    scale = config.iterations * rollout.groups / groups
+    base, samples = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval), 4
+    images = config.eval.contexts * samples
+    evaluation = estimate_evaluation(base, [config.generator, config.generator], images)
+    return Estimate(
+        nfe=round(nfe.total / 2 * scale) + evaluation.nfe,
+        seconds=last["time/total"] * scale + evaluation.seconds,
+        memory=peak_memory(),
+    )

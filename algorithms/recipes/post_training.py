@@ -1,0 +1,243 @@
+"""What all post-training recipes share: models, rewarded environment, loop, and the evaluation at the end."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs import TransformedEnv
+from torchrl.objectives import LossModule
+
+from algorithms import controls
+from algorithms.advantages import RewardFn, total_reward
+from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
+from algorithms.checkpoint import archive_run
+from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
+from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
+from algorithms.evaluation.evaluator import build_evaluator
+from algorithms.evaluation.held_out import split_pairs
+from algorithms.launch import start_accelerator
+from algorithms.logs import flatten_config, mean_time_per_phase
+from algorithms.lora import add_lora, merge_lora
+from algorithms.old_policy import old_policy_decay
+from algorithms.renoise import (
+    Coupling,
+    Renoise,
+    TimeSampler,
+    draw_grid_times,
+    draw_uniform_times,
+    generating_coupling,
+    group_coupling,
+    independent_coupling,
+)
+from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
+from algorithms.sde import SDESampler
+from algorithms.trainer import Algorithm, train
+from cellenv.data.cells import CellData
+from cellenv.env import VirtualCellEnv
+from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
+from cellenv.pictures import composite, grid
+from cellenv.streams import rng_at
+
+ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
+ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
+RESUMABLE_FIELDS = (  # may change when a run is resumed
+    *("output_dir", "resume", "iterations", "trackers", "save_every", "show_every", "threads"),
+    *("eval.contexts", "eval.judge", "data.cache"),
+)
+
+Config = TypeVar("Config", bound=PostTrainingConfig)
+Config_co = TypeVar("Config_co", bound=PostTrainingConfig, covariant=True)
+BuildBatch = Callable[[TensorDictBase, int], TensorDictBase]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components(Generic[Config_co]):
+    """What an algorithm is built from. theta, old and ref start equal and share no memory."""
+
+    config: Config_co
+    accelerator: Accelerator
+    data: CellData
+    theta: CellFlux
+    old: CellFlux
+    ref: CellFlux
+
+    @cached_property
+    def rewards(self) -> RewardSuite:
+        """The rewards and their models, loaded once."""
+        return build_rewards(self.config.reward, self.accelerator.device)
+
+    @property
+    def models(self) -> tuple[CellFlux, CellFlux, CellFlux]:
+        """theta, old and ref."""
+        return self.theta, self.old, self.ref
+
+    def collector(self, policy: TensorDictModuleBase | None = None) -> RolloutCollector:
+        """Contexts, images by the policy (None: the old weights), rewards."""
+        config, device = self.config, self.accelerator.device
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        return RolloutCollector(
+            env=TransformedEnv(VirtualCellEnv(self.data), self.rewards.transform().to(device)),
+            policy=GeneratorPolicy(self.old) if policy is None else policy,
+            data=self.data,
+            groups=groups_of_rank(config.rollout.groups, rank, ranks),
+            group_size=config.rollout.group_size,
+            seed=config.seed,
+            batch_size=config.rollout.batch_size,
+            device=device,
+            autocast=self.accelerator.autocast,
+        )
+
+    def reward_fn(self) -> RewardFn:
+        """What is learned from: the total reward, or a control in its place."""
+        choices: dict[str, RewardFn] = {
+            "none": total_reward,
+            "zero": controls.zero_reward,
+            "shuffled": partial(controls.shuffled_reward, seed=self.config.seed),
+            "flipped": controls.flipped_reward,
+        }
+        return choices[self.config.control]
+
+    def renoised_algorithm(
+        self: "Components[RenoisedConfig]", loss: LossModule, build_batch: BuildBatch | None = None
+    ) -> Algorithm:
+        """The loss on what the old weights drew. build_batch: from rollout to rows; None re-noises every image."""
+        rollout = self.config.rollout
+        return Algorithm(
+            loss=loss,
+            collect=self.collector(),
+            build_batch=self.renoise() if build_batch is None else build_batch,
+            theta=self.theta,
+            old=self.old,
+            old_decay=partial(old_policy_decay, slope=rollout.decay_slope, most=rollout.decay_most),
+            frozen=[self.ref],
+        )
+
+    def renoise(self: "Components[RenoisedConfig]") -> Renoise:
+        """From a rollout to rows for a loss on re-noised samples."""
+        config, old = self.config.renoise, self.old
+        couplings: dict[str, Coupling] = {
+            "independent": partial(independent_coupling, data=self.data, noise_level=old.noise_level),
+            "group": partial(group_coupling, noise_level=old.noise_level),
+            "generating": generating_coupling,
+        }
+        times: dict[str, TimeSampler] = {
+            "uniform": draw_uniform_times,
+            "rollout": partial(draw_grid_times, times=GRIDS[old.grid](old.steps)),
+        }
+        return Renoise(
+            coupling=couplings[config.coupling],
+            times=times[config.times],
+            times_per_sample=config.times_per_sample,
+            noise_per=config.noise_per,
+            reward_fn=self.reward_fn(),
+            seed=self.config.seed,
+            gather=self.accelerator.gather,
+        )
+
+    def sde_sampler(self: "Components[SDEConfig]") -> SDESampler:
+        """The sampler with noise on the steps that the config names."""
+        rollout = self.config.rollout
+        return SDESampler.from_generator(self.theta, sde_window=rollout.sde_window, eta=rollout.eta)
+
+
+def post_train(config: Config, build: Callable[[Components[Config]], Algorithm]) -> None:
+    """Start Accelerate, train what `build` makes, save the model, evaluate it beside its base and real cells."""
+    accelerator = start_accelerator(
+        mixed_precision=config.mixed_precision,
+        trackers=config.trackers,
+        output_dir=config.output_dir,
+        threads=config.threads,
+    )
+    accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
+    groups, ranks = config.rollout.groups, accelerator.num_processes
+    if groups % ranks:
+        accelerator.print(f"{groups} groups become more, equally many on each of {ranks} processes")
+    test, contexts = evaluation_contexts(config)
+    components = build_components(config, accelerator)
+    evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
+    if not config.resume and accelerator.is_main_process and (moved := archive_run(config.output_dir)):
+        print(f"{config.output_dir} held another run; it is in {moved} now (--resume would have continued it)")
+    accelerator.wait_for_everyone()
+    settings: dict[str, object] = {**flatten_config(asdict(config))}
+    accelerator.init_trackers("cellfluxrl", config=settings)
+    ema = train(
+        accelerator,
+        config,
+        build(components),
+        render_samples=sample_renderer(config, components),
+        resume_signature=resume_signature(config) | {"mixed_precision": accelerator.mixed_precision},
+    )
+    if accelerator.is_main_process:
+        with ema.swapped(components.theta):
+            trained = copy.deepcopy(components.theta)
+        if config.lora_rank:
+            merge_lora(trained.network)
+        trained.save_pretrained(config.output_dir / "model", {"training": settings})
+        seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
+        print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
+        evaluate_models(
+            {"base": components.ref, ROWS[config.control]: trained},
+            test,
+            config.output_dir,
+            evaluator=evaluator,
+            options=Comparison(contexts=contexts),
+            config={"preset": config.reward.shaping, **settings},
+        )
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def evaluation_contexts(config: PostTrainingConfig) -> tuple[CellData, int]:
+    """The test split, and how many contexts the evaluation draws of it: for own cells fewer, if it has not as many.
+
+    Raises:
+        ValueError: the embedded world has fewer contexts than the config asks for.
+    """
+    test, available = held_out_cells(config.data, config.eval.contexts)
+    contexts = config.eval.contexts if config.data.path is None else available
+    split_pairs(test.perturbation[test.treated], contexts, rng_at(config.seed))
+    return test, contexts
+
+
+def build_components(config: Config, accelerator: Accelerator, data: CellData | None = None) -> Components[Config]:
+    """Training cells (None: those of the config) and three copies of the base, checked to fit each other.
+
+    What learns samples without guidance, as its losses see it.
+    """
+    data = build_cells(config.data, "train") if data is None else data
+    ref = CellFlux.from_pretrained(config.generator)
+    theta = copy.deepcopy(ref)
+    theta.guidance = 0.0
+    if rank := config.lora_rank:
+        add_lora(theta.network, rng_at(config.seed, ADAPTER_STREAM), rank=rank, alpha=2.0 * rank)
+    check_generators(data, ref)
+    return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=copy.deepcopy(theta), ref=ref)
+
+
+def resume_signature(config: PostTrainingConfig) -> dict[str, str]:
+    """Every field that must not change when a run is resumed, by its dotted name."""
+    return {name: str(value) for name, value in flatten_config(asdict(config)).items() if name not in RESUMABLE_FIELDS}
+
+
+def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> Callable[[], NDArray[np.uint8]]:
+    """A function that draws eight contexts: the control, the base's image and theta's, from the same noise."""
+    data = components.data
+    contexts = draw_groups(data, range(8), 1, seed=config.seed, iteration=PICTURE_STREAM)
+
+    def draw(model: CellFlux) -> NDArray[np.uint8]:
+        td = contexts.to(next(model.parameters()).device)
+        return composite(model.sample(td["x0"], td["condition"], td["seed"])[0], data.channels)
+
+    def render() -> NDArray[np.uint8]:
+        columns = [data.moas[m].split()[0] for m in contexts["moa"].tolist()]
+        rows = [composite(contexts["x0"], data.channels), draw(components.ref), draw(components.theta)]
+        return grid(rows, ["control", "before", "now"], columns)
+
+    return render

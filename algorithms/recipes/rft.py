@@ -1,0 +1,70 @@
+"""Post-train the generator with rejection fine-tuning (RFT), then compare it with its base.
+
+    cellfluxrl train rft
+    cellfluxrl train rft --preset smoke                        # two iterations and the evaluation
+    accelerate launch examples/train_rft.py                    # the same, on any number of processes
+
+As `train nft`, but for the loss: flow matching on the best images of each group; the others are discarded.
+With `--control zero` the first ones are kept, which shows what fine-tuning on its own images does to a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithms.config import RenoiseConfig, RenoisedConfig, presets
+
+if TYPE_CHECKING:
+    from algorithms.estimate import Estimate
+    from algorithms.recipes.post_training import Components
+    from algorithms.trainer import Algorithm
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFTLossConfig:
+    """Of `algorithms.losses.rft`."""
+
+    keep: int = 3  # images of each group
+    kl_weight: float = 1e-4  # of the penalty for leaving the base
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFTConfig(RenoisedConfig):
+    output_dir: Path = Path("runs/rft")
+    loss: RFTLossConfig = RFTLossConfig()
+    renoise: RenoiseConfig = RenoiseConfig(noise_per="sample")  # no sample is pushed away, so nothing would cancel
+
+
+PRESETS = presets(RFTConfig())
+
+
+def build(components: Components[RFTConfig]) -> Algorithm:
+    """RFTLoss on the best of what the old weights drew, re-noised."""
+    from functools import partial
+
+    from algorithms.losses.rft import RFTLoss, build_rft_batch
+
+    loss = components.config.loss
+    build_batch = partial(build_rft_batch, renoise=components.renoise(), keep=loss.keep)
+    return components.renoised_algorithm(RFTLoss(*components.models, kl_weight=loss.kl_weight), build_batch)
+
+
+def main(config: RFTConfig) -> None:
+    from algorithms.recipes.post_training import post_train
+
+    post_train(config, build)
+
+
+def estimate(config: RFTConfig) -> Estimate:
+    """Of the whole run, from two small iterations."""
+    from algorithms.recipes.iteration_cost import estimate_post_training
+
+    return estimate_post_training(config, build)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("train", "rft")

@@ -1,0 +1,98 @@
+"""State of a training run: save it, restore it bit for bit, and check that all ranks agree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from algorithms import checkpoint
+from algorithms.ema import EMA
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """What a checkpoint holds.
+
+    frozen: models inside the loss that never change, stored as fingerprints.
+    resume_signature: config values that must be equal when the run is resumed.
+    """
+
+    accelerator: Accelerator
+    loss: nn.Module
+    frozen: Sequence[nn.Module]
+    optimizer: torch.optim.Optimizer
+    ema: EMA
+    resume_signature: Mapping[str, Any]
+    output_dir: Path
+
+    def save(self, iteration: int) -> None:
+        """Write a checkpoint on the main process, with the random state of every rank.
+
+        Raises:
+            RuntimeError: the ranks hold different weights.
+        """
+        self.check_ranks()
+        rng = gather_object([checkpoint.rng_state()])
+        if self.accelerator.is_main_process:
+            state = {
+                "loss": self._unfrozen_weights(),
+                "frozen": [checkpoint.fingerprint(model) for model in self.frozen],
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict(),
+                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+                "rng": rng,
+                "resume_signature": dict(self.resume_signature),
+            }
+            checkpoint.save(self.output_dir / "checkpoints", iteration, state)
+        self.accelerator.wait_for_everyone()
+
+    def load(self) -> int:
+        """Restore the newest intact checkpoint and return the number of finished iterations.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: the run was started with another resume signature or other pretrained weights.
+        """
+        folder = self.output_dir / "checkpoints"
+        state = checkpoint.load_latest(folder)
+        if state is None:
+            raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
+        self._check_same_run(state)
+        self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.process_index < len(state["rng"]):
+            checkpoint.set_rng_state(state["rng"][self.accelerator.process_index])
+        return int(state["iteration"])
+
+    def check_ranks(self) -> None:
+        """Check that every rank holds the same weights, bit for bit.
+
+        Raises:
+            RuntimeError: they differ.
+        """
+        if len(set(gather_object([checkpoint.fingerprint(self.loss)]))) > 1:
+            raise RuntimeError("the ranks hold different weights: gradients were not shared among them")
+
+    def _check_same_run(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a checkpoint has this resume signature and these frozen weights."""
+        now, saved = self.resume_signature, state["resume_signature"]
+        changed = [name for name in sorted(now.keys() | saved.keys()) if now.get(name) != saved.get(name)]
+        if changed:
+            values = ", ".join(f"{name}={saved.get(name)!r}, now {now.get(name)!r}" for name in changed)
+            raise ValueError(f"the run in {self.output_dir} was started with {values}; resume it with the same config")
+        if state["frozen"] != [checkpoint.fingerprint(model) for model in self.frozen]:
+            raise ValueError(f"the run in {self.output_dir} was started from other pretrained weights than these")
+
+    def _unfrozen_weights(self) -> dict[str, Tensor]:
+        """State dict of the loss without the frozen models."""
+        frozen = {id(tensor) for model in self.frozen for tensor in model.state_dict(keep_vars=True).values()}
+        state = self.loss.state_dict(keep_vars=True)
+        return {name: tensor.detach() for name, tensor in state.items() if id(tensor) not in frozen}

@@ -1,0 +1,1 @@
+"""Scripts, tutorials, and what reproduces the documents."""

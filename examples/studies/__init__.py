@@ -1,0 +1,1 @@
+"""Scripts behind the tables and pictures of docs/: `python -m examples.studies.NAME`, from the repository root."""

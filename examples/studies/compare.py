@@ -1,0 +1,116 @@
+"""Compare all algorithms at equal cost: same base, contexts, rewards and number of network evaluations (NFE).
+
+    python -m examples.studies.compare                     # six algorithms, three seeds, at most five minutes a run
+    python -m examples.studies.compare --algorithms nft grpo --seeds 1 2 3 4 5
+    python -m examples.studies.compare --tune grpo --budget 50000 --points 1 --contexts 256    # its search
+    python -m examples.studies.compare --preset smoke
+
+NFE counts images through the network: a backward pass counts as two, and frozen weights count too. Along a run the EMA
+weights are evaluated on held-out contexts. Writes results.csv (a line for each algorithm, seed and point), table.md,
+picture.png, and the model and log of each run. A second call continues after the last finished run; when all are
+finished it only prints.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.studies.command_line import parse_script
+from examples.studies.comparison_config import ALGORITHM_NAMES, AlgorithmName, Candidate, ComparisonConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(ComparisonConfig):
+    output_dir: Path = Path("runs/compare")
+    algorithms: tuple[AlgorithmName, ...] = ALGORITHM_NAMES
+    seeds: tuple[int, ...] = (1, 2, 3)  # 0 chose the defaults of `train nft`
+    tune: AlgorithmName | None = None  # instead: try the settings of one algorithm, one seed, on validation contexts
+
+
+PRESETS = {
+    "default": CompareConfig(),
+    "smoke": CompareConfig(
+        output_dir=Path("runs/compare-smoke"), budget=300, points=1, contexts=12, images=8, group_size=4, seeds=(0,)
+    ),
+}
+
+TUNING_SEED = 100  # of training contexts and noise; the comparison has others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """At most eight settings by name, as options of a candidate, and the one that the comparison uses."""
+
+    settings: Mapping[str, Mapping[str, object]]
+    chosen: str = "default"
+
+
+COMMON = {"default": {}, "lr=1e-3": {"optim.learning_rate": 1e-3}}
+LIKELIHOOD_BASED = COMMON | {
+    "lr=1e-4": {"optim.learning_rate": 1e-4},
+    "lr=3e-5": {"optim.learning_rate": 3e-5},
+}
+REGULARIZED = COMMON | {"kl=0.4": {"loss.kl_weight": 0.4}}
+
+# The winner has the highest total at the end of the budget, on validation contexts: docs/comparison.md has the figures.
+SEARCHES: dict[AlgorithmName, Search] = {
+    "nft": Search(
+        settings=COMMON | {"beta=0.1": {"loss.beta": 0.1}, "coupling=group": {"renoise.coupling": "group"}},
+        chosen="beta=0.1",
+    ),
+    "grpo": Search(settings=LIKELIHOOD_BASED | {"steps=2": {"optim.optimizer_steps": 2}}),
+    "ppo": Search(settings=LIKELIHOOD_BASED | {"group_size=2": {"rollout.group_size": 2}}),  # contexts for the critic
+    "awm": Search(settings=REGULARIZED | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
+    "rwr": Search(settings=REGULARIZED | {"tau=0.2": {"loss.temperature": 0.2}}, chosen="kl=0.4"),
+    "rft": Search(settings=REGULARIZED | {"keep=1": {"loss.keep": 1}}, chosen="kl=0.4"),
+}
+
+if __name__ == "__main__":
+    CONFIG = parse_script(PRESETS, __doc__)
+
+# ruff: noqa: E402
+from dataclasses import replace
+
+from algorithms.evaluation.statistics import nan_mean
+from examples.studies.comparison_report import sample_efficiency, write_report
+from examples.studies.equal_cost import run_all
+from examples.studies.results import load_csv
+
+
+def tune(config: CompareConfig, name: AlgorithmName) -> None:
+    """Run all settings of an algorithm and report the best."""
+    folder = config.output_dir / f"tune-{name}"
+    search = SEARCHES[name]
+    candidates = [Candidate(name=key, algorithm=name, options=options) for key, options in search.settings.items()]
+    results = run_all(replace(config, output_dir=folder), candidates, [TUNING_SEED], split="validation")
+    best = max(results.names(), key=lambda key: nan_mean(results.final(key, "total")))
+    notes = [f"of {name} the best setting is {best}; the comparison uses {search.chosen}"]
+    curves = load_csv(folder / "results.csv", "setting")
+    write_report(results, curves, folder, label="setting", baseline="default", notes=notes)
+
+
+def compare(config: CompareConfig) -> None:
+    """Run all algorithms with the settings that were chosen for them."""
+    searches = {name: SEARCHES[name] for name in config.algorithms}
+    candidates = [
+        Candidate(name=name, algorithm=name, options=search.settings[search.chosen])
+        for name, search in searches.items()
+    ]
+    results = run_all(config, candidates, config.seeds, split="test", label="algorithm")
+    curves = load_csv(config.output_dir / "results.csv", "algorithm")
+    notes = [sample_efficiency(results, curves, "nft", name) for name in curves if "nft" in curves and name != "nft"]
+    notes += [
+        f"{name} uses its setting {search.chosen}, of {', '.join(search.settings)}" for name, search in searches.items()
+    ]
+    write_report(results, curves, config.output_dir, label="algorithm", baseline="nft", notes=notes)
+
+
+def main(config: CompareConfig) -> None:
+    if config.tune is None:
+        compare(config)
+    else:
+        tune(config, config.tune)
+
+
+if __name__ == "__main__":
+    main(CONFIG)

@@ -1,0 +1,37 @@
+"""Config of a comparison at equal cost, and the candidates that take part. Light to import."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from algorithms.config import Precision
+
+AlgorithmName = Literal["nft", "grpo", "ppo", "awm", "rwr", "rft"]  # keys of `algorithms.recipes.ALGORITHMS`
+ALGORITHM_NAMES: tuple[AlgorithmName, ...] = ("nft", "grpo", "ppo", "awm", "rwr", "rft")
+BUDGET = 90_000  # 44 iterations of DiffusionNFT, about four minutes of two cores, with the evaluations
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonConfig:
+    """What all runs of a comparison share."""
+
+    output_dir: Path  # of tables and pictures
+    runs_dir: Path | None = None  # of the runs, which several tables may share; None: output_dir
+    budget: int = BUDGET  # network evaluations (NFE) of a run, in images; a backward pass counts as two
+    points: int = 3  # evaluations of a run, evenly spaced in NFE
+    contexts: int = 512  # held-out contexts of an evaluation
+    generator: str = "embedded"  # base of all runs: a name, or a folder that save_pretrained wrote
+    images: int = 144  # an iteration
+    group_size: int = 12  # images of each context
+    mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
+    threads: int | None = None  # on a CPU; None takes all cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An algorithm with its settings."""
+
+    name: str  # in tables
+    algorithm: AlgorithmName = "nft"
+    options: Mapping[str, object] = field(default_factory=dict)  # fields of its config, as "loss.beta": 0.1

@@ -1,0 +1,83 @@
+"""The paper's questions, each as a set of DiffusionNFT runs that differ in one setting and cost the same.
+
+    python -m examples.studies.studies single        # one reward alone against all seven; others: docs/studies.md
+    python -m examples.studies.studies kl --full     # the larger grid, three seeds, runs as long as `train nft`
+    python -m examples.studies.studies form --preset smoke
+
+Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. The runs
+are in runs/studies/runs, where studies share those of equal config. A second call continues after the last finished
+run; when all are finished it only prints.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from examples.studies.command_line import parse_script
+from examples.studies.comparison_config import ComparisonConfig
+
+StudyName = Literal["single", "kl", "beta", "coupling", "group_size", "form"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(ComparisonConfig):
+    study: tyro.conf.Positional[StudyName] = tyro.MISSING
+    full: bool = False  # the larger grid
+    output_dir: Path = Path("runs/studies")  # NAME and runs, or NAME-full and runs-full, are put under it
+    budget: int | None = None  # NFE of a run; None: that of the grid
+    seeds: tuple[int, ...] | None = None  # None: those of the grid
+    points: int = 1
+
+
+PRESETS = {
+    "default": StudyConfig(),
+    "smoke": StudyConfig(output_dir=Path("runs/studies-smoke"), budget=900, contexts=12, images=48, seeds=(0,)),
+}
+
+if __name__ == "__main__":
+    CONFIG = parse_script(PRESETS, __doc__)
+
+# ruff: noqa: E402
+from collections.abc import Iterable
+from dataclasses import replace
+
+from examples.studies.candidates import run_name
+from examples.studies.comparison_config import Candidate
+from examples.studies.comparison_report import plot_gains, write_report
+from examples.studies.equal_cost import run_all
+from examples.studies.grids import START, STUDIES
+from examples.studies.results import load_csv
+
+
+def baseline_of(config: ComparisonConfig, candidates: Iterable[Candidate]) -> str:
+    """Name of the candidate with just the START options, with which others are compared; "" if there is none."""
+    start = run_name(config, Candidate(name="start", options=START))
+    return next((candidate.name for candidate in candidates if run_name(config, candidate) == start), "")
+
+
+def main(config: StudyConfig) -> None:
+    study = STUDIES[config.study]
+    grid = study.full if config.full else study.reduced
+    size = "-full" if config.full else ""
+    folder = config.output_dir / f"{config.study}{size}"
+    comparison = replace(
+        config,
+        output_dir=folder,
+        runs_dir=config.runs_dir or config.output_dir / f"runs{size}",
+        budget=config.budget or grid.budget,
+    )
+    results = run_all(comparison, grid.candidates, config.seeds or grid.seeds, split="test")
+    write_report(
+        results,
+        load_csv(folder / "results.csv", "setting"),
+        folder,
+        label="setting",
+        baseline=baseline_of(comparison, grid.candidates),
+        picture=plot_gains(results) if study.is_matrix else None,
+    )
+
+
+if __name__ == "__main__":
+    main(CONFIG)

@@ -1,0 +1,234 @@
+"""Rewards as data: the suite of the paper, rewards from a user's functions, and command-line terms.
+
+To add a reward to the suite, write its function and its `ImageReward` in a file of this folder, and add a
+line to `SUITE`. Nothing else names the rewards.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from rewards.reference import Reference
+from rewards.shaping import Shaping, clipped_square
+from rewards.suite.containment import NucleusInCytoplasm
+from rewards.suite.count import CellCount, NucleusCount
+from rewards.suite.importing import import_function
+from rewards.suite.moa import MoAProbability
+from rewards.suite.roundness import Roundness
+from rewards.suite.size import CellSize, NucleusSize
+from rewards.transforms import CELLS, NUCLEI, ImageReward
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardParts:
+    """What rewards are built from, apart from masks. None: not loaded, because no reward needs it."""
+
+    classifier: nn.Module | None = None  # images -> logits of the MoAs
+    reference: Reference | None = None  # statistics of real images
+    shaping: Shaping = clipped_square  # from a z-score to a reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSpec:
+    """A reward: how to build it, how to weight it, how to report it."""
+
+    name: str  # key under "rewards"
+    label: str  # for tables
+    weight: float  # in the weighted sum
+    unit: str  # of the reward; reports group rows by it
+    build: Callable[[RewardParts], ImageReward]
+    measure: str | None = None  # that is compared with real cells; evaluations report its distance to them
+    has_judge: bool = False  # evaluations also compute it with held-out models, see `judge_rewards`
+    needs: tuple[Literal["classifier", "reference"], ...] = ()  # parts that `build` uses
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"reward {self.name!r} needs a finite weight, got {self.weight}")
+
+
+def _build_containment(parts: RewardParts) -> ImageReward:
+    return NucleusInCytoplasm()
+
+
+def _build_by_classifier(reward: Callable[[nn.Module], ImageReward], parts: RewardParts) -> ImageReward:
+    if parts.classifier is None:
+        raise ValueError(f"{reward.__name__} needs a classifier, got None")
+    return reward(parts.classifier)
+
+
+def _build_by_reference(reward: Callable[[Reference, Shaping], ImageReward], parts: RewardParts) -> ImageReward:
+    if parts.reference is None:
+        raise ValueError(f"{reward.__name__} needs reference statistics, got None")
+    return reward(parts.reference, parts.shaping)
+
+
+def z_score_reward(name: str, reward: Callable[[Reference, Shaping], ImageReward], *, measure: str) -> RewardSpec:
+    """A reward for one measure, by its z-score among real images of the MoA; weight 1."""
+    return RewardSpec(
+        name=name,
+        label=name.replace("_", " "),
+        weight=1.0,
+        unit="z-score reward",
+        build=partial(_build_by_reference, reward),
+        measure=measure,
+        needs=("reference",),
+    )
+
+
+SUITE: tuple[RewardSpec, ...] = (  # the rewards and weights of CellFluxRL, arXiv:2603.21743
+    RewardSpec(
+        name="moa",
+        label="MoA",
+        weight=5.0,
+        unit="probability",
+        build=partial(_build_by_classifier, MoAProbability),
+        has_judge=True,
+        needs=("classifier",),
+    ),
+    RewardSpec(
+        name="containment", label="containment", weight=2.0, unit="share", build=_build_containment, has_judge=True
+    ),
+    z_score_reward("roundness", Roundness, measure="roundness"),
+    z_score_reward("nucleus_size", NucleusSize, measure="nucleus_area_max"),
+    z_score_reward("cell_size", CellSize, measure="cell_area_max"),
+    z_score_reward("nucleus_count", NucleusCount, measure="nucleus_count"),
+    z_score_reward("cell_count", CellCount, measure="cell_count"),
+)
+WEIGHTS = {spec.name: spec.weight for spec in SUITE}
+
+INPUTS: dict[str, NestedKey] = {"images": "action", "nuclei": NUCLEI, "cells": CELLS, "moa": "moa", "x0": "x0"}
+
+
+def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, weight: float = 1.0) -> RewardSpec:
+    """A reward from a user's function or network, for `cellflux_rewards(extra=[...])`.
+
+    Args:
+        function: returns one number per image, (B,), higher is better; nan where an image cannot be scored.
+            The names of its parameters choose its inputs; any other parameter needs a default.
+                images          (B, C, H, W) in [-1, 1], generated; channels are actin, tubulin, DNA
+                nuclei, cells   (B, H, W) int32, labels of the objects in images; 0 is background
+                moa             (B,) int64, ids of the mechanisms of action
+                x0              (B, C, H, W) in [-1, 1], control images that generation started from
+            An nn.Module is frozen, and moves with the rewards to another device.
+        name: of the reward; None: that of the function.
+        weight: in the weighted sum.
+
+    Returns:
+        The reward, under ("rewards", name).
+
+    Raises:
+        ValueError: function is not callable, has no name, takes none of the inputs, or needs something else.
+
+    Example:
+        >>> def sharpness(images):
+        ...     return images.diff(dim=-1).abs().mean((1, 2, 3))
+        >>> spec = custom_reward(sharpness, weight=0.5)
+        >>> spec.name, spec.weight
+        ('sharpness', 0.5)
+    """
+    name = getattr(function, "__name__", "") if name is None else name
+    if not callable(function):
+        raise ValueError(f"reward {name!r} needs a function, got a {type(function).__name__}")
+    if not name.isidentifier():
+        raise ValueError(f"a reward needs a name such as 'sharpness', got {name!r}: give name=")
+    build = partial(_build_custom, name, function, _input_names(function, name))
+    return RewardSpec(name=name, label=name.replace("_", " "), weight=weight, unit="custom reward", build=build)
+
+
+def _input_names(function: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """The parameters of a function that are inputs of rewards, in order."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError) as error:  # some built-in functions have none
+        raise ValueError(f"reward {name!r}: {error}; wrap it in a function of {', '.join(INPUTS)}") from error
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.kind not in variadic]
+    unknown = [p.name for p in parameters if p.name not in INPUTS and p.default is inspect.Parameter.empty]
+    names = tuple(p.name for p in parameters if p.name in INPUTS)
+    if unknown or not names:
+        came = f"got {', '.join(unknown)}" if unknown else "there is none of these"
+        raise ValueError(f"reward {name!r}: its parameters may be {', '.join(INPUTS)}, others need a default; {came}")
+    return names
+
+
+def _build_custom(name: str, function: Callable[..., Tensor], inputs: Sequence[str], parts: RewardParts) -> ImageReward:
+    reward = ImageReward(name, partial(_call_by_name, function, inputs), [INPUTS[key] for key in inputs])
+    if isinstance(function, nn.Module):
+        reward.network = function.requires_grad_(False).eval()  # registered, so that it moves with the reward
+    return reward
+
+
+def _call_by_name(function: Callable[..., Tensor], names: Sequence[str], *values: Tensor) -> Tensor:
+    return function(**dict(zip(names, values, strict=True)))
+
+
+FUNCTION_TERM = re.compile(r"(?P<source>.+\.py|[\w.]+):(?P<function>\w+)(?::(?P<weight>[^:]+))?")
+
+
+def configure(terms: Sequence[str], suite: Sequence[RewardSpec] = SUITE) -> tuple[RewardSpec, ...]:
+    """The suite with the changes that command-line terms ask for.
+
+    Args:
+        terms: each has one of these forms; the weight of a new reward is 1 if it is left out.
+            NAME=WEIGHT                     another weight for a reward of the suite; 0 leaves the reward out
+            NAME=MODULE:FUNCTION[:WEIGHT]   a new reward from a function of a module, see `custom_reward`
+            NAME=FILE.py:FUNCTION[:WEIGHT]  a new reward from a function of a file
+        suite: what the terms change.
+
+    Returns:
+        The suite, then the new rewards in the order of the terms.
+
+    Raises:
+        ValueError: a term has another form, names no reward of the suite or no function, or comes twice; a
+            weight is not finite; no reward is left.
+
+    Example:
+        >>> [spec.name for spec in configure(["roundness=0", "cell_size=0", "moa=2"])]
+        ['moa', 'containment', 'nucleus_size', 'nucleus_count', 'cell_count']
+    """
+    specs = {spec.name: spec for spec in suite}
+    seen = set()
+    for term in terms:
+        name, _, value = term.partition("=")
+        if name in seen:
+            raise ValueError(f"two terms for the reward {name!r}; give one")
+        seen.add(name)
+        specs[name] = _parse_term(term, name, value, specs)
+    chosen = tuple(spec for spec in specs.values() if spec.weight != 0)
+    if not chosen:
+        raise ValueError(f"no reward is left of {', '.join(specs)}: give one of them a weight other than 0")
+    return chosen
+
+
+def _parse_term(term: str, name: str, value: str, specs: dict[str, RewardSpec]) -> RewardSpec:
+    """The reward of one term, NAME=VALUE."""
+    weight = _as_float(value)
+    if weight is not None:
+        if name not in specs:
+            known = ", ".join(specs)
+            raise ValueError(f"unknown reward {name!r}; there are {known}. Add yours as NAME=MODULE:FUNCTION[:WEIGHT]")
+        return replace(specs[name], weight=weight)
+    match = FUNCTION_TERM.fullmatch(value)
+    if not name or match is None:
+        forms = "NAME=WEIGHT, NAME=MODULE:FUNCTION[:WEIGHT] or NAME=FILE.py:FUNCTION[:WEIGHT]"
+        raise ValueError(f"need {forms}; got {term!r}")
+    if name in specs:
+        raise ValueError(f"the suite has a reward {name!r}; give yours another name ({name}=0 leaves that one out)")
+    weight = 1.0 if match["weight"] is None else _as_float(match["weight"])
+    if weight is None:
+        raise ValueError(f"the weight of the reward {name!r} needs to be a number, got {match['weight']!r}")
+    return custom_reward(import_function(match["source"], match["function"]), name=name, weight=weight)
+
+
+def _as_float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

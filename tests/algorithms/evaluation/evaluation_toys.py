@@ -1,0 +1,93 @@
+"""A generator and an evaluator of brightness, and an evaluation made by hand."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.evaluation.metrics import Evaluator, describe
+from cellenv.data.cells import CellData
+from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNetConfig
+from rewards import SUITE, custom_reward
+
+
+class Brighten(nn.Module):
+    """v = gain (1 + mean of the condition)."""
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x_t, t, condition):
+        return self.gain * (1 + condition.mean(1)).reshape(-1, 1, 1, 1).expand_as(x_t)
+
+
+def generator(data: CellData, gain: float) -> CellFlux:
+    """One step of noise 0.1, then `Brighten`."""
+    config = UNetConfig(size=data.size, condition_dim=data.conditions.shape[1])
+    return CellFlux(Brighten(gain), config, Sampling(steps=1, solver="euler", noise_level=0.1))
+
+
+class BrightnessEvaluator:
+    """`evaluator`, and what it was given.
+
+    Rewards: "bright", which is the total too, and "dark", its negative times 1 + the id of the MoA. The judge of
+    "bright" looks at the first channel; the classifier answers the last MoA, and its features are the means of the
+    channels; the measure of "dark" is the standard deviation of the pixels.
+    """
+
+    def __init__(self, moas: int):
+        self.scored, self.judged, self.measured = [], [], []
+        self.evaluator = Evaluator(
+            specs=[
+                replace(custom_reward(lambda images: images, name="bright"), has_judge=True),
+                replace(custom_reward(lambda images: images, name="dark"), measure="deviation"),
+            ],
+            score=self.score,
+            judge_scores=self.judge_scores,
+            classify=lambda images: ((torch.arange(moas) / 1e3).expand(len(images), -1), images.mean((2, 3))),
+            measure=self.measure,
+            sigma={"dark": torch.ones(moas)},
+        )
+
+    def score(self, images, contexts) -> dict[str, Tensor]:
+        self.scored.append((images, contexts))
+        bright = images.mean((1, 2, 3))
+        return {"total": bright[:, None], "bright": bright[:, None], "dark": -bright * (1 + contexts["moa"])}
+
+    def judge_scores(self, images, contexts) -> dict[str, Tensor]:
+        self.judged.append(images)
+        return {"bright": images[:, 0].mean((1, 2))}
+
+    def measure(self, images) -> dict[str, Tensor]:
+        self.measured.append(images)
+        return {"dark": images.std((1, 2, 3))}
+
+
+def interval(mean: float, low: float, high: float) -> dict:
+    return {"mean": mean, "ci": [low, high]}
+
+
+REWARDS = [spec.name for spec in SUITE]
+JUDGES = [f"judge_{spec.name}" for spec in SUITE if spec.has_judge]
+
+
+def row(total: float, **numbers) -> dict:
+    """Figures of a row whose rewards are all `total`."""
+    figures = {name: interval(total, total - 0.1, total + 0.1) for name in ("total", *REWARDS)}
+    figures |= {name: interval(0.5, 0.4, 0.6) for name in JUDGES}
+    bare = {"frechet": 4.0, "kernel": 0.02, "diversity": 1.0, "moa_accuracy": 0.6, "w1_mean": 0.5, "n_contexts": 32}
+    return figures | bare | numbers
+
+
+def evaluation() -> dict:
+    """What `evaluate` returns for base, rl and real, of a run that passes every check."""
+    gain = {name: interval(0.2, 0.1, 0.3) for name in ("total", *REWARDS, *JUDGES)}
+    numbers = {"frechet": -0.5, "kernel": 0.001, "diversity": -0.1, "moa_accuracy": 0.1, "w1_mean": -0.1}
+    return {
+        "rows": {"base": row(1.0), "rl": row(1.2, frechet=3.5, diversity=0.9), "real": row(1.3, diversity=None)},
+        "paired": {name: gain | numbers | {"n_contexts": 32} for name in ("rl-base", "real-base")},
+        "rewards": [describe(spec) for spec in SUITE],
+        "config": {"preset": "default", "seed": 0},
+    }

@@ -1,0 +1,82 @@
+import pytest
+
+from algorithms.evaluation.checks import acceptance_checks
+from tests.algorithms.evaluation.evaluation_toys import evaluation, interval
+
+NAMES = ("total", "falls", "frechet", "kernel", "diversity", "w1", "judge_moa", "judge_containment", "gap")
+
+
+def answers(evaluation: dict) -> dict[str, bool | None]:
+    return dict(zip(NAMES, [check.passed for check in acceptance_checks(evaluation)], strict=True))
+
+
+def test_a_good_run_passes_everything():
+    assert set(answers(evaluation()).values()) == {True}
+
+
+@pytest.mark.parametrize(
+    ("failed", "where", "value"),
+    [
+        ("total", ("paired", "rl-base", "total"), interval(0.2, -0.01, 0.4)),
+        ("falls", ("paired", "rl-base", "cell_size"), interval(-0.2, -0.3, -0.1)),
+        ("frechet", ("rows", "rl", "frechet"), 4.41),
+        ("kernel", ("rows", "rl", "kernel"), 0.0221),
+        ("diversity", ("rows", "rl", "diversity"), 0.79),
+        ("w1", ("paired", "rl-base", "w1_mean"), 0.01),
+        ("judge_moa", ("paired", "rl-base", "judge_moa"), interval(0.11, 0.05, 0.2)),
+        ("judge_containment", ("paired", "rl-base", "judge_containment"), interval(0.11, 0.05, 0.2)),
+        ("gap", ("rows", "real", "total"), interval(1.41, 1.3, 1.5)),
+    ],
+)
+def test_each_check_fails_by_its_own_figure_alone(failed, where, value):
+    changed = evaluation()
+    changed[where[0]][where[1]][where[2]] = value
+    assert [name for name, passed in answers(changed).items() if not passed] == [failed]
+
+
+def test_the_bounds_themselves_pass():
+    changed = evaluation()
+    changed["rows"]["rl"] |= {"frechet": 4.4, "kernel": 0.022, "diversity": 0.8}
+    changed["paired"]["rl-base"]["judge_moa"] = interval(0.12, -0.1, 0.3)  # 60 % of 0.2
+    changed["paired"]["rl-base"]["cell_size"] = interval(-0.1, -0.3, 0.1)  # not significantly worse
+    assert set(answers(changed).values()) == {True}
+
+
+def test_checks_that_do_not_apply_neither_pass_nor_fail():
+    changed = evaluation()
+    changed["paired"]["rl-base"]["moa"] = interval(-0.01, -0.1, 0.1)
+    changed["rows"]["real"]["total"] = interval(0.9, 0.8, 1.0)
+    changed["rows"]["base"]["diversity"] = None
+    found = answers(changed)
+    assert (found["judge_moa"], found["gap"], found["diversity"]) == (None, None, None)
+    del changed["rows"]["real"]
+    assert len(acceptance_checks(changed)) == len(NAMES) - 1
+
+
+def test_an_undefined_total_is_neither_a_rise_nor_a_closed_gap():
+    changed = evaluation()
+    for figures in (*changed["rows"].values(), *changed["paired"].values()):
+        figures["total"] = interval(None, None, None)
+    found = answers(changed)
+    assert found["total"] is None and found["gap"] is None
+
+
+def test_kernel_distance_below_zero_is_compared_by_difference():
+    changed = evaluation()
+    changed["rows"]["base"]["kernel"] = -0.001
+    assert not answers(changed)["kernel"]
+    changed["rows"]["rl"]["kernel"] = -0.00105  # more than 1.1 x the old one, which would mean nothing
+    assert answers(changed)["kernel"]
+
+
+def test_rewards_and_judges_are_those_of_the_evaluation():
+    changed = evaluation()
+    sharpness = {"name": "sharpness", "label": "sharpness of mine", "judge": True}
+    changed["rewards"] = [sharpness]
+    changed["paired"]["rl-base"] |= {"sharpness": interval(0.5, 0.4, 0.6), "judge_sharpness": interval(0.1, 0.0, 0.2)}
+    changed["paired"]["rl-base"]["moa"] = interval(-0.2, -0.3, -0.1)  # not reported, so it cannot fail
+    failed = [check for check in acceptance_checks(changed) if not check.passed]
+    assert [check.criterion for check in failed] == ["Judge sees 60% of the gain in sharpness of mine"]
+    changed["paired"]["rl-base"]["sharpness"] = interval(-0.5, -0.6, -0.4)
+    (falls,) = [check for check in acceptance_checks(changed) if check.passed is False]
+    assert falls.figures == "sharpness of mine"

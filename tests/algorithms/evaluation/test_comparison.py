@@ -1,0 +1,153 @@
+import json
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from algorithms.config import DataConfig
+from algorithms.evaluation import generate
+from algorithms.evaluation.comparison import (
+    Comparison,
+    evaluate_models,
+    first_of_each_moa,
+    held_out_cells,
+    sample_groups,
+)
+from algorithms.evaluation.generate import GenerateConfig
+from algorithms.evaluation.held_out import count_pairs, held_out
+from algorithms.evaluation.image_folder import ImageFolder
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux, Sampling
+from tests.algorithms.evaluation.evaluation_toys import BrightnessEvaluator, generator
+from tests.folder_toys import write_folder
+
+CONTEXTS, GROUP = 9, 2
+
+
+def run(models, data, folder, *, batch_size=8, seed=0, **more) -> tuple[dict, BrightnessEvaluator]:
+    toy = BrightnessEvaluator(len(data.moas))
+    options = Comparison(contexts=CONTEXTS, group_size=GROUP, batch_size=batch_size, seed=seed)
+    return evaluate_models(models, data, folder, evaluator=toy.evaluator, options=options, **more), toy
+
+
+def test_equal_generators_draw_equal_images_and_both_files_are_written(data, tmp_path, capsys):
+    models = {"base": generator(data, 0.1), "rl": generator(data, 0.1), "zero-reward": generator(data, 0.3)}
+    evaluation, _ = run(models, data, tmp_path, config={"preset": "default"})
+    assert list(evaluation["rows"]) == ["base", "rl", "zero-reward", "real"]
+    assert evaluation["paired"]["rl-base"]["total"] == {"mean": 0, "ci": [0, 0]}
+    assert evaluation["paired"]["zero-reward-base"]["total"]["ci"][0] > 0
+    assert evaluation["rows"]["base"]["diversity"] > 0  # the noise inside a group differs
+    assert evaluation["config"] == evaluation["config"] | {"preset": "default", "contexts": CONTEXTS, "seed": 0}
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+    html = (tmp_path / "evaluation.html").read_text()
+    assert html.count("<figcaption>control") == len({text for text in data.moas if f"<h3>{text}" in html}) > 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.html", "evaluation.json"]
+    assert f"Evaluation on {CONTEXTS} held-out contexts" in capsys.readouterr().out
+
+
+def test_real_row_is_the_images_behind_the_contexts_and_no_reference_is_among_them(data, tmp_path, monkeypatch):
+    drawn, images = {}, data.images  # row by pixels, of all images that were asked for
+
+    def noted(rows):
+        drawn.update((image.numpy().tobytes(), row) for row, image in zip(rows.tolist(), images(rows), strict=True))
+        return images(rows)
+
+    monkeypatch.setattr(data, "images", noted)
+    _, toy = run({"base": generator(data, 0.1)}, data, tmp_path, batch_size=64)
+    (base, _), (real, contexts) = toy.scored
+    reference = toy.measured[0]
+    assert len(base) == CONTEXTS * GROUP and len(real) == len(reference) == CONTEXTS
+    rows, others = (torch.tensor([drawn[image.numpy().tobytes()] for image in images]) for images in (real, reference))
+    assert len(set(rows.tolist()) | set(others.tolist())) == 2 * CONTEXTS
+    assert data.perturbation[rows].equal(data.perturbation[others])
+    assert data.perturbation[rows].equal(contexts["perturbation"]) and data.plate[rows].equal(contexts["plate"])
+
+
+def test_batches_do_not_change_the_samples(data):
+    contexts, _, _ = held_out(data, CONTEXTS, seed=0)
+    whole, split = (sample_groups(generator(data, 0.1), contexts, GROUP, size, tqdm(disable=True)) for size in (64, 5))
+    assert whole.shape[:2] == (CONTEXTS, GROUP) and torch.equal(whole, split)
+
+
+def test_a_folder_of_what_a_generator_drew_is_its_row_up_to_rounding(data, save_base, tmp_path):
+    model = CellFlux.from_pretrained(save_base(Sampling(steps=1)))
+    config = GenerateConfig(
+        generator=str(tmp_path / "base"),
+        output_dir=tmp_path / "images",
+        contexts=CONTEXTS,
+        group_size=GROUP,
+        seed=3,
+        batch_size=5,
+    )
+    generate.main(config)
+    models, folders = (
+        {"base": generator(data, 0.1), "model": model},
+        {"written": ImageFolder.read(tmp_path / "images", data)},
+    )
+    found, toy = run(models, data, tmp_path, seed=3, batch_size=64, folders=folders)
+    _, (drawn, contexts), (read, same), _ = toy.scored
+    assert 0 < (drawn - read).abs().max() <= 0.5001 / 127.5
+    assert all(contexts[key].equal(same[key]) for key in ("perturbation", "x0", "seed"))
+    for name in ("total", "judge_bright"):
+        own, other = found["rows"]["model"][name], found["rows"]["written"][name]
+        assert other["mean"] == pytest.approx(own["mean"], abs=1e-3)
+        assert other["ci"] == pytest.approx(own["ci"], abs=1e-3)
+        assert found["paired"]["written-base"][name]["mean"] == pytest.approx(
+            other["mean"] - found["rows"]["base"][name]["mean"]
+        )
+    for name in ("frechet", "diversity", "w1_dark", "n_contexts"):
+        assert found["rows"]["written"][name] == pytest.approx(found["rows"]["model"][name], rel=0.02)
+    html = (tmp_path / "evaluation.html").read_text()
+    assert "model: acceptance checks" in html and "written: acceptance checks" not in html
+    assert "written</figcaption>" in html and "contexts of its own" not in html
+
+
+def test_a_folder_on_other_contexts_is_a_row_without_a_pair(data, save_base, tmp_path):
+    base, n = str(save_base(Sampling(steps=1))), CONTEXTS + 3
+    generate.main(GenerateConfig(contexts=n, group_size=1, generator=base, output_dir=tmp_path / "images"))
+    folders = {"other": ImageFolder.read(tmp_path / "images", data)}
+    found, toy = run({"base": generator(data, 0.1)}, data, tmp_path, batch_size=64, folders=folders)
+    assert list(found["rows"]) == ["base", "real", "other"] and set(found["paired"]) == {"real-base"}
+    row, (images, contexts) = found["rows"]["other"], toy.scored[-1]
+    assert row["n_contexts"] == n and row["total"]["mean"] == pytest.approx(images.mean().item(), abs=1e-6)
+    assert row["total"]["ci"][0] < row["total"]["mean"] < row["total"]["ci"][1] and row["frechet"] > 0
+    assert row["diversity"] is None and len(toy.measured[-2]) == len(contexts) == n
+    assert f"On contexts of its own: other ({n})." in (tmp_path / "evaluation.html").read_text()
+
+
+def test_another_seed_takes_other_contexts(data, tmp_path):
+    models = {"base": generator(data, 0.1)}
+    totals = [run(models, data, tmp_path, seed=seed)[0]["rows"]["real"]["total"]["mean"] for seed in (0, 0, 1)]
+    assert totals[0] == totals[1] != totals[2]
+
+
+def test_rows_need_a_base_and_none_called_real(data, tmp_path):
+    with pytest.raises(ValueError, match="need a generator 'base' and none called 'real'; got rl"):
+        run({"rl": generator(data, 0.1)}, data, tmp_path)
+    with pytest.raises(ValueError, match="none called 'real'"):
+        run({"base": generator(data, 0.1), "real": generator(data, 0.1)}, data, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gallery_shows_the_first_context_of_each_moa(data):
+    contexts, _, _ = held_out(data, 30, seed=0)
+    images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, 3, 4, 4)
+    gallery = first_of_each_moa({"base": images}, contexts["moa"], data)
+    first = [contexts["moa"].tolist().index(data.moas.index(label)) for label in gallery.labels]
+    assert sorted(gallery.labels) == sorted({data.moas[m] for m in contexts["moa"].tolist()})
+    brightness = gallery.columns["base"].astype(float).mean((1, 2, 3))
+    assert brightness.argsort().tolist() == torch.tensor(first).argsort().tolist()
+
+
+def test_held_out_cells_are_the_test_split_and_as_many_contexts_as_it_has(tmp_path):
+    cells, contexts = held_out_cells(DataConfig(), 10**6, unseen=True)
+    assert cells.split == "test" and contexts == count_pairs(cells)
+    assert {cells.compounds[p] for p in cells.perturbation[cells.treated].tolist()} == {
+        cells.compounds[p] for p in SyntheticCells("test", unseen=True).perturbation.tolist() if p >= 0
+    }
+    assert held_out_cells(DataConfig(), 7)[1] == 7
+    cells = SyntheticCells("test")
+    rows = torch.cat([cells.treated[:1], cells.controls[:2]])
+    write_folder(tmp_path, cells, rows, torch.zeros(3, 3, 4, 4))
+    with pytest.raises(ValueError, match="no two treated images of one compound; --include-unseen may add some"):
+        held_out_cells(DataConfig(path=tmp_path, include_unseen=True), 7)

@@ -1,0 +1,190 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from algorithms.evaluation.distances import frechet_distance, standardise
+from algorithms.evaluation.metrics import EvaluationOptions, Evaluator, compute_metrics, evaluate, save_evaluation
+from rewards import custom_reward
+
+MOAS = 3
+N, G = 30, 4
+
+
+def brightness(images: torch.Tensor) -> torch.Tensor:
+    """(B, 3): mean of each channel."""
+    return images.mean((2, 3))
+
+
+def toy_score(images, contexts):
+    """A toy world: MoA m makes channel m bright; the reward is that channel's brightness."""
+    bright = brightness(images).gather(1, contexts["moa"].unsqueeze(1))  # (B, 1)
+    return {"total": 2 * bright, "bright": bright}
+
+
+def toy_measure(images):
+    size = brightness(images).sum(1)
+    return {"size": size.where(size > -2.9, torch.nan)}  # a black image has no object
+
+
+TOY = Evaluator(
+    specs=[replace(custom_reward(lambda images: images, name="bright", weight=2.0), has_judge=True)],
+    score=toy_score,
+    judge_scores=lambda images, contexts: {"bright": brightness(images)[:, 0]},
+    classify=lambda images: (torch.softmax(8 * brightness(images), 1), brightness(images)),
+    measure=toy_measure,
+    sigma={"size": torch.full((MOAS,), 0.5)},
+)
+
+
+def toy_contexts(n: int = N) -> TensorDict:
+    return TensorDict({"moa": torch.arange(n) % MOAS}, batch_size=[n])
+
+
+def toy_images(strength: float, *, n: int = N, size: int = G, seed: int = 0, noise: float = 0.2) -> torch.Tensor:
+    """(n, G, 3, 4, 4): grey noise, the channel of the MoA `strength` brighter."""
+    rng = torch.Generator().manual_seed(seed)
+    images = noise * torch.randn(n, size, 3, 1, 1, generator=rng).expand(-1, -1, -1, 4, 4).clone()
+    images[torch.arange(n), :, toy_contexts(n)["moa"]] += strength
+    return images.clamp(-1, 1)
+
+
+def toy_evaluation(progress=lambda n: None, **changed) -> dict:
+    rows = {
+        "base": toy_images(0.2),
+        "rl": toy_images(0.4),  # the same noise
+        "real": toy_images(0.5, size=1, seed=1),
+    }
+    given = {"rows": rows, "reference_images": REFERENCE, "evaluator": TOY, "options": EvaluationOptions()} | changed
+    return evaluate(**given, contexts=toy_contexts(), progress=progress)
+
+
+REFERENCE = toy_images(0.5, size=1, seed=2).squeeze(1)
+
+
+def test_form_is_that_of_the_design():
+    evaluation = toy_evaluation(options=EvaluationOptions(config={"preset": "default"}))
+    assert evaluation["config"] == {"preset": "default"}
+    described = {
+        "name": "bright",
+        "label": "bright",
+        "weight": 2.0,
+        "unit": TOY.specs[0].unit,
+        "measure": None,
+        "judge": True,
+    }
+    assert evaluation["rewards"] == [described]
+    assert set(evaluation["rows"]) == {"base", "rl", "real"} and set(evaluation["paired"]) == {"rl-base", "real-base"}
+    for figures in (*evaluation["rows"].values(), *evaluation["paired"].values()):
+        for name in ("total", "bright", "judge_bright"):
+            assert set(figures[name]) == {"mean", "ci"} and len(figures[name]["ci"]) == 2
+        numbers = ("frechet", "kernel", "moa_accuracy", "n_contexts", "w1_size", "w1_mean")
+        assert all(isinstance(figures[name], float | int) for name in numbers)
+    assert evaluation["rows"]["rl"]["n_contexts"] == N
+    assert evaluation["rows"]["real"]["diversity"] is None  # one image a context
+    assert evaluation["rows"]["base"]["diversity"] > 0
+    json.dumps(evaluation, allow_nan=False)
+
+
+def test_paired_difference_has_the_mean_of_the_rows_and_a_narrow_interval():
+    evaluation = toy_evaluation()
+    gain, rows = evaluation["paired"]["rl-base"], evaluation["rows"]
+    assert gain["total"]["mean"] == pytest.approx(rows["rl"]["total"]["mean"] - rows["base"]["total"]["mean"])
+    width = {name: row["total"]["ci"][1] - row["total"]["ci"][0] for name, row in rows.items()}
+    assert gain["total"]["ci"][0] > 0 and gain["total"]["ci"][1] - gain["total"]["ci"][0] < width["base"] / 4
+    assert gain["frechet"] == pytest.approx(rows["rl"]["frechet"] - rows["base"]["frechet"])
+    assert gain["frechet"] < 0 and gain["w1_size"] < 0
+
+
+def test_each_image_is_scored_in_its_own_context():
+    images, contexts = toy_images(0.6, noise=0.0), toy_contexts()
+    values = compute_metrics(images, contexts, TOY, batch_size=7)  # 7 divides neither N nor G
+    assert values["right"].all() and values["interval", "bright"].allclose(torch.tensor(0.6))
+    shuffled = compute_metrics(images, TensorDict({"moa": (contexts["moa"] + 1) % MOAS}, batch_size=[N]), TOY)
+    assert not shuffled["right"].any() and shuffled["interval", "bright"].allclose(torch.tensor(0.0))
+    whole = compute_metrics(images, contexts, TOY, batch_size=1000)
+    torch.testing.assert_close(values["features", "judge"], whole["features", "judge"])
+
+
+def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
+    images, real = toy_images(0.3), brightness(REFERENCE)
+    row = toy_evaluation(rows={"base": images})["rows"]["base"]
+    per_draw = [
+        frechet_distance(standardise(brightness(images[:, g]), real), standardise(real, real)) for g in range(G)
+    ]
+    assert row["frechet"] == pytest.approx(np.mean(per_draw))
+    pooled = frechet_distance(standardise(brightness(images.flatten(0, 1)), real), standardise(real, real))
+    assert row["frechet"] != pytest.approx(pooled, rel=1e-3)
+
+
+def test_distances_and_diversity_do_not_depend_on_the_scale_of_the_features():
+    larger = replace(TOY, classify=lambda images: (TOY.classify(images)[0], 50 + 20 * brightness(images)))
+    rows, scaled = (toy_evaluation(evaluator=evaluator)["rows"]["rl"] for evaluator in (TOY, larger))
+    for name in ("frechet", "kernel", "diversity"):
+        assert scaled[name] == pytest.approx(rows[name], rel=1e-4)
+
+
+def test_further_features_get_distances_of_their_own():
+    evaluator = replace(TOY, features={"red": lambda images: brightness(images)[:, :2]})
+    images = toy_images(0.3, size=1)
+    row = toy_evaluation(rows={"base": images}, evaluator=evaluator)["rows"]["base"]
+    red, real = brightness(images.squeeze(1))[:, :2], brightness(REFERENCE)[:, :2]
+    assert row["frechet_red"] == pytest.approx(frechet_distance(standardise(red, real), standardise(real, real)))
+    assert row["frechet"] == toy_evaluation(rows={"base": images})["rows"]["base"]["frechet"] != row["frechet_red"]
+
+
+def test_identical_rows_do_not_differ_and_the_reference_is_at_distance_zero_from_itself():
+    evaluation = toy_evaluation(rows=dict.fromkeys(("base", "rl"), REFERENCE.unsqueeze(1)))
+    assert evaluation["paired"]["rl-base"]["total"] == {"mean": 0, "ci": [0, 0]}
+    assert evaluation["rows"]["rl"]["frechet"] == pytest.approx(0, abs=1e-9)
+    assert evaluation["rows"]["rl"]["w1_size"] == 0
+
+
+def test_undefined_measures_and_rewards_become_no_number():
+    black = -torch.ones(N, G, 3, 4, 4)
+    evaluator = replace(TOY, score=lambda i, c: {k: v.where(v > -0.99, torch.nan) for k, v in toy_score(i, c).items()})
+    row = toy_evaluation(rows={"base": black}, evaluator=evaluator)["rows"]["base"]
+    assert row["bright"] == {"mean": None, "ci": [None, None]}
+    assert row["w1_size"] is None and row["undefined"] == 1
+    half = black.clone()
+    half[:, ::2] = 0.5
+    row = toy_evaluation(rows={"base": half}, evaluator=evaluator)["rows"]["base"]
+    assert row["bright"]["mean"] == pytest.approx(0.5) and row["undefined"] == 0.5
+    assert row["w1_size"] is not None
+
+
+def test_the_same_seed_gives_the_same_intervals_and_no_global_stream_is_touched():
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again, other = (toy_evaluation(options=EvaluationOptions(seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert first == again != other
+
+
+def test_progress_counts_every_image_once():
+    done = []
+    toy_evaluation(options=EvaluationOptions(batch_size=16), progress=done.append)
+    assert sum(done) == N + N * G + N * G + N
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="need the baseline row 'base' among the rows; got rl"):
+        toy_evaluation(rows={"rl": toy_images(0.1)})
+    with pytest.raises(ValueError, match=r"on 30 contexts; got \(9, 4, 3, 4, 4\)"):
+        toy_evaluation(rows={"base": toy_images(0.1, n=9)})
+    with pytest.raises(ValueError, match="one reference image a context, 30; got 7"):
+        toy_evaluation(reference_images=REFERENCE[:7])
+    with pytest.raises(ValueError, match="sigma for every measure; none came for size"):
+        toy_evaluation(evaluator=replace(TOY, sigma={}))
+
+
+def test_saved_file_is_the_evaluation(tmp_path):
+    evaluation = toy_evaluation()
+    save_evaluation(evaluation, tmp_path / "evaluation.json")
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+    with pytest.raises(ValueError):
+        save_evaluation({"rows": float("nan")}, tmp_path / "evaluation.json")
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation

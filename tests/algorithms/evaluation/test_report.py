@@ -1,0 +1,162 @@
+import copy
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from algorithms.evaluation.report import Gallery, lines, number, page, save_page, sections, shown_pairs, tables
+from tests.algorithms.evaluation import evaluation_toys
+from tests.algorithms.evaluation.evaluation_toys import JUDGES, REWARDS, interval, row
+
+
+@pytest.fixture
+def evaluation() -> dict:
+    return evaluation_toys.evaluation()
+
+
+def terminal(evaluation: dict, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for table in tables(evaluation):
+        console.print(table)
+    return console.export_text()
+
+
+def test_a_row_without_a_pair_gets_a_note(evaluation):
+    assert "contexts of its own" not in terminal(evaluation) + page(evaluation)
+    evaluation["rows"]["theirs"] = row(0.7, n_contexts=40)
+    for text in (terminal(evaluation), page(evaluation)):
+        assert "On contexts of its own: theirs (40)." in text
+        assert "rl (32)" not in text and "real (32)" not in text
+
+
+def test_given_images_are_not_checked(evaluation):
+    evaluation["rows"]["theirs"], evaluation["paired"]["theirs-base"] = row(0.7), evaluation["paired"]["rl-base"]
+    assert "theirs: acceptance checks" in terminal(evaluation)
+    evaluation["config"]["images"] = ["theirs"]
+    assert "theirs: acceptance" not in terminal(evaluation) and "rl: acceptance" in terminal(evaluation)
+
+
+def test_marks_and_bars_show_better_worse_and_neither(evaluation):
+    gain = evaluation["paired"]["rl-base"]
+    gain["moa"], gain["containment"] = interval(-0.2, -0.3, -0.1), interval(0.1, -0.1, 0.3)
+    found = {line.label: line.differences[0] for line in lines(sections(evaluation)[1], evaluation)}
+    assert (found["MoA"].mark, found["containment"].mark, found["MoA, judge"].mark) == ("▼", "·", "▲")
+    assert found["MoA"].bar[2] < 50 < found["MoA, judge"].bar[0]  # drawn left and right of zero
+
+
+def test_bars_of_a_section_share_one_axis_and_stay_inside(evaluation):
+    evaluation["paired"]["rl-base"]["moa"] = interval(2.0, 1.0, 4.0)
+    found = {line.label: line.differences[0].bar for line in lines(sections(evaluation)[1], evaluation)}
+    assert 90 < found["MoA"][2] <= 100
+    assert (found["MoA"][1] - 50) / (found["containment"][1] - 50) == pytest.approx(10)
+
+
+def test_terminal_table_shows_every_row_and_the_difference(evaluation):
+    text = terminal(evaluation)
+    assert "Evaluation on 32 held-out contexts" in text
+    (line,) = [part for part in text.splitlines() if part.strip().startswith("total")]
+    assert re.sub(" +", " ", line).strip() == "total 1.000 1.200 1.300 +0.200 (+0.100, +0.300) ▲"
+    assert "rl: acceptance checks" in text and "+0.200 (+0.100, +0.300)" in text
+
+
+def test_controls_are_shown_but_not_checked(evaluation):
+    control = copy.deepcopy(evaluation["rows"]["base"])
+    evaluation["rows"]["flipped-reward"] = control
+    evaluation["paired"]["flipped-reward-base"] = copy.deepcopy(evaluation["paired"]["rl-base"])
+    assert shown_pairs(evaluation) == ["rl-base", "flipped-reward-base"]
+    text = terminal(evaluation, width=120)
+    assert "flipped-reward − base" in text and "flipped-reward: acceptance" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (256, "256"),
+        (0.0, "0"),
+        (4.2149, "4.21"),
+        (-0.002134, "−0.00213"),
+        (123.4, "123"),
+        (9.999, "10.00"),
+    ],
+)
+def test_numbers_keep_three_digits(value, text):
+    assert number(value) == text
+
+
+def test_fixed_decimals_have_no_minus_zero():
+    assert number(-0.0001, decimals=3, sign=True) == "+0.000"
+
+
+class Addresses(HTMLParser):
+    """Collects the addresses that a page would fetch, and its embedded pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.pictures = [], []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href"):
+                (self.pictures if value.startswith("data:image/png;base64,") else self.fetched).append(value)
+
+
+def gallery() -> Gallery:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    return Gallery(["Eg5 inhibitors", "Epithelial"], {"control": pictures, "base": pictures, "rl": pictures[::-1]})
+
+
+def test_page_holds_all_it_needs(evaluation):
+    html = page(evaluation, gallery(), phases={"sample": 30.0, "measure": 10.0})
+    addresses = Addresses()
+    addresses.feed(html)
+    assert len(addresses.pictures) == 6 and addresses.fetched == []
+    assert not re.search(r"https?://|@import|url\(", html)
+    first, second = addresses.pictures[:3], addresses.pictures[3:]
+    assert first[0] == first[1] == second[2] and first[2] == second[0] != first[0]  # row by row, column by column
+    assert html.count('class="span" style="left: 66.00%; width: 32.00%"') == 1 + len(REWARDS) + len(
+        JUDGES
+    )  # 0.1 to 0.3 of 0.3
+    for text in ("Eg5 inhibitors", "+0.200", "1.200", "30.0 s, 75 %", "preset", "Half of the gap"):
+        assert text in html
+
+
+def test_page_escapes_what_comes_from_outside(evaluation):
+    evaluation["config"]["model"] = "<script>alert(1)</script>"
+    assert "<script>" not in page(evaluation)
+
+
+def test_page_without_pictures_phases_and_checks(evaluation):
+    only_base = evaluation | {"rows": {"base": evaluation["rows"]["base"]}, "paired": {}, "config": {}}
+    html = page(only_base)
+    assert "<img" not in html and "acceptance" not in html and "Configuration" not in html and "Time" not in html
+
+
+def test_pictures_must_match_their_labels(evaluation):
+    with pytest.raises(ValueError, match=r"need 1 pictures in each column, one a label; got \{'control': 2"):
+        page(evaluation, Gallery(["Eg5 inhibitors"], gallery().columns))
+
+
+def test_page_is_saved_whole(evaluation, tmp_path):
+    save_page(page(json.loads(json.dumps(evaluation))), tmp_path / "out" / "evaluation.html")
+    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+
+def test_rewards_are_grouped_by_unit_and_own_ones_come_in_a_section_of_their_own(evaluation):
+    titles = [section.title for section in sections(evaluation)]
+    evaluation["rewards"].append(
+        {"name": "sharpness", "label": "sharpness", "unit": "custom reward", "judge": False, "measure": None}
+    )
+    evaluation["rows"]["rl"]["sharpness"] = interval(0.7, 0.6, 0.8)
+    found = sections(evaluation)
+    assert [section.title for section in found] == [*titles[:3], "Further rewards", *titles[3:]]
+    assert found[3].figures == {"sharpness": "sharpness"}
+    assert list(found[1].figures) == ["moa", "judge_moa", "containment", "judge_containment"]
+    assert list(found[2].figures) == REWARDS[2:]
+    (line,) = lines(found[3], evaluation)
+    assert [mean for mean, _ in line.cells] == ["–", "0.700", "–"]
+    assert all("sharpness" in text for text in (terminal(evaluation), page(evaluation)))

@@ -1,0 +1,20 @@
+import torch
+
+from algorithms.recipes import awm
+from cellenv.generator import Sampling
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
+
+SAMPLING = Sampling(steps=2, noise_level=0.5)
+
+
+def test_it_trains_and_resumes(runner):
+    check_training(runner(awm, SAMPLING), "loss_awm", "--groups 1")
+
+
+def test_flags_reach_the_training(runner):
+    check_flags(runner(awm, SAMPLING), ["--clip-epsilon 1e-6", "--kl-weight 3"])
+
+
+def test_without_a_reward_nothing_is_learned(runner):
+    awm_runner = runner(awm, SAMPLING)
+    assert torch.equal(awm_runner.run("zero", "--control zero --iterations 1"), weights(awm_runner.base))

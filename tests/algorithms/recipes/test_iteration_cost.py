@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from algorithms.config import EvalConfig, OldPolicyRolloutConfig, RewardConfig
+from algorithms.estimate import Estimate
+from algorithms.recipes import iteration_cost, nft
+from algorithms.recipes.iteration_cost import estimate_post_training
+from cellenv.generator import Sampling
+
+STEPS, TIMES = 2, 2
+
+
+@pytest.fixture
+def config(save_base, own_reward, monkeypatch):
+    """Nothing is evaluated; the evaluation costs 1000 evaluations and 100 seconds."""
+    evaluation = Estimate(nfe=1000, seconds=100.0, memory=0)
+    monkeypatch.setattr(iteration_cost, "estimate_evaluation", lambda *_: evaluation)
+    base = str(save_base(Sampling(steps=STEPS)))
+    return replace(
+        nft.PRESETS["smoke"],
+        generator=base,
+        threads=1,
+        mixed_precision="no",
+        reward=RewardConfig(terms=own_reward),
+        rollout=OldPolicyRolloutConfig(groups=2, group_size=2, batch_size=4),
+        eval=EvalConfig(contexts=4),
+    )
+
+
+def cost(images):
+    """Sampler steps; for each row theta forward and backward, old and reference."""
+    return images * STEPS + images * TIMES * (1 + 2 + 1 + 1)
+
+
+def test_cost_of_two_iterations_is_scaled_to_all_groups_and_iterations(config):
+    estimate = estimate_post_training(config, nft.build)
+    assert estimate.nfe == 1000 + 2 * cost(4) and estimate.seconds > 100 and estimate.memory > 2**20
+    longer = replace(config, iterations=50, rollout=replace(config.rollout, groups=6))  # measured on 2 groups
+    assert estimate_post_training(longer, nft.build).nfe == 1000 + 50 * cost(12)
+
+
+def test_an_estimate_leaves_nothing_behind(config, tmp_path):
+    estimate_post_training(replace(config, output_dir=tmp_path / "run"), nft.build)
+    assert not (tmp_path / "run").exists()

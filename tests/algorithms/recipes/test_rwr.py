@@ -1,0 +1,20 @@
+import torch
+
+from algorithms.recipes import rwr
+from cellenv.generator import Sampling
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
+
+SAMPLING = Sampling(steps=2, noise_level=0.5)
+
+
+def test_it_trains_and_resumes(runner):
+    check_training(runner(rwr, SAMPLING), "loss_rwr", "--groups 1")
+
+
+def test_flags_reach_the_training(runner):
+    check_flags(runner(rwr, SAMPLING), ["--temperature 0.1", "--kl-weight 3"])
+
+
+def test_without_a_reward_it_learns_from_its_own_images(runner):
+    rwr_runner = runner(rwr, SAMPLING)
+    assert not torch.equal(rwr_runner.run("zero", "--control zero --iterations 1"), weights(rwr_runner.base))

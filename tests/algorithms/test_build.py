@@ -1,0 +1,160 @@
+"""Configs of cells, segmenters and rewards reach what they are about, and what cannot work is refused."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from algorithms.build import build_cells, build_judge, build_rewards, build_segmenter, check_generators, check_labelled
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.generator import CellFlux
+from cellenv.weights_io import digest
+from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
+from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, cellpose
+from tests.folder_toys import write_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A seen and a held-out compound, two images each and two controls, in the test split."""
+    data = SyntheticCells("test")
+    taxol, docetaxel = data.compound_id("taxol"), data.compound_id("docetaxel")
+    shown = (data.perturbation == taxol).nonzero().flatten()[:4]
+    data.perturbation[shown[2:]] = docetaxel
+    rows = torch.cat([shown, data.controls[:2]])
+    write_folder(tmp_path / "cells", data, rows, torch.zeros(6, 3, 16, 16))
+    return tmp_path / "cells"
+
+
+def names(data):
+    return {data.compounds[p] for p in data.perturbation[data.treated].tolist()}
+
+
+def test_no_path_is_the_embedded_world():
+    cells = build_cells(DataConfig(), "validation")
+    assert isinstance(cells, SyntheticCells) and cells.split == "validation"
+    assert names(build_cells(DataConfig(), "test", unseen=True)).isdisjoint(names(build_cells(DataConfig(), "test")))
+
+
+def test_held_out_compounds_are_taken_with_the_others_alone_or_not_at_all(folder):
+    with_all = DataConfig(path=folder, include_unseen=True)
+    assert names(build_cells(DataConfig(path=folder), "test")) == {"taxol"}
+    assert names(build_cells(DataConfig(path=folder), "test", unseen=True)) == {"docetaxel"}
+    assert names(build_cells(with_all, "test")) == {"taxol", "docetaxel"}
+    with pytest.raises(ValueError, match="--unseen takes the held-out compounds alone, --include-unseen all"):
+        build_cells(with_all, "test", unseen=True)
+
+
+def test_bad_rows_are_left_out_and_images_are_packed_on_request(folder, tmp_path):
+    (folder / "Week1" / "100" / "1_0.0.npy").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="damaged"):
+        build_cells(DataConfig(path=folder, cache=tmp_path / "a"), "test")
+    with pytest.warns(UserWarning, match="1 rows of .* are left out"):
+        assert len(build_cells(DataConfig(path=folder, cache=tmp_path / "b", skip_bad=True), "test")) == 3
+    assert np.load(tmp_path / "b" / "images.npy").shape == (6, 3, 16, 16)
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    """Four images in the RxRx1 layout, which names no mechanisms of action."""
+    keys = [f"U2OS-01_2_B03_1_{i}" for i in range(4)]
+    header = ["", "SAMPLE_KEY", "BATCH", "CPD_NAME", "ANNOT", "SPLIT"]
+    states = ["treated", "negative_control"] * 2
+    rows = [(i, key, "b", "gene", s, ("train", "test")[i // 2]) for i, (key, s) in enumerate(zip(keys, states))]
+    for name, content in {"rxrx1_df.csv": [header, *rows], "x_embeddings.csv": [["", "0"], ["gene", 1]]}.items():
+        with (tmp_path / name).open("w", newline="") as stream:
+            csv.writer(stream).writerows(content)
+    (tmp_path / "01_2" / "B03").mkdir(parents=True)
+    for i in range(4):
+        np.save(tmp_path / "01_2" / "B03" / f"1_{i}.npy", np.zeros((4, 4, 6), np.uint8))
+    return DataConfig(path=tmp_path, layout="rxrx1")
+
+
+def test_cells_without_mechanisms_are_loaded_and_refused_where_these_are_needed(unlabelled):
+    cells = build_cells(unlabelled, "test")
+    assert cells.size == (6, 4, 4)
+    with pytest.raises(ValueError, match=r"no mechanisms of action: need a column .*ANNOT"):
+        check_labelled(cells)
+    check_labelled(SyntheticCells("test"))
+
+
+def test_a_segmenter_is_named_after_exactly_what_it_is(tmp_path, monkeypatch):
+    class Cellpose(ClassicalSegmenter):
+        def __init__(self, *weights, device):
+            self.files = [tmp_path / name for name in weights]
+
+    own = EmbeddedSegmenter(nucleus_widths=(4, 8), cell_widths=(4, 8))
+    own.save_pretrained(tmp_path / "own.safetensors")
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(cellpose, "CellposeSegmenter", Cellpose)
+    asked = {
+        "embedded": SegmenterConfig(),
+        "own": SegmenterConfig(segmenter=str(tmp_path / "own.safetensors")),
+        "classical": SegmenterConfig(segmenter="classical"),
+        "ab": SegmenterConfig(segmenter="cellpose", nucleus_weights="a", cell_weights="b"),
+        "bb": SegmenterConfig(segmenter="cellpose", nucleus_weights="b", cell_weights="b"),
+    }
+    found = {key: build_segmenter(config) for key, config in asked.items()}
+    assert len({name for _, name in found.values()}) == len(asked)
+    assert found["embedded"][1] == digest(EmbeddedSegmenter.shipped)
+    assert found["own"][0].config == own.config
+    assert [type(segmenter) for segmenter, _ in found.values()][2:] == [ClassicalSegmenter, Cellpose, Cellpose]
+
+
+def test_weights_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="holds a JudgeSegmenter, need a EmbeddedSegmenter"):
+        build_segmenter(SegmenterConfig(segmenter=str(JudgeSegmenter.shipped)))
+
+
+def test_a_reference_of_another_segmenter_is_refused():
+    assert build_rewards(RewardConfig(), "cpu").reference.moas == SyntheticCells.moas
+    with pytest.raises(ValueError, match=r"reference was fitted with .* --segmenter classical is classical"):
+        build_rewards(RewardConfig(segmenter="classical"), "cpu")
+
+
+def test_rewards_are_those_of_the_terms_with_the_models_of_the_config(tmp_path, seeded):
+    MoAClassifier(SyntheticCells.moas).save_pretrained(tmp_path / "own.safetensors")
+    terms = ("containment=0", "cell_size=3")
+    suite = build_rewards(RewardConfig(terms=terms, classifier=tmp_path / "own.safetensors"), "cpu")
+    weights = {spec.name: spec.weight for spec in suite.specs}
+    assert "containment" not in weights and weights["cell_size"] == 3 and weights["moa"] == 5
+    *_, total, _ = suite.transform()
+    assert total.weights == weights
+    own = MoAClassifier.from_pretrained(tmp_path / "own.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(suite.classifier.parameters(), own.parameters(), strict=True))
+
+
+def test_shaping_and_another_segmenter_reach_the_transform(data):
+    images = data.images(data.treated[:4])
+    contexts = data.contexts(data.treated[:4], torch.Generator().manual_seed(0)).set("action", -images)  # far off
+
+    def rewards(shaping, segmenter=None):
+        suite = build_rewards(RewardConfig(shaping=shaping), "cpu")
+        return suite.transform(segmenter)(contexts.copy())["rewards", "cell_size"]
+
+    assert rewards("default").min() >= -25 > rewards("paper").min()
+    assert not rewards("paper").equal(rewards("paper", ClassicalSegmenter()))
+
+
+def test_judge_is_the_shipped_one_or_that_of_the_config(tmp_path, seeded):
+    JudgeClassifier(["a", "b"]).save_pretrained(tmp_path / "judge.safetensors")
+    assert build_judge(EvalConfig()).moas == SyntheticCells.moas
+    assert build_judge(EvalConfig(judge=tmp_path / "judge.safetensors")).moas == ("a", "b")
+
+
+def test_a_generator_of_other_cells_is_refused(folder):
+    generator = CellFlux.from_pretrained("embedded")
+    check_generators(SyntheticCells("test"), generator)
+    with pytest.raises(ValueError, match=r"\(3, 96, 96\) images from 64 .* the cells have \(3, 16, 16\) and 64"):
+        check_generators(build_cells(DataConfig(path=folder), "test"), generator)
+
+
+def test_reference_of_the_config_is_used(tmp_path):
+    reference = Reference.load()
+    replace(reference, std={name: 2 * std for name, std in reference.std.items()}).save(tmp_path / "reference.json")
+    suite = build_rewards(RewardConfig(reference=tmp_path / "reference.json"), "cpu")
+    torch.testing.assert_close(suite.reference.std["roundness"], 2 * reference.std["roundness"])

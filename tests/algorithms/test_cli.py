@@ -1,0 +1,66 @@
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from algorithms.cli import COMMANDS, main
+from cellenv.generator import Sampling
+from rewards import WEIGHTS
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_names_the_presets_and_imports_no_torch(command):
+    process = [sys.executable, "-X", "importtime", "-m", "algorithms.cli", *command, "--help"]
+    done = subprocess.run(process, capture_output=True, text=True)
+    assert done.returncode == 0
+    presets = import_module(COMMANDS[command]).PRESETS
+    assert f"--preset {{{','.join(presets)}}}" in " ".join(done.stdout.split())
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "tyro" in imported and "torch" not in imported
+
+
+@pytest.mark.parametrize("module", COMMANDS.values())
+def test_a_command_can_run_and_estimate(module):
+    command = import_module(module)
+    assert callable(command.main) and callable(command.estimate)
+
+
+@pytest.mark.parametrize("words", [["brew"], ["trian", "nft"], ["--preset", "smoke"]])
+def test_unknown_command_lists_all_and_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    out, error = capsys.readouterr()
+    assert all(f"cellfluxrl {' '.join(command)} " in out for command in COMMANDS)
+    assert "unknown command" in error and (words[0].startswith("-") or words[0] in error)
+
+
+@pytest.mark.parametrize("words", [["train"], ["train", "nftt"]])
+def test_a_group_without_a_known_name_lists_its_own(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    out, _ = capsys.readouterr()
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["awm", "base", "grpo", "nft", "ppo", "rft", "rwr"]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["fit", "-h"]])
+def test_help_of_a_group_is_no_error(words, capsys):
+    main(words)
+    out, error = capsys.readouterr()
+    assert "cellfluxrl fit classifier" in out and not error
+    assert ("cellfluxrl train nft" in out) == (words[:1] != ["fit"])
+
+
+def test_dry_run_prints_the_resolved_config_and_an_estimate_and_leaves_no_run(save_base, tmp_path, capsys):
+    base = save_base(Sampling(steps=2))
+    flags = f"--learning-rate 1e-3 --iterations 5 --generator {base} --output-dir {tmp_path / 'run'}"
+    terms = ("moa=2", *(f"{name}=0" for name in WEIGHTS if name != "moa"))  # nothing is segmented
+    rewards = [flag for term in terms for flag in ("--reward", term)]
+    main(["train", "nft", "--preset", "smoke", *flags.split(), *rewards, "--dry-run"])
+    out = capsys.readouterr().out.splitlines()
+    for line in ("optim.learning_rate = 0.001", "iterations = 5", f"reward.terms = {terms}", f"generator = {base}"):
+        assert line in out
+    rollouts, losses = 8 * 2, 8 * 2 * (1 + 2 + 1 + 1)  # images, steps; rows, theta forward and backward, old, ref
+    evaluation = 2 * 16 * 4 * 2  # models, contexts, samples, steps
+    assert f"network function evaluations  {5 * (rollouts + losses) + evaluation:,}" in out
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,98 @@
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+from algorithms.config import (
+    DataConfig,
+    EvalConfig,
+    FolderConfig,
+    OptimConfig,
+    PostTrainingConfig,
+    RewardConfig,
+    RolloutConfig,
+    SegmenterConfig,
+    check_models_of_data,
+    presets,
+)
+from algorithms.recipes import ALGORITHMS
+from cellenv.data.layouts import LAYOUTS
+from rewards.suite import SHAPINGS
+
+
+def choices(config: type, field: str) -> tuple[str, ...]:
+    return get_args(get_type_hints(config)[field])
+
+
+def test_choices_are_those_of_the_library():
+    assert choices(FolderConfig, "layout") == tuple(LAYOUTS)
+    assert choices(RewardConfig, "shaping") == tuple(SHAPINGS)
+
+
+def test_embedded_world_takes_no_option_of_a_folder():
+    with pytest.raises(ValueError, match="need --data DIR for --skip-bad, --include-unseen"):
+        DataConfig(skip_bad=True, include_unseen=True)
+
+
+def test_unknown_segmenter_and_weights_without_cellpose_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"need --segmenter embedded, classical, cellpose, or a path.*got 'clasical'"):
+        SegmenterConfig(segmenter="clasical")
+    with pytest.raises(ValueError, match="weights are for --segmenter cellpose; classical takes none"):
+        SegmenterConfig(segmenter="classical", cell_weights="cyto3")
+    assert SegmenterConfig(segmenter=str(tmp_path)).segmenter == str(tmp_path)
+
+
+def test_own_cells_need_own_models():
+    check_models_of_data(DataConfig(), RewardConfig(), EvalConfig())
+    own = DataConfig(path=Path("cells"))
+    with pytest.raises(ValueError, match="--data needs --classifier, --reference too"):
+        check_models_of_data(own, RewardConfig(), EvalConfig(judge=Path("judge")))
+    rewards = RewardConfig(classifier=Path("classifier"), reference=Path("reference"))
+    with pytest.raises(ValueError, match="--data needs --judge too"):
+        PostTrainingConfig(output_dir=Path("out"), data=own, reward=rewards)
+    check_models_of_data(own, rewards, EvalConfig(judge=Path("judge")))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("iterations", {"iterations": 0}),
+        ("save_every", {"save_every": 0}),
+        ("groups", {"rollout": RolloutConfig(groups=0)}),
+        ("group_size", {"rollout": RolloutConfig(group_size=1)}),
+        ("micro_batch_size", {"optim": OptimConfig(micro_batch_size=0)}),
+        ("warmup_iterations", {"optim": OptimConfig(warmup_iterations=-1)}),
+        ("lora_rank", {"lora_rank": -1}),
+        ("contexts", {"eval": EvalConfig(contexts=0)}),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, changed):
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
+        PostTrainingConfig(output_dir=Path("out"), **changed)
+    PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(warmup_iterations=0), lora_rank=0)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_presets_of_a_recipe_differ_in_length_alone(name):
+    found = import_module(ALGORITHMS[name]).PRESETS
+    default, smoke, long = (found[key] for key in ("default", "smoke", "long"))
+    assert smoke.iterations == 2 < default.iterations < long.iterations
+    assert {type(config) for config in found.values()} == {type(default)} and default.output_dir == Path("runs", name)
+    assert len({config.output_dir for config in found.values()}) == 3
+    same = {"iterations": 1, "output_dir": Path("x")}
+    assert replace(long, **same) == replace(default, **same)
+    assert (smoke.loss, smoke.optim, smoke.reward) == (default.loss, default.optim, default.reward)
+    assert type(smoke.rollout) is type(default.rollout)
+
+
+def test_presets_keep_the_fields_of_the_default():
+    default = PostTrainingConfig(output_dir=Path("a/b"), rollout=RolloutConfig(batch_size=7), seed=3)
+    found = presets(default)
+    assert found["default"] is default
+    assert (found["smoke"].seed, found["smoke"].rollout.batch_size, found["smoke"].output_dir) == (
+        3,
+        7,
+        Path("a/b-smoke"),
+    )

@@ -1,0 +1,43 @@
+"""Starting Accelerate: precision, and launches that are refused."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from algorithms import launch
+from algorithms.launch import automatic_precision, start_accelerator
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+def test_fp16_without_a_gpu_raises(monkeypatch, fresh_accelerate):
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        start_accelerator(mixed_precision="fp16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        start_accelerator(mixed_precision="auto")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "native_bf16", "expected"),
+    [("no", True, "bf16"), ("no", False, "no"), (None, True, "bf16"), ("fp16", True, "fp16"), ("bf16", False, "bf16")],
+)
+def test_automatic_precision_is_the_launchers_or_the_hardwares(monkeypatch, launcher, native_bf16, expected):
+    monkeypatch.setattr(launch, "has_native_bf16", lambda: native_bf16)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launcher is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    assert automatic_precision() == expected
+
+
+def test_accumulation_by_the_launcher_raises(monkeypatch, fresh_accelerate):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(ValueError, match="gradient accumulation of 4 came from the launcher"):
+        start_accelerator(threads=1)
+
+
+def test_ranks_that_do_not_see_each_other_raise(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(launch, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
+    with pytest.raises(ValueError, match="2 processes were started, but each believes that there are 1"):
+        start_accelerator(threads=1)

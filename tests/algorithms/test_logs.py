@@ -1,0 +1,94 @@
+"""Run logs: rollout metrics, times, flattened configs, averages over micro-batches, resuming log.jsonl."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from algorithms.advantages import identity
+from algorithms.logs import (
+    RunLogger,
+    flatten_config,
+    mean_metrics,
+    mean_time_per_phase,
+    rollout_metrics,
+    time_metrics,
+)
+
+SINGLE_PROCESS = SimpleNamespace(is_main_process=True, log=lambda *_, **__: None, reduce=lambda x, _: x, trackers=[])
+
+
+def test_rollout_metrics_leave_nan_out():
+    reward = torch.tensor([[1.0], [3.0], [float("nan")], [2.0]])
+    step = {"reward": reward, "rewards": {"size": -reward}}
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    metrics = rollout_metrics(rollout, identity)
+    assert metrics["reward"] == 2 and metrics["rewards/size/mean"] == -2
+    assert metrics["reward_std"] == pytest.approx((2 / 3) ** 0.5)
+    assert metrics["frac_reward_nan"] == 0.25 and metrics["frac_reward_zero_std"] == 0.5
+
+
+def test_time_outside_is_neither_rollout_nor_training():
+    metrics = time_metrics({"rollout": 0.5, "train": 1.0, "rewards": 0.25, "other": 0.25, "total": 2.0})
+    assert metrics["time/rewards"] == 0.25 and metrics["time/outside"] == 0.25
+
+
+def test_mean_time_per_phase_reads_a_log(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"iteration": 0, "reward": 1.0} | time_metrics({"rollout": 1.0, "train": 2.0, "other": 1.0, "total": 4.0}),
+        {"iteration": 1, "reward": 1.0} | time_metrics({"rollout": 3.0, "train": 2.0, "other": 3.0, "total": 8.0}),
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = {"rollout": 2.0, "train": 2.0, "other": 2.0, "total": 6.0, "outside": pytest.approx(1 / 3)}
+    assert mean_time_per_phase(log) == expected
+
+
+def test_flatten_config_joins_names_with_dots_and_keeps_what_trackers_take():
+    config = {
+        "seed": 0,
+        "optim": {"learning_rate": 1e-3, "schedule": {"name": "constant"}},
+        "resume": False,
+        "output_dir": Path("runs/a"),
+        "window": (0, 2),
+        "judge": None,
+    }
+    flat = flatten_config(config)
+    assert flat == {
+        "seed": 0,
+        "optim.learning_rate": 1e-3,
+        "optim.schedule.name": "constant",
+        "resume": False,
+        "output_dir": "runs/a",
+        "window": "(0, 2)",
+        "judge": "None",
+    }
+    assert flat["resume"] is False
+
+
+def test_mean_metrics_weighs_micro_batches_by_their_rows():
+    parts = [
+        (3, {"kl": torch.tensor(1.0), "drift": torch.tensor(0.0)}),
+        (1, {"kl": torch.tensor(5.0), "drift": torch.tensor(4.0)}),
+    ]
+    assert mean_metrics(parts, SINGLE_PROCESS) == {"kl": 2.0, "drift": 1.0}
+
+
+def test_a_resumed_log_drops_iterations_that_are_repeated(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"iteration": 0}\n{"iteration": 1}\n{"iteration": 2}\n{"itera')
+    logger = RunLogger(SINGLE_PROCESS, tmp_path, start=2)
+    bar = logger.progress_bar(2, 4)
+    logger.log_metrics(2, {"reward": 0.5, "kl": float("nan")}, bar)
+    bar.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines == [{"iteration": 0}, {"iteration": 1}, {"iteration": 2, "reward": 0.5}]
+
+
+def test_a_new_run_starts_an_empty_log(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"iteration": 0}\n')
+    RunLogger(SINGLE_PROCESS, tmp_path, start=0)
+    assert (tmp_path / "log.jsonl").read_text() == ""

@@ -1,0 +1,63 @@
+"""Two gloo processes on a CPU equal one process on the same global batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from algorithms.launch import start_accelerator
+from tests.algorithms.nft_toys import toy_gradient, toy_run
+
+pytestmark = pytest.mark.slow  # starts two processes
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Results of both ranks, and the folder of their run."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*torchrun, "-m", "tests.algorithms.nft_toys", folder, "-1"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)], folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Gradient, loss module and folder of a single process."""
+    folder = tmp_path_factory.mktemp("one")
+    accelerator = start_accelerator(threads=1)
+    return toy_gradient(accelerator), toy_run(folder, accelerator), folder
+
+
+def test_two_processes_have_the_gradient_of_one(one, two):
+    for rank in two[0]:
+        assert rank["ranks"] == 2
+        error = (rank["gradient"] - one[0]).norm() / one[0].norm()
+        assert error < 1e-5
+
+
+def test_theta_old_and_ref_are_equal_on_both_ranks(two):
+    first, second = (rank["weights"] for rank in two[0])
+    assert {name.split(".")[0] for name in first} == {"model", "model_old", "model_ref"}
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_two_processes_train_as_one(one, two):
+    weights = one[1].state_dict()
+    for name, value in two[0][0]["weights"].items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
+    assert not torch.equal(weights["model.outer.weight"], weights["model_ref.outer.weight"])
+
+
+def test_two_processes_log_what_one_does(one, two):
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (one[2], two[1])]
+    assert len(logs[0]) == len(logs[1]) == 6
+    for of_one, of_two in zip(*logs, strict=True):
+        for key in ("reward", "reward_std", "rewards/bright/mean", "loss_nft", "loss_kl", "grad_norm", "drift"):
+            assert of_one[key] == pytest.approx(of_two[key], rel=2e-3, abs=1e-6), key

@@ -1,0 +1,101 @@
+"""Resuming: stopped anywhere, a run continues bit for bit; runs that do not fit their checkpoint are refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from algorithms import checkpoint
+from algorithms.launch import start_accelerator
+from tests.algorithms.nft_toys import ToyNet, toy_run
+
+LOGGED = ("iteration", "reward", "kl", "loss_nft", "grad_norm", "drift", "lr")
+
+
+def logged(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [tuple(line[key] for key in LOGGED) for line in lines]
+
+
+def comparable(state):
+    """Nested state with tensors as lists."""
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {key: comparable(value) for key, value in state.items()}
+    return [comparable(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def assert_same_run(loss, folder, other_loss, other_folder):
+    for name, value in loss.state_dict().items():
+        assert torch.equal(value, other_loss.state_dict()[name]), name
+    assert logged(folder) == logged(other_folder)
+    states = [checkpoint.load_latest(run / "checkpoints") for run in (folder, other_folder)]
+    for key in ("ema", "optimizer", "iteration"):
+        assert comparable(states[0][key]) == comparable(states[1][key])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The loss module and the folder of a run of six iterations."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return toy_run(folder, start_accelerator(threads=1)), folder
+
+
+def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
+    toy_run(tmp_path, start_accelerator(threads=1), iterations=4)
+    loss = toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+    assert_same_run(loss, tmp_path, *uninterrupted)
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
+    """SIGKILL in iteration 3, after the checkpoint of iteration 2: the third line of the log is replaced."""
+    command = [sys.executable, "-m", "tests.algorithms.nft_toys", tmp_path, "3"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert len(logged(tmp_path)) == 3
+    loss = toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+    assert_same_run(loss, tmp_path, *uninterrupted)
+
+
+def test_resuming_before_a_damaged_checkpoint_equals_uninterrupted(uninterrupted, tmp_path):
+    toy_run(tmp_path, start_accelerator(threads=1), iterations=4)
+    newest = checkpoint.list_checkpoints(tmp_path / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    loss = toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+    assert_same_run(loss, tmp_path, *uninterrupted)
+
+
+def test_another_base_or_resume_signature_raises(tmp_path):
+    toy_run(tmp_path, start_accelerator(threads=1), iterations=2)
+    with pytest.raises(ValueError, match="other pretrained weights"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True, model=ToyNet(seed=9))
+    newest = checkpoint.list_checkpoints(tmp_path / "checkpoints")[-1]
+    state = checkpoint.load(newest)
+    checkpoint.save(newest.parent, 2, state | {"resume_signature": {"seed": 6}})
+    with pytest.raises(ValueError, match="started with seed=6, now 5"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+
+
+def test_frozen_models_are_saved_as_fingerprints(uninterrupted):
+    loss, folder = uninterrupted
+    state = checkpoint.load_latest(folder / "checkpoints")
+    assert {name.split(".")[0] for name in state["loss"]} == {"model", "model_old"}
+    assert state["frozen"] == [checkpoint.fingerprint(loss.model_ref)]
+
+
+def test_without_a_checkpoint_resuming_raises_and_keeps_the_log(tmp_path):
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint to resume in .*; leave out --resume"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+    assert (tmp_path / "log.jsonl").read_text() == "{}\n"
+
+
+def test_ranks_with_different_weights_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("algorithms.training_state.gather_object", lambda own: [*own, "other weights"])
+    with pytest.raises(RuntimeError, match="the ranks hold different weights"):
+        toy_run(tmp_path, start_accelerator(threads=1))

@@ -1,0 +1,92 @@
+"""The embedded world: reproducible pixels, masks that agree with the pixels, the shape of BBBC021."""
+
+import hashlib
+import pickle
+
+import pytest
+import torch
+
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.images import to_uint8
+
+# SHA-256 of images and masks; a change needs a line in the changelog
+GOLDEN = "4dd06e6ff74b83a750fb4d2a56f69f69d737f59fbfe4ebef23e896161ea49520"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return SyntheticCells("test")
+
+
+def test_same_seed_same_pixels_whatever_was_rendered_before(cells):
+    fresh = SyntheticCells("test")
+    rows = torch.tensor([5, 700, 1100])
+    fresh.images(torch.tensor([699, 4]))
+    assert torch.equal(fresh.images(rows), cells.images(rows))
+    assert not torch.equal(SyntheticCells("test", seed=1).images(rows), cells.images(rows))
+    assert not torch.equal(SyntheticCells("validation").images(rows[:1]), cells.images(rows[:1]))
+
+
+def test_pixels_are_the_recorded_ones(cells):
+    rows = torch.arange(0, 1040, 130)
+    pixels = to_uint8(cells.images(rows)).numpy()
+    labels = torch.stack(cells.masks(rows)).to(torch.uint8).numpy()
+    assert hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest() == GOLDEN
+
+
+def test_another_process_gets_the_seed_and_not_the_pixels(cells):
+    rows = torch.tensor([2, 900])
+    expected = cells.images(rows), *cells.masks(rows)
+    sent = pickle.dumps(cells)
+    assert len(sent) < 500_000
+    received = pickle.loads(sent)
+    assert all(torch.equal(a, b) for a, b in zip((received.images(rows), *received.masks(rows)), expected, strict=True))
+
+
+def test_truth_masks_lie_on_the_stain(cells):
+    """DNA is bright inside true nuclei and dark outside; nuclei lie in cells; each crop is centred on a nucleus."""
+    rows = torch.arange(0, 1040, 20)
+    dna = cells.images(rows)[:, cells.channels.index("DNA")]
+    nuclei, bodies = cells.masks(rows)
+    inside = torch.stack([image[mask > 0].mean() for image, mask in zip(dna, nuclei, strict=True)])
+    outside = torch.stack([image[mask == 0].mean() for image, mask in zip(dna, nuclei, strict=True)])
+    assert (inside > outside + 0.3).all()
+    assert (bodies[nuclei > 0] > 0).all()
+    middle = (nuclei[:, 36:60, 36:60] > 0).flatten(1).any(1)
+    assert middle.all()
+
+
+def test_split_sizes_compounds_and_controls(cells):
+    assert len(cells.compounds) == 34 and len(cells.moas) == 12 and cells.conditions.shape == (34, 64)
+    seen = torch.bincount(cells.perturbation[cells.treated], minlength=34)
+    assert (seen[:26] == 40).all() and (seen[26:] == 0).all()
+    unseen = SyntheticCells("test", unseen=True)
+    assert set(unseen.perturbation[unseen.treated].tolist()) == set(range(26, 34))
+    assert torch.equal(unseen.conditions, cells.conditions)
+    assert len(set(cells.keys)) == len(cells)
+
+
+def test_compounds_lie_on_four_plates_and_every_plate_has_controls(cells):
+    for compound in range(26):
+        assert len(cells.plate[cells.perturbation == compound].unique()) == 4
+    assert torch.bincount(cells.plate[cells.controls]).tolist() == [40] * 12
+
+
+def test_compounds_of_one_mechanism_have_alike_conditions(cells):
+    alike = torch.corrcoef(cells.conditions)
+    same = cells.compound_moa[:, None] == cells.compound_moa
+    off = ~torch.eye(34, dtype=bool)
+    assert alike[same & off].mean() == pytest.approx(0.7, abs=0.1) and alike[~same].abs().mean() < 0.2
+
+
+def test_a_split_can_be_drawn_larger():
+    larger = SyntheticCells("test", treated=80)
+    assert torch.bincount(larger.perturbation[larger.treated]).tolist() == [80] * 26
+    assert torch.equal(larger.conditions, SyntheticCells("test").conditions)
+    with pytest.raises(ValueError, match="treated >= 1"):
+        SyntheticCells("test", treated=0)
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="split must be one of train, validation, test; got 'val'"):
+        SyntheticCells("val")

@@ -1,0 +1,133 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from cellenv.data.layouts import BBBC021, RXRX1
+from cellenv.data.table import RowErrors, check_row, condition_of, find_file, read_embedding, read_table
+from tests.cellenv.imaging_toys import EMBEDDING, ROWS, write_csv, write_table
+
+
+def fails_on(bad):
+    def check(item):
+        if item in bad:
+            raise bad[item]
+
+    return check
+
+
+def test_the_first_invalid_row_raises():
+    with pytest.raises(FileNotFoundError, match="b is missing"):
+        RowErrors().filter("abc", fails_on({"b": FileNotFoundError("b is missing"), "c": ValueError("c")}))
+
+
+def test_skip_drops_invalid_rows_and_lists_their_errors():
+    row_errors = RowErrors(skip=True)
+    check = fails_on({"b": FileNotFoundError("b is missing"), "d": ValueError("d is bad")})
+    assert row_errors.filter("abcde", check) == ["a", "c", "e"]
+    assert row_errors.filter("bx", check) == ["x"]
+    assert row_errors.found == ["b is missing", "d is bad", "b is missing"]
+
+
+def test_other_errors_are_not_skipped():
+    with pytest.raises(TypeError):
+        RowErrors(skip=True).filter("a", fails_on({"a": TypeError()}))
+
+
+def test_a_file_lies_in_the_folder_or_in_metadata(tmp_path):
+    (tmp_path / "metadata").mkdir()
+    for place in (tmp_path, tmp_path / "metadata"):
+        (place / "a_df.csv").touch()
+        assert find_file(tmp_path, "*_df.csv") == place / "a_df.csv"
+        (place / "a_df.csv").unlink()
+
+
+def test_none_or_two_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"exactly one \*_df.csv.*found none"):
+        find_file(tmp_path, "*_df.csv")
+    for name in ("a_df.csv", "b_df.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"found a_df\.csv, b_df\.csv"):
+        find_file(tmp_path, "*_df.csv")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """rows -> a file of the image table that holds them."""
+
+    def write(rows):
+        write_table(tmp_path, rows)
+        return tmp_path / "toy_df_all.csv"
+
+    return write
+
+
+BAD_ROWS = [
+    (("W1_10", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME; got 'W1_10'"),
+    (("W1_10_../x", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME, without slashes"),
+    (("W1_10_z", "taxol", "Stab", "2", "train"), "line 2.*W1_10_z.*STATE as one of 1, trt, 0, control; got '2'"),
+    (("W1_10_z", "taxol", "", "1", "train"), "line 2.*W1_10_z.*mechanism of action in ANNOT"),
+    (("W1_10_z", "taxol", "Stab", "1"), "line 2.*shorter"),
+    (ROWS[1], "line 4.*W1_11_b_1.0 appears twice"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS)
+def test_invalid_rows_are_named_or_skipped(table, row, message):
+    file = table([row, *ROWS])
+    with pytest.raises(ValueError, match=message):
+        read_table(file)
+    row_errors = RowErrors(skip=True)
+    assert sorted(row["SAMPLE_KEY"] for row in read_table(file, row_errors=row_errors)) == sorted(r[0] for r in ROWS)
+    assert len(row_errors.found) == 1 and re.search(message, row_errors.found[0])
+
+
+def test_a_control_needs_no_mechanism():
+    row = {"SAMPLE_KEY": "W1_10_a", "SPLIT": "train", "CPD_NAME": "DMSO", "BATCH": "W1", "STATE": "0", "ANNOT": ""}
+    check_row(row, "here", BBBC021, ())
+    with pytest.raises(ValueError, match="mechanism of action"):
+        check_row(row | {"STATE": "1"}, "here", BBBC021, ())
+    check_row(row | {"STATE": "1"}, "here", replace(BBBC021, label=None), ())
+
+
+@pytest.mark.parametrize("column", ["ANNOT", "SPLIT", "CPD_NAME", "BATCH"])
+def test_missing_columns_are_named(table, column):
+    file = table(ROWS)
+    file.write_text(file.read_text().replace(column, "OTHER", 1))
+    with pytest.raises(ValueError, match=rf"lacks the columns \['{column}'\].*OTHER"):
+        read_table(file)
+
+
+def test_rows_that_are_neither_treated_nor_control_are_dropped(tmp_path):
+    header = ["SAMPLE_KEY", "BATCH", "CPD_NAME", "ANNOT", "SPLIT"]
+    states = ["treated", "positive_control", "negative_control"]
+    rows = [(f"U2OS-01_2_B03_1_{i}", "01", "gene", state, "train") for i, state in enumerate(states)]
+    write_csv(tmp_path / "rxrx1_df.csv", [header, *rows])
+    assert [row["ANNOT"] for row in read_table(tmp_path / "rxrx1_df.csv", RXRX1)] == [states[0], states[2]]
+
+
+def test_conditions_are_read_by_compound(tmp_path):
+    write_csv(tmp_path / "emb_fp.csv", EMBEDDING)
+    found = read_embedding(tmp_path / "emb_fp.csv")
+    assert {name: values.tolist() for name, values in found.items()} == {row[0]: row[1:] for row in EMBEDDING[1:]}
+    row = {"SAMPLE_KEY": "W1_10_a", "CPD_NAME": "mevinolin/lovastatin"}
+    assert condition_of(row, BBBC021, found).tolist() == [5, 6]
+    with pytest.raises(ValueError, match=r"image W1_10_a.*no row for 'nova'"):
+        condition_of(row | {"CPD_NAME": "nova"}, BBBC021, found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["taxol", "nan", 2]], "holds nan"),
+        ([["taxol", "one", 2]], "needs numbers"),
+        ([["taxol", 1]], "has 1 numbers; the first row names 2"),
+        ([["taxol", 1, 2], ["taxol", 1, 2]], "two rows for 'taxol'"),
+    ],
+)
+def test_an_invalid_condition_fails_only_where_it_is_used(tmp_path, rows, message):
+    write_csv(tmp_path / "emb_fp.csv", [*EMBEDDING[:2], *rows, *EMBEDDING[3:]])
+    found = read_embedding(tmp_path / "emb_fp.csv")
+    assert found["docetaxel"].tolist() == [3, 4]
+    with pytest.raises(ValueError, match=f"image W1_10_a: .*{message}"):
+        condition_of({"SAMPLE_KEY": "W1_10_a", "CPD_NAME": "taxol"}, BBBC021, found)

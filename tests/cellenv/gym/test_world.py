@@ -1,0 +1,116 @@
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torchrl.envs import Compose
+
+from cellenv.data.synthetic import SyntheticCells
+from cellenv.gym import Steer, World
+from cellenv.streams import rng_at
+from rewards.segmentation import Masks
+from rewards.transforms import Segment
+from tests.cellenv.toy_bandit import toy_generator, toy_suite, toy_world
+from tests.cellenv.toy_cells import ToyCells
+
+
+@pytest.fixture(scope="module")
+def world():
+    return toy_world()
+
+
+@pytest.fixture(scope="module")
+def contexts():
+    return ToyCells().draw_contexts(5, rng_at(0))
+
+
+def test_a_world_is_frozen_and_shared():
+    generator = toy_generator().train()
+    world = toy_world(generator=generator)
+    assert deepcopy(world) is world and generator.training and not world.generator.training
+    with torch.no_grad():
+        generator.network.gain.add_(1)
+    assert world.generator.network.gain.item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_world_generates_in_its_precision(contexts, precision):
+    generator, seen = toy_generator(), []
+
+    class Noted(type(generator.network)):
+        def forward(self, x_t, t, condition):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x_t, t, condition)
+
+    generator.network = Noted()
+    world = toy_world(generator=generator, precision=precision)
+    task = Steer(world)
+    outcome = task.score(task.prepare(contexts), np.zeros((5, 6), np.float32))
+    assert set(seen) == {precision == "bf16"} and outcome["image"].dtype == torch.float32
+
+
+def test_contexts_depend_on_their_own_stream_alone(world):
+    streams = [np.random.default_rng(i) for i in range(3)]
+    together = world.draw(streams)
+    alone = torch.cat([world.draw([np.random.default_rng(i)]) for i in range(3)])
+    assert (together == alone).all() and len(together["seed"].unique()) == 3
+    assert not (world.draw(streams)["seed"] == together["seed"]).any()
+
+
+def test_rewards_belong_to_their_context_and_image(world, contexts):
+    images = torch.rand(5, 2, 3, 8, 8, generator=rng_at(4)) * 2 - 1
+    rated = world.rate_each(contexts, images)
+    torch.testing.assert_close(rated["rewards", "bright"], images.mean((2, 3, 4)))
+    contrast = images.flatten(2).std(2) * (contexts["moa"] + 1)[:, None]
+    torch.testing.assert_close(rated["rewards", "contrast"], contrast)
+    assert world.rewards == ("bright", "contrast")
+
+
+def test_an_image_that_cannot_be_scored_is_nan_and_its_neighbour_is_not(contexts):
+    world = toy_world(suite=toy_suite(lambda images: images[:, 0, 0, 0].where(images[:, 0, 0, 0] > 0, torch.nan)))
+    images = torch.ones(2, 3, 8, 8)
+    images[1, 0, 0, 0] = -1
+    assert world.rate(contexts[:2], images)["reward"].isnan().tolist() == [False, True]
+
+
+def test_masks_come_from_the_segmenter_of_the_suite(world):
+    def segment(images, channels):
+        return Masks((images[:, 2] > 0).int(), (images[:, 0] > 0).int())
+
+    images = world.data.pixels[:4]
+    nuclei, cells = toy_world(suite=Compose(Segment(segment), toy_suite())).masks(images)
+    assert (nuclei == (images[:, 2] > 0)).all() and (cells == (images[:, 0] > 0)).all()
+    assert world.masks(images) is None
+
+
+def test_rewards_change_the_default_suite(monkeypatch, tmp_path):
+    (tmp_path / "lab.py").write_text("def sharpness(images):\n    return images.flatten(1).std(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = SyntheticCells("test")
+    world = World(toy_generator(), data, rewards=("roundness=0", "moa=2", "sharpness=lab:sharpness:0.5"))
+    default = ("moa", "containment", "nucleus_size", "cell_size", "nucleus_count", "cell_count")
+    assert world.rewards == (*default, "sharpness")
+    contexts = data.draw_contexts(2, rng_at(0))
+    rated = world.rate(contexts, contexts["x0"])
+    torch.testing.assert_close(rated["rewards", "sharpness"], contexts["x0"].flatten(1).std(1))
+    weights = {"moa": 2, "containment": 2, "sharpness": 0.5}
+    total = sum(weights.get(name, 1) * rated["rewards", name] for name in world.rewards)
+    torch.testing.assert_close(rated["reward"], total)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "fp16"}, "fp32 or bf16; got 'fp16'"),
+        ({"rewards": ("moa=2",)}, r"give them or a suite; got rewards=\('moa=2',\)"),
+        ({"suite": None, "rewards": ("lustre=2",)}, "unknown reward 'lustre'"),
+    ],
+)
+def test_wrong_arguments_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        toy_world(**changes)
+
+
+def test_features_need_a_classifier():
+    with pytest.raises(ValueError, match=r"no classifier.*give World\(features"):
+        toy_world(features=None).features(torch.zeros(1, 3, 8, 8))

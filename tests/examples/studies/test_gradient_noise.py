@@ -1,0 +1,38 @@
+"""Moments of gradients against what they were drawn with; the gradient of a loss over micro-batches."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from algorithms.config import OptimConfig
+from algorithms.launch import start_accelerator
+from algorithms.recipes.nft import NFTConfig
+from examples.studies.gradient_noise import gradient, moments
+
+
+def test_moments_are_unbiased():
+    """|E g|^2 and the variance of normal gradients, over many draws of four; the error is that of the estimate."""
+    rng = torch.Generator().manual_seed(0)
+    mean = torch.tensor([0.6, -0.8, 0.0], dtype=torch.float64)
+    draws = [moments(mean + 0.5 * torch.randn(4, 3, dtype=torch.float64, generator=rng)) for _ in range(4000)]
+    signal, error, noise = torch.tensor(draws, dtype=torch.float64).T
+    assert signal.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert noise.mean().item() == pytest.approx(3 * 0.25, abs=0.02)
+    assert error.square().mean().sqrt().item() == pytest.approx(signal.std().item(), rel=0.25)
+
+
+def test_micro_batches_add_up_to_the_gradient_of_the_mean(fresh_accelerate):
+    theta = nn.Linear(3, 1).double()
+    rows = torch.randn(10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    algorithm = SimpleNamespace(loss=lambda part: {"loss_nft": theta(part).square().mean()})
+
+    def components(micro_batch_size):
+        config = replace(NFTConfig(), optim=OptimConfig(micro_batch_size=micro_batch_size))
+        return SimpleNamespace(theta=theta, config=config, accelerator=start_accelerator(threads=1))
+
+    whole, parts = (gradient(components(size), algorithm, rows) for size in (10, 4))
+    torch.testing.assert_close(parts, whole)
+    assert whole.abs().min() > 0 and whole.shape == (4,)
