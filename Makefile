@@ -10,7 +10,7 @@ train: $(INSTALLED)
 	$(BIN)/accelerate launch examples/train_nft.py
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def expand_flags(args: Sequence[str], config: Any) -> list[str]:
     """`--learning-rate 1e-4` -> `--optim.learning-rate 1e-4`, where one nested group alone has a field of that name."""
     paths = list(nested_fields(config))
     count = Counter(name for _, name in paths)
-    taken = {field.name for field in fields(config)}
+    taken = {field.name for field in fields(config) if not is_dataclass(getattr(config, field.name))}
     unique = {flag(name): flag(group) for group, name in paths if count[name] == 1 and name not in taken}
     expanded = []
     for token in args:

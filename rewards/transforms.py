@@ -12,7 +12,7 @@ functions see it flattened to one dimension. C channels, H, W pixels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -117,17 +117,15 @@ class ImageReward(StepTransform):
 
     def _step(self, td: TensorDictBase, next_td: TensorDictBase) -> TensorDictBase:
         batch = td.batch_size
-        values = [self._read(key, td, next_td) for key in self.in_keys]
-        flat = [value.reshape(batch.numel(), *value.shape[len(batch) :]) for value in values]
+        flat: list[Tensor] = []
+        for key in self.in_keys:
+            first = key if isinstance(key, str) else key[0]
+            value = (next_td if first in TRANSIENT else td).get(key)
+            if value is None:
+                raise ValueError(f"reward {self.name!r} needs {key!r}, absent here{HINTS.get(first, '')}")
+            flat.append(value.reshape(batch.numel(), *value.shape[len(batch) :]))
         reward = self._evaluate(flat) if batch.numel() else flat[0].new_zeros(0, dtype=torch.float32)
         return next_td.set(self.out_keys[0], reward.reshape(*batch, 1))
-
-    def _read(self, key: NestedKey, td: TensorDictBase, next_td: TensorDictBase) -> Tensor:
-        first = key if isinstance(key, str) else key[0]
-        value = (next_td if first in TRANSIENT else td).get(key)
-        if value is None:
-            raise ValueError(f"reward {self.name!r} needs {key!r}, absent here{HINTS.get(first, '')}")
-        return cast(Tensor, value)
 
     def _evaluate(self, inputs: Sequence[Tensor]) -> Tensor:
         """The reward of each image of a batch that is not empty, (B,)."""

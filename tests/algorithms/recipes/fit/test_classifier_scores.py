@@ -13,10 +13,10 @@ from cellenv.streams import rng_at
 
 
 def test_the_temperature_is_found():
-    """Labels drawn from softmax(logits / 3): T = 3, up to the noise of 20,000 draws."""
-    logits = 6 * torch.randn(20_000, 5, generator=rng_at(0))
+    """Labels drawn from softmax(logits / 3): T = 3, up to the noise of 8,000 draws."""
+    logits = 6 * torch.randn(8_000, 5, generator=rng_at(0))
     moa = torch.multinomial((logits / 3).softmax(1), 1, generator=rng_at(1)).squeeze(1)
-    assert fit_temperature(logits, moa) == pytest.approx(3, rel=0.04)
+    assert fit_temperature(logits, moa) == pytest.approx(3, rel=0.06)
 
 
 def test_calibration_and_confusion_equal_torchmetrics():
