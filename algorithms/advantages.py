@@ -1,10 +1,10 @@
-"""Group-normalised advantages of rewards, and the optimality probability of DiffusionNFT.
+"""Group-normalised advantages of one reward or of several, and the optimality probability of DiffusionNFT.
 
 B samples, G groups. `group` (B,) int64 holds the group id of each sample; the order of samples does not matter. A nan
 or infinite reward is left out of every statistic, and its sample has advantage 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from tensordict import TensorDictBase
@@ -25,6 +25,66 @@ def identity(x: Tensor) -> Tensor:
 def total_reward(rollout: TensorDictBase, iteration: int) -> Tensor:
     """Reward of the environment, (B,): the default `RewardFn`."""
     return rollout["next", "reward"].squeeze(-1)
+
+
+def normalised_rewards(
+    rollout: TensorDictBase, iteration: int, *, weights: Mapping[str, float], gather: Gather = identity
+) -> Tensor:
+    """S = sum_k w_k (R_k - group mean) / Z_k, (B,) float64: each reward normalised by itself. A `RewardFn`.
+
+    Z_k is the standard deviation of reward k inside its groups, over the rollout batch of all ranks: whatever its
+    unit, a reward has the share of the signal that its weight gives it. Summed first and normalised afterwards
+    (`total_reward`), a reward that varies little is drowned. A nan R_k is left out of the statistics of k and adds 0;
+    S is nan where no reward is finite. A reward without variance inside its groups adds 0.
+
+    Writes the terms to rollout["signal", NAME], (B,) each, from which the log takes their shares.
+    Source: GDPO, arXiv:2601.05242. Departure: Z_k is that of the batch and not of a group, so that a group in which a
+    reward hardly varies does not amplify its noise.
+
+    Raises:
+        ValueError: the rollout lacks a reward that has a weight.
+    """
+    rewards, group = rollout["next"].get("rewards", {}), rollout["group"]
+    if missing := [name for name in weights if name not in rewards.keys()]:
+        raise ValueError(
+            f"need the rewards {', '.join(missing)}; the rollout has {', '.join(rewards.keys()) or 'none'}"
+        )
+    terms = {name: w * within_group_score(rewards[name].squeeze(-1), group, gather) for name, w in weights.items()}
+    rollout["signal"] = terms
+    total = torch.stack(list(terms.values())).sum(0)  # (B,)
+    known = torch.stack([rewards[name].squeeze(-1).isfinite() for name in weights]).any(0)
+    return torch.where(known, total, torch.nan)
+
+
+def within_group_score(reward: Tensor, group: Tensor, gather: Gather = identity) -> Tensor:
+    """(R - group mean) / Z with Z the within-group standard deviation of all ranks, (B,) float64; 0 where R is nan.
+
+    Z has a floor of 1e-4 times the root mean square of R, below which a difference is rounding, and is 1 if all is 0.
+    """
+    finite = reward.isfinite()
+    centred = torch.where(finite, reward.double() - group_mean(reward, group), 0)
+    count, square, size = (
+        gather(value.sum()[None]).sum()
+        for value in (finite.double(), centred.square(), torch.where(finite, reward, 0).double().square())
+    )
+    count = count.clamp(min=1)
+    scale = torch.maximum((square / count).sqrt(), 1e-4 * (size / count).sqrt())
+    return centred / torch.where(scale > 0, scale, 1)
+
+
+def signal_shares(rollout: TensorDictBase, gather: Gather = identity) -> dict[str, float]:
+    """Share of each term in the variance of the learning signal, cov(s_k, S) / var(S); they sum to 1.
+
+    Empty if the signal is not a sum of normalised rewards; 0 each if it does not vary.
+    """
+    terms = rollout.get("signal", None)
+    if terms is None:
+        return {}
+    total = sum(terms.values())
+    variance = gather(total.square().sum()[None]).sum()
+    return {
+        name: (gather((term * total).sum()[None]).sum() / variance).nan_to_num().item() for name, term in terms.items()
+    }
 
 
 def advantage(reward: Tensor, group: Tensor, scale: Tensor) -> Tensor:

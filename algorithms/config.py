@@ -108,8 +108,16 @@ class RenoiseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What a loss learns from. A recipe adds its own settings."""
+
+    normalise: Literal["total", "rewards"] = "total"
+    # total: the weighted sum, as the paper; rewards: each one by itself, before they are summed (GDPO)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostTrainingConfig(TrainConfig):
-    """What all post-training recipes share. A recipe adds `loss`, and its kind of `rollout`."""
+    """What all post-training recipes share. A recipe has its own kind of `loss` and `rollout`."""
 
     iterations: int = 160
     generator: str = "embedded"  # base to start from: a name, a folder that save_pretrained wrote, or a published .pth
@@ -124,6 +132,7 @@ class PostTrainingConfig(TrainConfig):
     reward: RewardConfig = RewardConfig()
     rollout: RolloutConfig = RolloutConfig()
     optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
+    loss: LossConfig = LossConfig()
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:

@@ -1,31 +1,33 @@
 """Control rewards that must not help: a gain that survives them does not come from the reward.
 
-Each is a `RewardFn`, (rollout, iteration) -> (B,), used in place of `total_reward`. B samples.
+Each wraps a `RewardFn`, (rollout, iteration) -> (B,), and is one itself. B samples.
 """
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from algorithms.advantages import total_reward
+from algorithms.advantages import RewardFn, total_reward
 from cellenv.streams import rng_at
 
 PERMUTATION_STREAM = 2**31 - 1  # last part of a stream's name that no training row uses
 
 
-def zero_reward(rollout: TensorDictBase, iteration: int) -> Tensor:
+def zero_reward(rollout: TensorDictBase, iteration: int, *, reward_fn: RewardFn = total_reward) -> Tensor:
     """Zeros: nothing is learned and the weights stay."""
-    return torch.zeros_like(total_reward(rollout, iteration))
+    return torch.zeros_like(reward_fn(rollout, iteration))
 
 
-def flipped_reward(rollout: TensorDictBase, iteration: int) -> Tensor:
+def flipped_reward(rollout: TensorDictBase, iteration: int, *, reward_fn: RewardFn = total_reward) -> Tensor:
     """Negated reward: the model gets worse."""
-    return -total_reward(rollout, iteration)
+    return -reward_fn(rollout, iteration)
 
 
-def shuffled_reward(rollout: TensorDictBase, iteration: int, *, seed: int) -> Tensor:
+def shuffled_reward(
+    rollout: TensorDictBase, iteration: int, *, seed: int, reward_fn: RewardFn = total_reward
+) -> Tensor:
     """Reward permuted at random within each group: updates as large as the real ones, in random directions."""
-    reward, group = total_reward(rollout, iteration), rollout["group"]
+    reward, group = reward_fn(rollout, iteration), rollout["group"]
     shuffled = reward.clone()
     for g in group.unique().tolist():
         (members,) = (group == g).nonzero(as_tuple=True)

@@ -17,18 +17,22 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.advantages import Gather, frac_reward_zero_std
+from algorithms.advantages import Gather, frac_reward_zero_std, signal_shares
 from algorithms.files import save_png, write_whole
 
 
 def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]:
-    """reward, reward_std, rewards/{name}/mean and /std over all ranks, and frac_reward_zero_std, frac_reward_nan."""
+    """reward, reward_std, rewards/{name}/mean and /std over all ranks, frac_reward_zero_std and frac_reward_nan.
+
+    signal_share/{name}, where each reward was normalised by itself: its share of the variance that is learned from.
+    """
     step = rollout["next"]
     reward, group = gather(step["reward"].squeeze(-1)), gather(rollout["group"])
     metrics: dict[str, float] = {}
     metrics["reward"], metrics["reward_std"] = mean_std(reward)
     for name, value in step.get("rewards", {}).items():
         metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = mean_std(gather(value))
+    metrics |= {f"signal_share/{name}": share for name, share in signal_shares(rollout, gather).items()}
     metrics["frac_reward_zero_std"] = frac_reward_zero_std(reward, group).item()
     metrics["frac_reward_nan"] = 1 - reward.isfinite().float().mean().item()
     return metrics
@@ -52,6 +56,15 @@ def mean_time_per_phase(log: Path) -> dict[str, float]:
     phases = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
     seconds = {phase: sum(line.get(f"time/{phase}", 0.0) for line in lines) / len(lines) for phase in phases}
     return seconds | {"outside": time_metrics(seconds)["time/outside"]}
+
+
+def mean_signal_shares(log: Path) -> dict[str, float]:
+    """Mean signal_share of every reward over the iterations of a log.jsonl; empty if the total was normalised."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [key for key in lines[0] if key.startswith("signal_share/")]
+    return {
+        name.removeprefix("signal_share/"): sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names
+    }
 
 
 class RunLogger:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import SDEConfig, presets
+from algorithms.config import LossConfig, SDEConfig, presets
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOLossConfig:
+class GRPOLossConfig(LossConfig):
     """Of `algorithms.losses.grpo.GRPOLoss`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels

@@ -15,7 +15,7 @@ from torchrl.envs import TransformedEnv
 from torchrl.objectives import LossModule
 
 from algorithms import controls
-from algorithms.advantages import RewardFn, total_reward
+from algorithms.advantages import RewardFn, normalised_rewards, total_reward
 from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
 from algorithms.checkpoint import archive_run
 from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
@@ -23,7 +23,7 @@ from algorithms.evaluation.comparison import Comparison, evaluate_models, held_o
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
 from algorithms.launch import start_accelerator
-from algorithms.logs import flatten_config, mean_time_per_phase
+from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
 from algorithms.old_policy import old_policy_decay
 from algorithms.renoise import (
@@ -95,12 +95,16 @@ class Components(Generic[Config_co]):
         )
 
     def reward_fn(self) -> RewardFn:
-        """What is learned from: the total reward, or a control in its place."""
+        """What is learned from: the sum of normalised rewards, or the total reward, or a control in their place."""
+        learned: RewardFn = total_reward
+        if self.config.loss.normalise == "rewards":
+            weights = {spec.name: spec.signal_weight for spec in self.rewards.specs}
+            learned = partial(normalised_rewards, weights=weights, gather=self.accelerator.gather)
         choices: dict[str, RewardFn] = {
-            "none": total_reward,
-            "zero": controls.zero_reward,
-            "shuffled": partial(controls.shuffled_reward, seed=self.config.seed),
-            "flipped": controls.flipped_reward,
+            "none": learned,
+            "zero": partial(controls.zero_reward, reward_fn=learned),
+            "shuffled": partial(controls.shuffled_reward, seed=self.config.seed, reward_fn=learned),
+            "flipped": partial(controls.flipped_reward, reward_fn=learned),
         }
         return choices[self.config.control]
 
@@ -188,10 +192,17 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
             config.output_dir,
             evaluator=evaluator,
             options=Comparison(contexts=contexts),
-            config={"preset": config.reward.shaping, **settings},
+            config={"preset": config.reward.shaping, **learning_signal(config), **settings},
         )
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def learning_signal(config: PostTrainingConfig) -> dict[str, str]:
+    """What the report says of the shares that rewards had in what was learned from; nothing if the total was."""
+    shares = mean_signal_shares(config.output_dir / "log.jsonl")
+    text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return {"shares of the learning signal": text} if text else {}
 
 
 def evaluation_contexts(config: PostTrainingConfig) -> tuple[CellData, int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import SDEConfig, presets
+from algorithms.config import LossConfig, SDEConfig, presets
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -26,7 +26,7 @@ CRITIC_STREAM = 2**31 - 4  # of the seed; no rollout uses it
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOLossConfig:
+class PPOLossConfig(LossConfig):
     """Of `algorithms.losses.ppo`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels

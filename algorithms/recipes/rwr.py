@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import RenoiseConfig, RenoisedConfig, presets
+from algorithms.config import LossConfig, RenoiseConfig, RenoisedConfig, presets
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RWRLossConfig:
+class RWRLossConfig(LossConfig):
     """Of `algorithms.losses.rwr`."""
 
     temperature: float = 0.5  # in standard deviations of the reward; lower is greedier

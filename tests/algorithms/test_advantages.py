@@ -4,8 +4,18 @@ import math
 
 import pytest
 import torch
+from tensordict import TensorDict
 
-from algorithms.advantages import advantage, batch_std, frac_reward_zero_std, group_std, optimality
+from algorithms.advantages import (
+    advantage,
+    batch_std,
+    frac_reward_zero_std,
+    group_std,
+    normalised_rewards,
+    optimality,
+    signal_shares,
+    within_group_score,
+)
 
 GROUP = torch.tensor([7, 7, 7, 3, 3, 3])
 REWARD = torch.tensor([1.0, 2.0, 6.0, -1.0, 0.0, 1.0])
@@ -87,3 +97,81 @@ def test_batch_std_covers_all_ranks():
 def test_a_column_of_rewards_raises():
     with pytest.raises(ValueError, match=r"need rewards and groups \(B,\); got \(6, 1\)"):
         normalised(REWARD[:, None], GROUP)
+
+
+def rollout_of(group=GROUP, **rewards):
+    values = {name: torch.as_tensor(value)[:, None] for name, value in rewards.items()}
+    return TensorDict({"group": group, "next": {"rewards": values}}, [len(group)])
+
+
+def signal(weights, group=GROUP, gather=lambda x: x, **rewards):
+    return normalised_rewards(rollout_of(group, **rewards), 0, weights=weights, gather=gather)
+
+
+OTHER = torch.tensor([0.0, 3.0, 0.0, 1.0, 1.0, 4.0])
+WEIGHTS = {"a": 2.0, "b": 0.5}
+
+
+def test_each_reward_is_normalised_by_its_own_deviation_inside_groups():
+    a, b = torch.tensor([-2.0, -1.0, 3.0, -1.0, 0.0, 1.0]), torch.tensor([-1.0, 2.0, -1.0, -1.0, -1.0, 2.0])
+    expected = 2 * a / (16 / 6) ** 0.5 + 0.5 * b / 2**0.5
+    torch.testing.assert_close(signal(WEIGHTS, a=REWARD, b=OTHER).float(), expected)
+
+
+def test_a_reward_times_a_thousand_changes_nothing():
+    torch.testing.assert_close(signal(WEIGHTS, a=1000 * REWARD, b=OTHER), signal(WEIGHTS, a=REWARD, b=OTHER))
+
+
+@pytest.mark.parametrize("constant", [torch.full((6,), 0.1), torch.tensor([0.3] * 3 + [7.7] * 3)])
+def test_a_reward_that_is_constant_in_its_groups_leaves_the_others_as_they_are(constant):
+    assert torch.equal(signal(WEIGHTS, a=REWARD, b=constant), signal({"a": 2.0}, a=REWARD))
+
+
+def test_rounding_of_a_saturated_reward_is_not_amplified():
+    saturated = 1 - 1e-7 * torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0, 2.0])
+    assert within_group_score(saturated, GROUP).abs().max() < 2e-3
+
+
+def test_nan_leaves_its_own_reward_alone_and_all_nan_is_unscorable():
+    a, b = REWARD.clone(), OTHER.clone()
+    a[2] = math.nan
+    S = signal(WEIGHTS, a=a, b=b)
+    assert S.isfinite().all() and torch.isclose(S[2], signal({"b": 0.5}, b=OTHER)[2])
+    torch.testing.assert_close(
+        within_group_score(a, GROUP)[:2] / within_group_score(a, GROUP)[1], torch.tensor([-1.0, 1.0]).double()
+    )
+    b[2] = math.nan
+    assert signal(WEIGHTS, a=a, b=b).isnan().tolist() == [False, False, True, False, False, False]
+
+
+def test_ranks_together_equal_one():
+    whole = signal(WEIGHTS, a=REWARD, b=OTHER)
+    for rank in (slice(0, 3), slice(3, 6)):
+        sums = iter(both_ranks_sums())
+        part = signal(WEIGHTS, GROUP[rank], lambda x, sums=sums: next(sums), a=REWARD[rank], b=OTHER[rank])
+        torch.testing.assert_close(part, whole[rank])
+
+
+def both_ranks_sums():
+    """What gathering gives in turn: count, sum of squares and size of each reward, of both ranks."""
+    for reward in (REWARD, OTHER):
+        centred = reward - reward.reshape(2, 3).mean(1).repeat_interleave(3)
+        for value in (torch.ones(6), centred.square(), reward.square()):
+            yield value.double().reshape(2, 3).sum(1)
+
+
+def test_shares_of_the_signal_sum_to_one_and_follow_the_weights():
+    rollout = rollout_of(a=REWARD, b=OTHER)
+    assert signal_shares(rollout) == {}
+    S = normalised_rewards(rollout, 0, weights=WEIGHTS)
+    shares = signal_shares(rollout)
+    assert shares["a"] == pytest.approx(float((rollout["signal", "a"] * S).sum() / S.square().sum()))
+    assert sum(shares.values()) == pytest.approx(1) and shares["a"] > shares["b"]
+    alone = rollout_of(a=REWARD, b=OTHER)
+    normalised_rewards(alone, 0, weights={"a": 2.0, "b": 0.0})
+    assert signal_shares(alone) == {"a": 1.0, "b": 0.0}
+
+
+def test_a_missing_reward_is_named():
+    with pytest.raises(ValueError, match="need the rewards c; the rollout has a, b"):
+        signal({"a": 1.0, "c": 1.0}, a=REWARD, b=OTHER)

@@ -27,3 +27,12 @@ def test_shuffled_depends_on_seed_iteration_and_group_alone():
     assert torch.equal(shuffled_reward(ROLLOUT[4:], 3, seed=0), drawn[4:])
     assert not torch.equal(shuffled_reward(ROLLOUT, 3, seed=1), drawn)
     assert not torch.equal(drawn[4:] - 4, drawn[:4])
+
+
+def test_controls_change_the_reward_function_that_they_are_given():
+    def doubled(rollout, iteration):
+        return 2 * rollout["next", "reward"].squeeze(-1)
+
+    assert torch.equal(flipped_reward(ROLLOUT, 0, reward_fn=doubled), -2 * torch.arange(8.0))
+    permuted = shuffled_reward(ROLLOUT, 3, seed=0, reward_fn=doubled)
+    assert torch.equal(permuted, 2 * shuffled_reward(ROLLOUT, 3, seed=0))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from algorithms.advantages import identity
+from algorithms.advantages import identity, normalised_rewards
 from algorithms.logs import (
     RunLogger,
     flatten_config,
     mean_metrics,
+    mean_signal_shares,
     mean_time_per_phase,
     rollout_metrics,
     time_metrics,
@@ -45,6 +46,23 @@ def test_mean_time_per_phase_reads_a_log(tmp_path):
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     expected = {"rollout": 2.0, "train": 2.0, "other": 2.0, "total": 6.0, "outside": pytest.approx(1 / 3)}
     assert mean_time_per_phase(log) == expected
+
+
+def test_mean_signal_shares_of_a_log(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [{"signal_share/a": 0.25, "signal_share/b": 0.75}, {"reward": 1.0, "signal_share/a": 0.75}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert mean_signal_shares(log) == {"a": 0.5, "b": 0.375}
+    log.write_text('{"reward": 1}\n')
+    assert mean_signal_shares(log) == {}
+
+
+def test_rollout_metrics_have_the_shares_of_normalised_rewards():
+    step = {"reward": torch.arange(4.0)[:, None], "rewards": {"a": torch.arange(4.0)[:, None]}}
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    assert not any(key.startswith("signal_share") for key in rollout_metrics(rollout, identity))
+    normalised_rewards(rollout, 0, weights={"a": 3.0})
+    assert rollout_metrics(rollout, identity)["signal_share/a"] == 1
 
 
 def test_flatten_config_joins_names_with_dots_and_keeps_what_trackers_take():

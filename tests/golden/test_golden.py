@@ -1,10 +1,11 @@
 """Post-training still computes what it computed: recorded numbers of short runs of all six algorithms.
 
-smoke.json and full.json hold every number of log.jsonl but times, as recorded with float32 on one thread, seed 0:
+smoke.json and full.json hold every number of log.jsonl but times, as recorded with float32 on one thread, seed 0, each
+with `--loss.normalise total --threads 1 --mixed-precision no`:
 
-    cellfluxrl train NAME --preset smoke --threads 1 --seed 0 --mixed-precision no                       (smoke)
-    cellfluxrl train nft --iterations 8 --threads 1 --seed 0 --mixed-precision no                        (full)
-    cellfluxrl train NAME --iterations 2 --threads 1 --seed 0 --mixed-precision no --contexts 16         (full, others)
+    cellfluxrl train NAME --preset smoke                      (smoke)
+    cellfluxrl train nft --iterations 8                       (full)
+    cellfluxrl train NAME --iterations 2 --contexts 16        (full, the others)
 
 On the processor that recorded them a run repeats them, and the SHA-256 of the trained weights, bit for bit; on another
 one, products of floats round differently, so that the tests allow a few percent. `pytest -m golden` runs the full ones.
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from algorithms.config import PostTrainingConfig
 from algorithms.launch import start_accelerator
 from algorithms.recipes import ALGORITHMS, nft
 from algorithms.recipes.post_training import build_components
@@ -34,12 +36,24 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+def recorded_config(config: PostTrainingConfig, folder: Path, iterations: int) -> PostTrainingConfig:
+    """The config as it was when the numbers were recorded: the total is normalised."""
+    loss = replace(config.loss, normalise="total")
+    return replace(
+        config,
+        output_dir=folder,
+        iterations=iterations,
+        threads=1,
+        mixed_precision="no",
+        trackers=(),
+        loss=loss,
+    )
+
+
 def run(name: str, folder: Path, *, preset: str, iterations: int) -> list[dict[str, float]]:
     """The numbers of every iteration, without times."""
     recipe = import_module(ALGORITHMS[name])
-    config = replace(
-        recipe.PRESETS[preset], output_dir=folder, iterations=iterations, threads=1, mixed_precision="no", trackers=()
-    )
+    config = recorded_config(recipe.PRESETS[preset], folder, iterations)
     accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
     train(accelerator, config, recipe.build(build_components(config, accelerator)))
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -67,9 +81,7 @@ def test_full_iterations(name, tmp_path, one_thread, fresh_accelerate):
 @pytest.mark.golden
 def test_full_evaluation(tmp_path, one_thread, fresh_accelerate):
     recorded = FULL["evaluation"]["nft"]
-    config = replace(
-        nft.PRESETS["default"], output_dir=tmp_path, iterations=8, threads=1, mixed_precision="no", trackers=()
-    )
+    config = recorded_config(nft.PRESETS["default"], tmp_path, 8)
     nft.main(config)
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     for table in ("rows", "paired"):

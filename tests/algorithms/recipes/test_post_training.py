@@ -6,17 +6,20 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tensordict import TensorDict
 
+from algorithms.advantages import normalised_rewards
 from algorithms.command_line import parse
 from algorithms.config import EvalConfig, OldPolicyRolloutConfig, SDERolloutConfig
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.recipes import grpo, nft
-from algorithms.recipes.nft import NFTConfig
+from algorithms.recipes.nft import NFTConfig, NFTLossConfig
 from algorithms.recipes.post_training import (
     RESUMABLE_FIELDS,
     build_components,
     evaluation_contexts,
+    learning_signal,
     resume_signature,
 )
 from cellenv.generator import CellFlux, Sampling
@@ -105,7 +108,6 @@ def test_flags_of_renoising_reach_the_training(run):
     check_flags(run, flags, "--iterations 1")
 
 
-@pytest.mark.slow
 def test_adapters_are_merged_into_the_model(run, tmp_path):
     trained = run.run("run", "--lora-rank 2")
     assert trained.shape == weights(run.base).shape and not torch.equal(trained, weights(run.base))
@@ -174,6 +176,28 @@ def test_parts_of_an_algorithm_follow_the_config(components):
     noisy = components(replace(grpo.PRESETS["default"], rollout=SDERolloutConfig(sde_window=(0, 1), eta=0.25)))
     sampler = noisy.sde_sampler()
     assert (sampler.sde_window, sampler.eta, len(sampler.times)) == ((0, 1), 0.25, SAMPLING.steps + 1)
+
+
+@pytest.mark.parametrize("control", ["none", "flipped"])
+def test_what_is_learned_from_is_the_total_or_the_sum_of_normalised_rewards(components, control):
+    total = components(NFTConfig(control=control))
+    each = components(NFTConfig(control=control, loss=NFTLossConfig(normalise="rewards")))
+    weights = {spec.name: spec.signal_weight for spec in each.rewards.specs}
+    rewards = {name: torch.arange(4.0)[:, None] ** k for k, name in enumerate(weights, start=1)}
+    step = {"reward": torch.tensor([[0.0], [1.0], [5.0], [3.0]]), "rewards": rewards}
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    sign = {"none": 1, "flipped": -1}[control]
+    assert torch.equal(total.reward_fn()(rollout, 0), sign * step["reward"].squeeze(-1))
+    expected = sign * normalised_rewards(rollout, 0, weights=weights)
+    assert torch.equal(each.reward_fn()(rollout, 0), expected) and expected.abs().sum() > 0
+
+
+def test_the_report_says_what_was_learned_from(tmp_path):
+    config = NFTConfig(output_dir=tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"signal_share/a": 0.25, "signal_share/b": 0.75}\n')
+    assert learning_signal(config) == {"shares of the learning signal": "a 25%, b 75%"}
+    (tmp_path / "log.jsonl").write_text('{"reward": 1.0}\n')
+    assert learning_signal(config) == {}
 
 
 def test_resume_signature_is_every_field_but_the_resumable_ones():

@@ -171,3 +171,12 @@ def test_terms_that_cannot_be_met_are_explained(folder, terms, message):
 
 def test_the_examples_of_the_documentation():
     assert doctest.testmod(rewards.suite.spec).failed == 0
+
+
+def test_what_is_learned_from_has_weights_of_its_own_until_a_term_sets_both():
+    specs = {spec.name: spec for spec in configure(["moa=3"])}
+    assert (specs["moa"].weight, specs["moa"].signal_weight) == (3.0, 3.0)
+    specs = {spec.name: spec for spec in SUITE}
+    assert specs["moa"].weight != specs["moa"].signal_weight == specs["moa"].emphasis
+    assert specs["roundness"].emphasis is None and specs["roundness"].signal_weight == specs["roundness"].weight
+    assert custom_reward(lambda images: images.mean((1, 2, 3)), name="own", weight=0.5).signal_weight == 0.5
