@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-def finish(figure: Figure, plots: Sequence[Axes]) -> bytes:
+def encode_png(figure: Figure, plots: Sequence[Axes]) -> bytes:
     """PNG of the figure; the upper and right spines of the plots are removed."""
     for axes in plots:
         axes.spines[["top", "right"]].set_visible(False)

@@ -15,7 +15,7 @@ from algorithms.build import build_cells
 from algorithms.clock import Clock
 from algorithms.config import DataConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
-from algorithms.evaluation.image_folder import ImageFolder, companions
+from algorithms.evaluation.image_folder import ImageFolder, draw_references
 from algorithms.evaluation.metrics import (
     EvaluationOptions,
     Evaluator,
@@ -90,8 +90,8 @@ def evaluate_models(
     contexts, rows, references = held_out(data, options.contexts, options.seed)
     real = data.images(rows).unsqueeze(1)  # (n, 1, C, H, W)
     folders = folders or {}
-    aligned = {row: folder.on(contexts) for row, folder in folders.items()}
-    own_contexts = {row: folders[row].alone(data) for row, images in aligned.items() if images is None}
+    aligned = {row: folder.match_contexts(contexts) for row, folder in folders.items()}
+    own_contexts = {row: folders[row].group_by_context(data) for row, images in aligned.items() if images is None}
     given = {row: images for row, images in aligned.items() if images is not None}
     about: dict[str, object] = {name: getattr(options, name) for name in ("contexts", "group_size", "seed")}
     about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
@@ -132,7 +132,7 @@ def evaluate_alone(
 ) -> Figures:
     """Figures of one row, called `options.baseline`, against random real images of the compounds of its contexts."""
     rng = torch.Generator().manual_seed(options.seed)
-    references = data.images(companions(contexts["perturbation"], data, rng))
+    references = data.images(draw_references(contexts["perturbation"], data, rng))
     found = evaluate({options.baseline: images}, references, contexts, evaluator, options, progress)
     figures: Figures = found["rows"][options.baseline]
     return figures

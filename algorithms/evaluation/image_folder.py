@@ -68,7 +68,7 @@ class ImageFolder:
         """A number that identifies compound and control of each image, (N,)."""
         return context_ids(self.perturbation, self.control)
 
-    def on(self, contexts: TensorDict) -> Tensor | None:
+    def match_contexts(self, contexts: TensorDict) -> Tensor | None:
         """Images in the order of these contexts from `held_out`, (n, G, C, H, W).
 
         None unless the images are for exactly these contexts. Equal contexts get images in the order of the table.
@@ -82,7 +82,7 @@ class ImageFolder:
             return None
         return self.images[own_order[wanted_order.argsort()]].unflatten(0, (len(contexts), -1))
 
-    def alone(self, data: CellData) -> tuple[Tensor, TensorDict]:
+    def group_by_context(self, data: CellData) -> tuple[Tensor, TensorDict]:
         """(images (n, G, C, H, W), contexts [n]) as the table has them.
 
         G is the greatest common divisor of the numbers of images of all pairs of compound and control.
@@ -99,7 +99,7 @@ def context_ids(perturbation: Tensor, control: Tensor) -> Tensor:
     return perturbation * 2**32 + control
 
 
-def companions(perturbation: Tensor, data: CellData, rng: torch.Generator) -> Tensor:
+def draw_references(perturbation: Tensor, data: CellData, rng: torch.Generator) -> Tensor:
     """Rows of random treated images of these compounds, (n,); an image repeats only after all of its compound."""
     rows = torch.empty_like(perturbation)
     for compound in perturbation.unique():

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from algorithms.best_of_n import best_of_n, sample_ith
 from algorithms.build import build_judge, build_rewards, check_generators
 from algorithms.evaluation.best_of_n import BestOfNConfig
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.comparison import held_out_cells
 from algorithms.evaluation.evaluate import named_folders
 from algorithms.evaluation.evaluator import build_evaluator
@@ -170,7 +170,7 @@ def plot(result: Figures, config: BestOfNConfig) -> bytes:
         below.set_xticks(config.tables, labels=map(str, config.tables))
         below.minorticks_off()
     above.legend(frameon=False)
-    return finish(figure, figure.axes)
+    return encode_png(figure, figure.axes)
 
 
 def plot_line(axes: Axes, n: list[int], at: list[dict[str, Any]], name: str, *, colour: str, label: str) -> None:

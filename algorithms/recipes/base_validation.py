@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.feature_distances import FeatureDistances, FeatureNetwork
 from algorithms.evaluation.inception import inception_features
 from algorithms.files import save_png
@@ -89,4 +89,4 @@ def plot_curves(history: Sequence[Mapping[str, float]], floor: Mapping[str, floa
             axes.axhline(floor[name], color="black", linestyle=":", linewidth=1, label="real cells")
             axes.legend(frameon=False)
         axes.set(xlabel="steps", title=name.replace("_", " "))
-    return finish(figure, figure.axes)
+    return encode_png(figure, figure.axes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.report import MARKS, STYLE, number
 from algorithms.evaluation.statistics import Interval
 from algorithms.files import write_whole
@@ -189,7 +189,7 @@ def plot_learning_curves(results: Results, curves: Curves) -> bytes:
     total.set_title("total reward, held-out contexts")
     judge.set_title("MoA, held-out judge")
     total.legend(frameon=False, fontsize=8)
-    return finish(figure, (total, judge, frontier))
+    return encode_png(figure, (total, judge, frontier))
 
 
 def plot_gains(results: Results) -> bytes:
@@ -208,7 +208,7 @@ def plot_gains(results: Results) -> bytes:
     axes.set_xticks(range(len(metrics)), [metric.replace("_", "\n") for metric in metrics], fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.set(title="gain over the base: trained on the row, measured on the column; bold: the interval leaves 0")
-    return finish(figure, ())
+    return encode_png(figure, ())
 
 
 def _line_looks() -> Iterator[tuple[str, str]]:

@@ -58,13 +58,13 @@ def vary_decay(betas: tuple[float, ...], decays: Mapping[str, tuple[float, float
     )
 
 
-def alone(reward: str) -> tuple[str, ...]:
+def only_reward(reward: str) -> tuple[str, ...]:
     """Reward terms that leave one reward, with weight 1."""
     return tuple(f"{spec.name}={1 if spec.name == reward else 0}" for spec in SUITE)
 
 
 SINGLE = (
-    *(Candidate(name=spec.name, options=START | {"reward.terms": alone(spec.name)}) for spec in SUITE),
+    *(Candidate(name=spec.name, options=START | {"reward.terms": only_reward(spec.name)}) for spec in SUITE),
     Candidate(name="combination", options=START),
 )
 DECAYS = {"published": (0.001, 0.5), "0.8": (0.8, 0.8)}

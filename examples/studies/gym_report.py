@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.statistics import Interval, bootstrap_counts
 from algorithms.files import write_whole
 from cellenv.gym import Scale
@@ -89,4 +89,4 @@ def plot_curves(runs: Sequence[AgentRun], rows: Sequence[Row]) -> bytes:
         axes.axhline(1, color="black", linestyle=":", linewidth=1, label="oracle")
         axes.set(title=task, xlabel="environment steps", ylabel="score")
         axes.legend(frameon=False)
-    return finish(figure, figure.axes)
+    return encode_png(figure, figure.axes)

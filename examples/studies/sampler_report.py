@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.periodic_eval import EvalResult
 from algorithms.evaluation.report import number
 from algorithms.evaluation.statistics import Interval, mean_interval
@@ -199,7 +199,7 @@ def plot_sweep(comparisons: Sequence[SamplerComparison], real: EvalResult, roles
         axes.set_xticks(ticks, labels=map(str, ticks))
         axes.minorticks_off()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-    return finish(figure, figure.axes)
+    return encode_png(figure, figure.axes)
 
 
 def line_looks(keys: Sequence[tuple[str, str, float]]) -> dict[tuple[str, str, float], dict[str, Any]]:

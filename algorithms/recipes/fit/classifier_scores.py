@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from algorithms.evaluation.charts import finish
+from algorithms.evaluation.charts import encode_png
 
 
 def fit_temperature(logits: Tensor, moa: Tensor) -> float:
@@ -51,7 +51,7 @@ def draw_confusion(confusion: Tensor, moas: tuple[str, ...]) -> bytes:
             if value >= 0.005:
                 color = "white" if value > 0.5 else "black"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, size=8)
-    return finish(figure, [])
+    return encode_png(figure, [])
 
 
 def compute_scores(logits: Tensor, moa: Tensor, moas: tuple[str, ...]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_the_folder_holds_samples_of_the_contexts_of_an_evaluation(config):
     generate.main(config)
     cells, n = held_out_cells(DataConfig(), 3)
     contexts, _, _ = held_out(cells, n, seed=5)
-    images = ImageFolder.read(config.output_dir, cells).on(contexts)
+    images = ImageFolder.read(config.output_dir, cells).match_contexts(contexts)
     assert images.shape == (3, 2, 3, 96, 96)
     td = repeat_groups(contexts, 2)  # with noise of its own for each sample
     samples = CellFlux.from_pretrained(config.generator).sample(td["x0"], td["condition"], td["seed"])[0]

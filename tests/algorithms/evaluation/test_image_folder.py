@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from algorithms.evaluation.held_out import held_out
-from algorithms.evaluation.image_folder import ImageFolder, companions, context_ids, write_folder
+from algorithms.evaluation.image_folder import ImageFolder, context_ids, draw_references, write_folder
 from cellenv.data.cells import CellData
 
 
@@ -71,7 +71,7 @@ def rewrite(folder, rows) -> None:
 
 
 def test_what_was_written_is_read_in_the_order_of_the_contexts(cells, contexts, drawn, folder):
-    images = ImageFolder.read(folder, cells).on(contexts)
+    images = ImageFolder.read(folder, cells).match_contexts(contexts)
     torch.testing.assert_close(images, drawn, rtol=0, atol=1e-6)
     assert np.load(folder / "00000-00.npy").shape == (4, 5, 3)
     assert [table(folder)[G][name] for name in ("compound", "source_key")] == [
@@ -84,7 +84,7 @@ def test_the_order_of_contexts_in_the_table_does_not_matter(cells, contexts, dra
     rows = table(folder)
     order = (5, 1, 3, 4, 0, 2)  # 1 and 4 are alike and keep their order, as do the draws of one context
     rewrite(folder, [rows[i * G + g] for i in order for g in range(G)])
-    torch.testing.assert_close(ImageFolder.read(folder, cells).on(contexts), drawn, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ImageFolder.read(folder, cells).match_contexts(contexts), drawn, rtol=0, atol=1e-6)
 
 
 def test_levels_are_the_nearest_and_stay_in_the_range(cells, contexts, tmp_path):
@@ -98,19 +98,19 @@ def test_png_is_read_as_npy(cells, contexts, drawn, folder):
     for file in sorted(folder.glob("*.npy"))[::2]:
         Image.fromarray(np.load(file)).save(file.with_suffix(".png"))
         file.unlink()
-    torch.testing.assert_close(ImageFolder.read(folder, cells).on(contexts), drawn, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ImageFolder.read(folder, cells).match_contexts(contexts), drawn, rtol=0, atol=1e-6)
 
 
 def test_other_contexts_are_not_taken_for_these(cells, contexts, folder):
     read, rows = ImageFolder.read, table(folder)
-    assert read(folder, cells).on(held_out(cells, N, 1)[0]) is None
-    assert read(folder, cells).on(contexts[:-1]) is None
+    assert read(folder, cells).match_contexts(held_out(cells, N, 1)[0]) is None
+    assert read(folder, cells).match_contexts(contexts[:-1]) is None
     rewrite(folder, rows[:-1])  # one sample short
-    assert read(folder, cells).on(contexts) is None
+    assert read(folder, cells).match_contexts(contexts) is None
     rewrite(folder, [row | {"compound": rows[-1]["compound"]} for row in rows])
-    assert read(folder, cells).on(contexts) is None
+    assert read(folder, cells).match_contexts(contexts) is None
     rewrite(folder, [row | {"source_key": rows[-1]["source_key"]} for row in rows])
-    assert read(folder, cells).on(contexts) is None
+    assert read(folder, cells).match_contexts(contexts) is None
 
 
 def test_no_two_pairs_of_compound_and_control_are_confused():
@@ -121,7 +121,7 @@ def test_no_two_pairs_of_compound_and_control_are_confused():
 def test_alone_the_images_stand_on_what_the_table_says(cells, drawn, folder):
     rows = table(folder)[:-G]  # without one context
     rewrite(folder, rows)
-    images, contexts = ImageFolder.read(folder, cells).alone(cells)
+    images, contexts = ImageFolder.read(folder, cells).group_by_context(cells)
     assert images.shape == (N - 1, G, *cells.size)
     pair_of = {row["sample_key"]: (row["compound"], row["source_key"]) for row in rows}
     for group, compound, moa, x0 in zip(images, contexts["perturbation"], contexts["moa"], contexts["x0"], strict=True):
@@ -134,13 +134,13 @@ def test_alone_the_images_stand_on_what_the_table_says(cells, drawn, folder):
 
 def test_pairs_of_uneven_number_stand_one_by_one(cells, folder):
     rewrite(folder, table(folder)[:-1])
-    images, contexts = ImageFolder.read(folder, cells).alone(cells)
+    images, contexts = ImageFolder.read(folder, cells).group_by_context(cells)
     assert images.shape[:2] == (N * G - 1, 1) and len(contexts) == N * G - 1
 
 
 def test_companions_are_real_images_of_the_compounds(cells):
     compounds = torch.tensor([1, 0, 1, 1, 0] + 9 * [1])
-    rows = companions(compounds, cells, torch.Generator().manual_seed(0))
+    rows = draw_references(compounds, cells, torch.Generator().manual_seed(0))
     assert cells.perturbation[rows].equal(compounds)
     times = Counter(rows[compounds == 1].tolist())
     assert len(times) == 8 and set(times.values()) == {1, 2}  # 12 wanted, 8 there

@@ -101,7 +101,7 @@ def test_publish_writes_a_plot_and_the_numbers_and_prints_the_tables(data, tmp_p
 def test_the_plot_has_a_panel_for_the_scorer_and_for_each_judge(data, tmp_path, monkeypatch):
     result, _, _ = compare(data)
     figures = []
-    monkeypatch.setattr(selection, "finish", lambda figure, axes: figures.append(figure) or b"")
+    monkeypatch.setattr(selection, "encode_png", lambda figure, axes: figures.append(figure) or b"")
     selection.plot(result, CONFIG)
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
     assert titles == ["total, which selects", "bright, held-out judge"]

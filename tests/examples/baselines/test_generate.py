@@ -22,7 +22,7 @@ def test_samples_of_a_baseline_are_a_row_of_the_evaluation(tmp_path):
     main(config, load=load_generator)
     data = SyntheticCells("test")
     contexts, _, _ = held_out(data, 4, config.seed)
-    images = ImageFolder.read(tmp_path / "images", data).on(contexts)
+    images = ImageFolder.read(tmp_path / "images", data).match_contexts(contexts)
     x1, _ = load_generator(tmp_path / "model").sample(contexts["x0"], contexts["condition"])
     assert images.shape == (4, config.group_size, *data.size)
     torch.testing.assert_close(images[:, 0], x1, rtol=0, atol=1 / 255 + 1e-6)  # stored as bytes
