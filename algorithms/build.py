@@ -84,10 +84,12 @@ class RewardSuite:
     reference: Reference
     shaping: Literal["default", "paper"]
 
-    def transform(self, segmenter: Segmenter | None = None) -> Compose:
-        """A new transform that scores images. segmenter: in place of the suite's own."""
+    def transform(self, channels: Sequence[str], segmenter: Segmenter | None = None) -> Compose:
+        """A new transform that scores images with these channels. segmenter: in place of the suite's own."""
         segmenter = self.segmenter if segmenter is None else segmenter
-        return cellflux_rewards(segmenter, self.classifier, self.reference, self.shaping, suite=self.specs)
+        return cellflux_rewards(
+            segmenter, self.classifier, self.reference, self.shaping, suite=self.specs, channels=channels
+        )
 
 
 def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSuite:

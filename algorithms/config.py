@@ -57,8 +57,8 @@ class SegmenterConfig:
 class RewardConfig(SegmenterConfig):
     """Which rewards score an image, and with which models; None is the embedded world's model."""
 
+    # NAME=MODULE:FUNCTION:WEIGHT adds a reward, NAME=WEIGHT sets a weight, NAME=0 leaves one out; may be repeated
     terms: Annotated[tuple[str, ...], UseAppendAction, arg(aliases=("--reward",))] = ()
-    # NAME=module:function:WEIGHT adds a reward, NAME=WEIGHT sets a weight, NAME=0 leaves one out; may be repeated
     classifier: Path | None = None  # weights of the rewarding classifier
     reference: Path | None = None  # statistics of real images, from `fit reference` with the same segmenter
     shaping: Literal["default", "paper"] = "default"  # how a z-score becomes a reward
@@ -85,8 +85,8 @@ class RolloutConfig:
 class OldPolicyRolloutConfig(RolloutConfig):
     """Rollouts by a lagging copy of the weights: old <- d old + (1 - d) theta after iteration i."""
 
-    decay_slope: float = 0.8  # d = min(slope i, most); slow old weights average over the small iterations of
-    decay_most: float = 0.8  # a CPU (published: 0.001, 0.5)
+    decay_slope: float = 0.8  # d = min(slope i, most) after iteration i; published: 0.001
+    decay_most: float = 0.8  # largest d; published: 0.5. Slow old weights average over small iterations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,8 @@ class RenoiseConfig:
 class LossConfig:
     """What a loss learns from. A recipe adds its own settings."""
 
+    # what is normalised inside groups: the weighted sum, as in the paper, or each reward before the sum (GDPO)
     normalise: Literal["total", "rewards"] = "total"
-    # total: the weighted sum, as the paper; rewards: each one by itself, before they are summed (GDPO)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,13 +54,12 @@ class RolloutCollector:
     @torch.no_grad()
     def __call__(self, iteration: int, clock: Clock) -> TensorDictBase:
         contexts = draw_groups(self.data, self.groups, self.group_size, seed=self.seed, iteration=iteration)
-        contexts = contexts.to(self.device)
-        return torch.cat([self._step(batch, clock) for batch in contexts.split(self.batch_size)])
-
-    def _step(self, contexts: TensorDictBase, clock: Clock) -> TensorDictBase:
-        td = self.env.reset(contexts.exclude("sample"), set_state=True)
-        with clock("rollout"), self.autocast():
-            td = self.policy(td)
-        with clock("rewards"):
-            td = self.env.step(td)
-        return td.set("sample", contexts["sample"])
+        parts = []
+        for batch in contexts.to(self.device).split(self.batch_size):
+            td = self.env.reset(batch.exclude("sample"), set_state=True)
+            with clock("rollout"), self.autocast():
+                td = self.policy(td)
+            with clock("rewards"):
+                td = self.env.step(td)
+            parts.append(td.set("sample", batch["sample"]))
+        return torch.cat(parts)

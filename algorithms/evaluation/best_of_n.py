@@ -56,7 +56,7 @@ def main(config: BestOfNConfig) -> None:
 
 
 def estimate(config: BestOfNConfig) -> Estimate:
-    """Of drawing and scoring all samples of all models."""
+    """Estimate the cost of drawing and scoring all samples of all models."""
     from algorithms.estimate import estimate_evaluation
     from algorithms.evaluation.evaluate import named_folders
 

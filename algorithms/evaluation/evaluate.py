@@ -60,8 +60,10 @@ def named_folders(entries: Sequence[str], default: str = "") -> dict[str, str]:
     """
     found = {}
     for entry in entries:
-        name, _, folder = entry.rpartition("=")
-        found[name or default] = folder
+        name, equals, folder = entry.partition("=")
+        if not equals or "/" in name:  # a folder alone, which may have "=" in it
+            name, folder = default, entry
+        found[name] = folder
     if len(found) < len(entries) or {"", "base", "real"} & found.keys():
         raise ValueError(f"need another NAME for each NAME=DIR, none of them base or real; got {', '.join(entries)}")
     return found
@@ -103,13 +105,18 @@ def main(config: EvaluateConfig) -> None:
             contexts=contexts, group_size=config.group_size, batch_size=config.batch_size, seed=config.seed
         ),
         folders=folders,
-        config={"preset": config.reward.shaping, **settings, **sources, **images},
+        config={
+            "preset": config.reward.shaping,
+            **settings,
+            "generators": str(sources),
+            "folders": str(images),
+        },
         name="evaluation_unseen" if config.unseen else "evaluation",
     )
 
 
 def estimate(config: EvaluateConfig) -> Estimate:
-    """Of drawing and scoring all images of all models."""
+    """Estimate the cost of drawing and scoring all images of all models."""
     from algorithms.estimate import estimate_evaluation
 
     folders = [config.base, *named_folders(config.model, "rl").values()]

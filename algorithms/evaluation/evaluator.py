@@ -76,9 +76,11 @@ def build_evaluator(
                 f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
             )
     segmenter, features = cast(Segmenter, CachedCall(rewards.segmenter)), CachedCall(judge.features)
-    suite = rewards.transform(segmenter).to(device)
+    suite = rewards.transform(data.channels, segmenter).to(device)
     head = JudgeHead(judge, features)
-    judges = judge_rewards(head, JudgeSegmenter.from_pretrained().to(device), suite=rewards.specs).to(device)
+    judges = judge_rewards(head, JudgeSegmenter.from_pretrained().to(device), data.channels, suite=rewards.specs).to(
+        device
+    )
     measured = {spec.name: spec.measure for spec in rewards.specs if spec.measure is not None}
 
     def score(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:

@@ -77,9 +77,9 @@ def compute_metrics(
     for rows in torch.arange(n * group_size).split(batch_size):
         batch, context = flat[rows].to(evaluator.device), contexts[index[rows]].to(evaluator.device)
         probabilities, features = evaluator.classify(batch)
-        interval = {name: value.reshape(-1) for name, value in evaluator.score(batch, context).items()}
+        interval = {name: finite_or_nan(value) for name, value in evaluator.score(batch, context).items()}
         for name, value in evaluator.judge_scores(batch, context).items():
-            interval[f"judge_{name}"] = value.reshape(-1)
+            interval[f"judge_{name}"] = finite_or_nan(value)
         values = {
             "interval": interval,
             "right": probabilities.argmax(1) == context["moa"],
@@ -89,6 +89,12 @@ def compute_metrics(
         parts.append(TensorDict(values, batch_size=[len(rows)]).cpu())
         progress(len(rows))
     return torch.cat(parts).reshape(n, group_size)
+
+
+def finite_or_nan(value: Tensor) -> Tensor:
+    """One value an image, (B,); an infinite one is undefined, as in training."""
+    value = value.reshape(-1)
+    return value.where(value.isfinite(), torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +139,10 @@ def evaluate(
         name: compute_metrics(images, contexts, evaluator, batch_size=options.batch_size, progress=progress)
         for name, images in rows.items()
     }
-    means = {name: _context_means(row) for name, row in values.items()}
+    means = {  # over the samples of each context, (n, G) -> (n,), of what gets an interval
+        name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
+        for name, row in values.items()
+    }
     numbers = {name: _numbers(row, real, contexts["moa"], evaluator.sigma) for name, row in values.items()}
     paired = {}
     for name in rows:
@@ -183,11 +192,6 @@ def _reference_values(images: Tensor, evaluator: Evaluator, batch_size: int, pro
             parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
             progress(len(batch))
     return torch.cat(parts)
-
-
-def _context_means(row: TensorDict) -> dict[str, NDArray[np.float64]]:
-    """Mean over the samples of each context, (n, G) -> (n,), of what gets an interval."""
-    return {name: nan_mean(value.numpy(), axis=1) for name, value in row["interval"].items()}
 
 
 def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from algorithms.evaluation.distances import frechet_distance, standardise
 from algorithms.evaluation.feature_distances import features_of
 from algorithms.evaluation.held_out import held_out
 from algorithms.evaluation.metrics import Evaluator, compute_metrics
+from algorithms.evaluation.statistics import nan_mean
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -33,7 +34,7 @@ class EvalResult:
 
     def means(self) -> dict[str, float]:
         """Means over contexts, and the distance."""
-        return {name: float(np.nanmean(self.of(name))) for name in self.values} | {"frechet": self.frechet}
+        return {name: float(nan_mean(self.of(name))) for name in self.values} | {"frechet": self.frechet}
 
 
 @dataclass(frozen=True, kw_only=True)

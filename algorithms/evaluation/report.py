@@ -117,7 +117,12 @@ def lines(section: Section, evaluation: Figures) -> list[Line]:
 
 def shown_pairs(evaluation: Figures) -> list[str]:
     """The paired differences worth a column: all but that of real images."""
-    return [name for name in evaluation["paired"] if not name.startswith("real-")]
+    return [name for name in evaluation["paired"] if name != "real-base"]
+
+
+def pair_title(pair: str) -> str:
+    """Column title of a paired difference: "rl-base" -> "rl − base"."""
+    return f"{pair.removesuffix('-base')} − base"
 
 
 def unpaired_note(evaluation: Figures) -> str:
@@ -143,7 +148,7 @@ def tables(evaluation: Figures) -> list[Table]:
     caption = "\n".join(filter(None, [legend if pairs else "", unpaired_note(evaluation)]))
     table = Table(title=f"Evaluation on {n} held-out contexts", caption=caption or None, **STYLE)
     table.add_column("")
-    for name in (*evaluation["rows"], *(pair.replace("-base", " − base") for pair in pairs)):
+    for name in (*evaluation["rows"], *map(pair_title, pairs)):
         table.add_column(name, justify="right")
     for section in sections(evaluation):
         for line in lines(section, evaluation):
@@ -189,7 +194,7 @@ def page(
         title=title,
         rows=evaluation["rows"],
         unpaired_note=unpaired_note(evaluation),
-        pairs=[pair.replace("-base", " − base") for pair in shown_pairs(evaluation)],
+        pairs=[pair_title(pair) for pair in shown_pairs(evaluation)],
         sections=[(section, found) for section in sections(evaluation) if (found := lines(section, evaluation))],
         checks=checks_of_rows(evaluation),
         config=evaluation["config"],

@@ -57,9 +57,9 @@ class Scorer:
             self.classifier = MoAClassifier.from_pretrained(reward.classifier)
         self.moas = tuple(cells.moas) if suite is None else suite.reference.moas  # whose ids the rewards read
         if suite is None:
-            self.rewards = added_rewards(reward.terms, self.segmenter)
+            self.rewards = added_rewards(reward.terms, self.segmenter, cells.channels)
         else:
-            self.rewards = suite.transform(self.segmenter)
+            self.rewards = suite.transform(cells.channels, self.segmenter)
 
     @torch.no_grad()
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
@@ -82,11 +82,11 @@ class Scorer:
         return torch.where(true >= 0, probability.gather(1, true.clamp(min=0).unsqueeze(1)).squeeze(1), torch.nan)
 
 
-def added_rewards(terms: Sequence[str], segmenter: Segmenter) -> Compose | None:
+def added_rewards(terms: Sequence[str], segmenter: Segmenter, channels: Sequence[str]) -> Compose | None:
     """Transform of the rewards that the terms add to the suite; None if they add none."""
     suite = {spec.name for spec in SUITE}
     added = [spec for spec in configure(terms) if spec.name not in suite]
-    return cellflux_rewards(segmenter, suite=added) if added else None
+    return cellflux_rewards(segmenter, suite=added, channels=channels) if added else None
 
 
 def score_rewards(rewards: Compose, images: Tensor, moa: Tensor) -> dict[str, Tensor]:

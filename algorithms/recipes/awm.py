@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AWMLossConfig(LossConfig):
-    """Of `algorithms.losses.awm.AWMLoss`."""
+    """Settings of `algorithms.losses.awm.AWMLoss`."""
 
     clip_epsilon: float = 0.01  # how far the log-likelihood of an image may move from the old weights
     kl_weight: float = 1e-4  # of the penalty for leaving the base
@@ -55,7 +55,7 @@ def main(config: AWMConfig) -> None:
 
 
 def estimate(config: AWMConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

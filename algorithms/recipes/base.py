@@ -78,6 +78,12 @@ class BaseConfig:
     optim: BaseOptimConfig = BaseOptimConfig()
     validation: ValidationConfig = ValidationConfig()
 
+    def __post_init__(self) -> None:
+        counts = {"steps": self.steps, "batch_size": self.batch_size, "save_every": self.save_every}
+        for name, value in (counts | {"draw_every": self.validation.draw_every}).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
 
 DEFAULT = BaseConfig()
 SMOKE = replace(

@@ -178,6 +178,9 @@ def train_base(config: BaseConfig) -> None:
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
+    if not config.resume and accelerator.is_main_process and (moved := checkpoint.archive_run(config.output_dir)):
+        print(f"{config.output_dir} held another run; it is in {moved} now (--resume would have continued it)")
+    accelerator.wait_for_everyone()
     accelerator.init_trackers("base")
     training = BaseTraining(config, accelerator, *build_data(config.data))
     start = training.load() if config.resume else 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOLossConfig(LossConfig):
-    """Of `algorithms.losses.grpo.GRPOLoss`."""
+    """Settings of `algorithms.losses.grpo.GRPOLoss`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels
     kl_weight: float = 0.01  # of the penalty for leaving the base
@@ -67,7 +67,7 @@ def main(config: GRPOConfig) -> None:
 
 
 def estimate(config: GRPOConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NFTLossConfig(LossConfig):
-    """Of `algorithms.losses.nft.NFTLoss`."""
+    """Settings of `algorithms.losses.nft.NFTLoss`."""
 
     form: Literal["adaptive", "plain"] = "adaptive"  # of the published code, or of the paper's equation
     beta: float = 1.0  # mixing width
@@ -61,7 +61,7 @@ def main(config: NFTConfig) -> None:
 
 
 def estimate(config: NFTConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

@@ -83,7 +83,7 @@ class Components(Generic[Config_co]):
         config, device = self.config, self.accelerator.device
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         return RolloutCollector(
-            env=TransformedEnv(VirtualCellEnv(self.data), self.rewards.transform().to(device)),
+            env=TransformedEnv(VirtualCellEnv(self.data), self.rewards.transform(self.data.channels).to(device)),
             policy=GeneratorPolicy(self.old) if policy is None else policy,
             data=self.data,
             groups=groups_of_rank(config.rollout.groups, rank, ranks),
@@ -199,7 +199,9 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
 
 
 def learning_signal(config: PostTrainingConfig) -> dict[str, str]:
-    """What the report says of the shares that rewards had in what was learned from; nothing if the total was."""
+    """What the report says of the shares that rewards had in what was learned from; nothing if there are none."""
+    if config.control != "none":
+        return {}
     shares = mean_signal_shares(config.output_dir / "log.jsonl")
     text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return {"shares of the learning signal": text} if text else {}

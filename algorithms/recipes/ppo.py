@@ -27,7 +27,7 @@ CRITIC_STREAM = 2**31 - 4  # of the seed; no rollout uses it
 
 @dataclass(frozen=True, kw_only=True)
 class PPOLossConfig(LossConfig):
-    """Of `algorithms.losses.ppo`."""
+    """Settings of `algorithms.losses.ppo`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels
     lmbda: float = 0.95  # of GAE: 1 trusts the reward alone, 0 the critic's next value
@@ -80,7 +80,7 @@ def main(config: PPOConfig) -> None:
 
 
 def estimate(config: PPOConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RFTLossConfig(LossConfig):
-    """Of `algorithms.losses.rft`."""
+    """Settings of `algorithms.losses.rft`."""
 
     keep: int = 3  # images of each group
     kl_weight: float = 1e-4  # of the penalty for leaving the base
@@ -35,6 +35,11 @@ class RFTConfig(RenoisedConfig):
     output_dir: Path = Path("runs/rft")
     loss: RFTLossConfig = RFTLossConfig()
     renoise: RenoiseConfig = RenoiseConfig(noise_per="sample")  # no sample is pushed away, so nothing would cancel
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.loss.keep <= self.rollout.group_size:
+            raise ValueError(f"keep must be from 1 to group_size, {self.rollout.group_size}; got {self.loss.keep}")
 
 
 PRESETS = presets(RFTConfig())
@@ -58,7 +63,7 @@ def main(config: RFTConfig) -> None:
 
 
 def estimate(config: RFTConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

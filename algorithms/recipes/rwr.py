@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RWRLossConfig(LossConfig):
-    """Of `algorithms.losses.rwr`."""
+    """Settings of `algorithms.losses.rwr`."""
 
     temperature: float = 0.5  # in standard deviations of the reward; lower is greedier
     kl_weight: float = 1e-4  # of the penalty for leaving the base
@@ -58,7 +58,7 @@ def main(config: RWRConfig) -> None:
 
 
 def estimate(config: RWRConfig) -> Estimate:
-    """Of the whole run, from two small iterations."""
+    """Estimate the cost of the whole run from two small iterations."""
     from algorithms.recipes.iteration_cost import estimate_post_training
 
     return estimate_post_training(config, build)

@@ -77,6 +77,15 @@ STUDIES: dict[str, Study] = {
         full=Grid(candidates=SINGLE, seeds=THREE, budget=LONG),
         is_matrix=True,
     ),
+    "signal": Study(
+        question="Is the total normalised inside its groups, or each reward by itself before the sum?",
+        reduced=Grid(candidates=vary({"loss.normalise": ("total", "rewards")}), seeds=TWO),
+        full=Grid(
+            candidates=vary({"loss.normalise": ("total", "rewards"), "rollout.decay_slope": (0.8, 0.02)}),
+            seeds=THREE,
+            budget=LONG,
+        ),
+    ),
     "kl": Study(
         question="What does the pull to the base cost, and does a weak one favour morphology, a strong one MoA?",
         reduced=Grid(candidates=vary({"loss.kl_weight": (1e-4, 0.4, 10.0)}), seeds=TWO),

@@ -18,7 +18,7 @@ import tyro
 from examples.studies.command_line import parse_script
 from examples.studies.comparison_config import ComparisonConfig
 
-StudyName = Literal["single", "kl", "beta", "coupling", "group_size", "form"]
+StudyName = Literal["single", "signal", "kl", "beta", "coupling", "group_size", "form"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ def cellflux_rewards(
     *,
     suite: Sequence[RewardSpec] = SUITE,
     extra: Sequence[Callable[..., Tensor] | RewardSpec] = (),
+    channels: Sequence[str] = CHANNELS,
 ) -> Compose:
     """All rewards as one transform: segment, measure, each reward, their weighted sum.
 
@@ -62,6 +63,7 @@ def cellflux_rewards(
         preset: how a z-score becomes a reward, -min(|z|, 5)^2 ("default") or the paper's -z^2 ("paper").
         suite: the rewards; see `configure`.
         extra: more rewards, as functions (see `custom_reward`) or specs; they share the masks.
+        channels: names of the channels of the images, in order.
 
     Returns:
         A transform for `TransformedEnv`, or for a TensorDict with "action" and "moa". It writes ("rewards",
@@ -96,7 +98,7 @@ def cellflux_rewards(
         _check_moas(classifier, reference)
     parts = RewardParts(classifier=classifier, reference=reference, shaping=SHAPINGS[preset])
     rewards = [spec.build(parts) for spec in specs]
-    shared = _shared_steps(rewards, EmbeddedSegmenter, segmenter, CHANNELS)
+    shared = _shared_steps(rewards, EmbeddedSegmenter, segmenter, channels)
     total = WeightedSum({spec.name: spec.weight for spec in specs})
     return Compose(*shared, *rewards, total, *([Discard()] if shared else []))
 

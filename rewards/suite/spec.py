@@ -120,6 +120,8 @@ SUITE: tuple[RewardSpec, ...] = (
 )
 WEIGHTS = {spec.name: spec.weight for spec in SUITE}
 
+RESERVED = ("total", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts")  # other figures
+RESERVED_PREFIXES = ("judge_", "w1_", "frechet_", "kernel_", "diversity_")
 INPUTS: dict[str, NestedKey] = {"images": "action", "nuclei": NUCLEI, "cells": CELLS, "moa": "moa", "x0": "x0"}
 
 
@@ -155,6 +157,8 @@ def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, w
         raise ValueError(f"reward {name!r} needs a function, got a {type(function).__name__}")
     if not name.isidentifier():
         raise ValueError(f"a reward needs a name such as 'sharpness', got {name!r}: give name=")
+    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
+        raise ValueError(f"the name {name!r} is that of another figure of an evaluation; give the reward another one")
     build = partial(_build_custom, name, function, _input_names(function, name))
     return RewardSpec(name=name, label=name.replace("_", " "), weight=weight, unit="custom reward", build=build)
 

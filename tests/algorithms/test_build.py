@@ -11,6 +11,7 @@ from algorithms.build import build_cells, build_judge, build_rewards, build_segm
 from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
+from cellenv.images import CHANNELS
 from cellenv.weights_io import digest
 from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, cellpose
@@ -122,7 +123,7 @@ def test_rewards_are_those_of_the_terms_with_the_models_of_the_config(tmp_path, 
     suite = build_rewards(RewardConfig(terms=terms, classifier=tmp_path / "own.safetensors"), "cpu")
     weights = {spec.name: spec.weight for spec in suite.specs}
     assert "containment" not in weights and weights["cell_size"] == 3 and weights["moa"] == 5
-    *_, total, _ = suite.transform()
+    *_, total, _ = suite.transform(CHANNELS)
     assert total.weights == weights
     own = MoAClassifier.from_pretrained(tmp_path / "own.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(suite.classifier.parameters(), own.parameters(), strict=True))
@@ -134,7 +135,7 @@ def test_shaping_and_another_segmenter_reach_the_transform(data):
 
     def rewards(shaping, segmenter=None):
         suite = build_rewards(RewardConfig(shaping=shaping), "cpu")
-        return suite.transform(segmenter)(contexts.copy())["rewards", "cell_size"]
+        return suite.transform(CHANNELS, segmenter)(contexts.copy())["rewards", "cell_size"]
 
     assert rewards("default").min() >= -25 > rewards("paper").min()
     assert not rewards("paper").equal(rewards("paper", ClassicalSegmenter()))

@@ -9,6 +9,7 @@ from algorithms.config import (
     DataConfig,
     EvalConfig,
     FolderConfig,
+    OldPolicyRolloutConfig,
     OptimConfig,
     PostTrainingConfig,
     RewardConfig,
@@ -18,6 +19,8 @@ from algorithms.config import (
     presets,
 )
 from algorithms.recipes import ALGORITHMS
+from algorithms.recipes.base import BaseConfig, ValidationConfig
+from algorithms.recipes.rft import RFTConfig
 from cellenv.data.layouts import LAYOUTS
 from rewards.suite import SHAPINGS
 
@@ -96,3 +99,14 @@ def test_presets_keep_the_fields_of_the_default():
         7,
         Path("a/b-smoke"),
     )
+
+
+def test_rejection_keeps_no_more_than_a_group_has():
+    with pytest.raises(ValueError, match="keep must be from 1 to group_size, 2; got 3"):
+        RFTConfig(rollout=OldPolicyRolloutConfig(group_size=2))
+
+
+@pytest.mark.parametrize("wrong", [{"save_every": 0}, {"validation": ValidationConfig(draw_every=0)}, {"steps": 0}])
+def test_a_base_needs_positive_numbers(wrong):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        BaseConfig(**wrong)

@@ -21,7 +21,7 @@ from tests.folder_toys import write_folder
 
 
 def test_folders_are_named_and_a_lone_one_gets_the_default():
-    assert named_folders(["rl=runs/nft", "b=a=c"], "x") == {"rl": "runs/nft", "b=a": "c"}
+    assert named_folders(["rl=runs/nft", "b=a=c"], "x") == {"rl": "runs/nft", "b": "a=c"}
     assert named_folders(["runs/nft"], "rl") == {"rl": "runs/nft"}
     config = parse(PRESETS, None, ["--model", "rl=a", "--model", "zero-reward=b", "--preset", "smoke"]).config
     assert config.model == ("rl=a", "zero-reward=b") and config.eval.contexts == 12
@@ -112,7 +112,9 @@ def test_the_report_says_where_rows_come_from_and_checks_only_what_was_trained(s
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert list(evaluation["rows"]) == ["base", "rl", "theirs", "real"]
     config = evaluation["config"]
-    assert config["base"] == config["rl"] == base and config["theirs"] == str(tmp_path / "images")
+    assert config["base"] == base and config["images"] == ["theirs"]
+    assert config["generators"] == str({"base": base, "rl": base})
+    assert config["folders"] == str({"theirs": str(tmp_path / "images")})
     assert config["preset"] == "default" and "roundness=0" in config["reward.terms"]
     assert "roundness" not in {reward["name"] for reward in evaluation["rewards"]} | evaluation["rows"]["rl"].keys()
     printed = capsys.readouterr().out
@@ -124,3 +126,16 @@ def test_estimate_counts_every_image_of_every_model(save_base, monkeypatch):
     base = str(save_base(Sampling(steps=2)))
     config = replace(SMOKE, base=base, model=(base,), group_size=3, batch_size=2, eval=EvalConfig(contexts=4))
     assert estimate(config).nfe == 2 * 4 * 3 * 2  # models, contexts, samples, steps
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("rl=runs/nft", {"rl": "runs/nft"}),
+        ("runs/nft", {"default": "runs/nft"}),
+        ("rl=runs/lr=3e-4/model", {"rl": "runs/lr=3e-4/model"}),
+        ("runs/lr=3e-4/model", {"default": "runs/lr=3e-4/model"}),
+    ],
+)
+def test_a_folder_may_have_an_equals_sign(entry, expected):
+    assert named_folders([entry], "default") == expected

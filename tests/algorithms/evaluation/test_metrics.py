@@ -188,3 +188,16 @@ def test_saved_file_is_the_evaluation(tmp_path):
     with pytest.raises(ValueError):
         save_evaluation({"rows": float("nan")}, tmp_path / "evaluation.json")
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+
+
+def test_an_infinite_reward_is_undefined_and_the_evaluation_is_saved(tmp_path):
+    def score(images, contexts):
+        found = toy_score(images, contexts)
+        return {**found, "bright": found["bright"].where(found["bright"] > 0.1, -torch.inf)}
+
+    metrics = compute_metrics(toy_images(0.2), toy_contexts(), replace(TOY, score=score))["interval", "bright"]
+    assert metrics.isnan().any() and not metrics.isinf().any()
+    rows = {"base": toy_images(0.2), "rl": toy_images(0.4)}
+    reference, options = toy_images(0.5, size=1, seed=2)[:, 0], EvaluationOptions()
+    save_evaluation(evaluate(rows, reference, toy_contexts(), replace(TOY, score=score), options), tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["rows"]["rl"]["bright"]["mean"] > 0.1

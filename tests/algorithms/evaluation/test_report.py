@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from algorithms.evaluation.report import Gallery, lines, number, page, save_page, sections, shown_pairs, tables
+from algorithms.evaluation.report import (
+    Gallery,
+    lines,
+    number,
+    page,
+    pair_title,
+    save_page,
+    sections,
+    shown_pairs,
+    tables,
+)
 from tests.algorithms.evaluation import evaluation_toys
 from tests.algorithms.evaluation.evaluation_toys import JUDGES, REWARDS, interval, row
 
@@ -160,3 +170,10 @@ def test_rewards_are_grouped_by_unit_and_own_ones_come_in_a_section_of_their_own
     (line,) = lines(found[3], evaluation)
     assert [mean for mean, _ in line.cells] == ["–", "0.700", "–"]
     assert all("sharpness" in text for text in (terminal(evaluation), page(evaluation)))
+
+
+def test_a_row_may_be_called_as_real_cells_and_base_are(evaluation):
+    gain = evaluation["paired"]["rl-base"]
+    evaluation["paired"] = {"real-base": gain, "real-ft-base": gain, "x-base2-base": gain}
+    assert shown_pairs(evaluation) == ["real-ft-base", "x-base2-base"]
+    assert [pair_title(pair) for pair in shown_pairs(evaluation)] == ["real-ft − base", "x-base2 − base"]
