@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from algorithms.best_of_n import best_of_n
     from algorithms.ema import EMA
     from algorithms.evaluation.comparison import evaluate_models
     from algorithms.evaluation.evaluator import build_evaluator
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from algorithms.renoise import Renoise
     from algorithms.rollouts import RolloutCollector
     from algorithms.sde import SDEPolicy, SDESampler
+    from algorithms.selection import best_of_n
     from algorithms.train_config import OptimConfig, TrainConfig
     from algorithms.trainer import Algorithm, train
 
@@ -33,7 +33,7 @@ MODULES = {
     "SDESampler": "sde",
     "OptimConfig": "train_config",
     "TrainConfig": "train_config",
-    "best_of_n": "best_of_n",
+    "best_of_n": "selection",
     "build_evaluator": "evaluation.evaluator",
     "evaluate": "evaluation.metrics",
     "evaluate_models": "evaluation.comparison",

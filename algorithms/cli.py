@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from importlib.metadata import version
 
 from algorithms.command_line import parse
 from algorithms.recipes import ALGORITHMS
@@ -44,25 +45,22 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Find the command in the first one or two words and run it."""
+    """Run the command that the first one or two words name, or list the commands; exit with code 2 on any other."""
     words = list(sys.argv[1:] if args is None else args)
     for length in (2, 1):
         if (command := tuple(words[:length])) in COMMANDS:
             return run(*command, args=words[length:])
-    inside = sorted(name for group, *rest in COMMANDS for name in rest if words[:1] == [group])
-    asked_for_help = any(word in ("-h", "--help") for word in words) or not words
-    print(usage(words[0], inside) if inside else usage("", [" ".join(c) for c in COMMANDS]))
-    if not asked_for_help:
-        wrong = " ".join(word for word in words[:2] if not word.startswith("-"))
-        print(f"cellfluxrl: unknown command {wrong!r}", file=sys.stderr)
+    if words == ["--version"]:
+        return print(version("cellfluxrl"))
+    named = [word for word in words if not word.startswith("-")]
+    group = sorted(command for command in COMMANDS if named and command[:-1] == tuple(named[:1]))
+    print("usage:")
+    for command in group or COMMANDS:
+        print(f"  cellfluxrl {' '.join(command)} [--preset NAME] [--dry-run] [--help]")
+    if named and not (group and len(named) == 1 and {"-h", "--help"} & {*words}):
+        print(f"cellfluxrl: unknown command {' '.join(named[:2])!r}", file=sys.stderr)
         raise SystemExit(2)
     return None
-
-
-def usage(group: str, names: Sequence[str]) -> str:
-    """The commands of a group, or all of them."""
-    prefix = f"cellfluxrl {group} ".replace("  ", " ")
-    return "usage:\n" + "\n".join(f"  {prefix}{name} [--preset NAME] [--dry-run] [--help]" for name in names)
 
 
 if __name__ == "__main__":

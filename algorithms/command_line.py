@@ -25,7 +25,7 @@ def parse(
     presets: Mapping[str, Config], description: str | None, args: Sequence[str], *, prog: str | None = None
 ) -> Parsed[Config]:
     """The config that `args` ask for; the first preset is the default. Exits with code 2 on a wrong flag."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
     first.add_argument("--dry-run", action="store_true")
     chosen, rest = first.parse_known_args(args)
@@ -33,8 +33,8 @@ def parse(
     usage = (
         f"{description or ''}\n\n"
         f"--preset {{{','.join(presets)}}} sets the defaults below (now: {chosen.preset}). --dry-run prints the config "
-        "and estimates of network evaluations, time and memory. A prefix such as `optim.` may be left out where the "
-        "rest of the name stands once."
+        "and estimates network evaluations, time and memory from a small part of the work. A prefix such as `optim.` "
+        "may be left out where the rest of the name stands once."
     )
     config = tyro.cli(type(default), default=default, args=expand_flags(rest, default), description=usage, prog=prog)
     return Parsed(config, chosen.dry_run)

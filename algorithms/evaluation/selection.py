@@ -17,7 +17,6 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.best_of_n import best_of_n, sample_ith
 from algorithms.build import build_judge, build_rewards, check_generators
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
@@ -38,6 +37,7 @@ from algorithms.evaluation.report import tables
 from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.files import write_whole
 from algorithms.logs import flatten_config
+from algorithms.selection import best_of_n, sample_ith
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 

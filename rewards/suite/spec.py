@@ -120,7 +120,8 @@ SUITE: tuple[RewardSpec, ...] = (
 )
 WEIGHTS = {spec.name: spec.weight for spec in SUITE}
 
-RESERVED = ("total", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts")  # other figures
+# Names of other figures of an evaluation.
+RESERVED = ("total", "reward", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts")
 RESERVED_PREFIXES = ("judge_", "w1_", "frechet_", "kernel_", "diversity_")
 INPUTS: dict[str, NestedKey] = {"images": "action", "nuclei": NUCLEI, "cells": CELLS, "moa": "moa", "x0": "x0"}
 
@@ -214,6 +215,8 @@ def configure(terms: Sequence[str], suite: Sequence[RewardSpec] = SUITE) -> tupl
         >>> [spec.name for spec in configure(["roundness=0", "cell_size=0", "moa=2"])]
         ['moa', 'containment', 'nucleus_size', 'nucleus_count', 'cell_count']
     """
+    if isinstance(terms, str):
+        raise ValueError(f"need several terms, as in ({terms!r},); got the string {terms!r}")
     specs = {spec.name: spec for spec in suite}
     seen = set()
     for term in terms:

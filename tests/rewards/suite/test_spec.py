@@ -182,7 +182,12 @@ def test_what_is_learned_from_has_weights_of_its_own_until_a_term_sets_both():
     assert custom_reward(lambda images: images.mean((1, 2, 3)), name="own", weight=0.5).signal_weight == 0.5
 
 
-@pytest.mark.parametrize("name", ["total", "diversity", "judge_moa", "w1_size"])
+def test_a_string_is_no_list_of_terms():
+    with pytest.raises(ValueError, match="need several terms"):
+        configure("roundness=0")
+
+
+@pytest.mark.parametrize("name", ["total", "reward", "diversity", "judge_moa", "w1_size"])
 def test_a_name_of_another_figure_is_refused(name):
     with pytest.raises(ValueError, match="another figure of an evaluation"):
         custom_reward(lambda images: images.mean((1, 2, 3)), name=name)

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from algorithms.best_of_n import best_of_n, sample_ith
+from algorithms.selection import best_of_n, sample_ith
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
