@@ -1,4 +1,4 @@
-"""Configs of all commands, nested as the objects are: `data`, `reward`, `rollout`, `renoise`, `optim`, `eval`.
+"""Configs that commands share, nested as the objects are: `data`, `reward`, `rollout`, `renoise`, `optim`, `eval`.
 
 Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
 """

@@ -98,7 +98,7 @@ def train(
         rollout = algorithm.collect(iteration, clock)
         batch = algorithm.build_batch(rollout, iteration)
         lr = set_learning_rate(optimizer, optim, iteration)
-        metrics = rollout_metrics(rollout, accelerator.gather)
+        metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
         metrics |= update(accelerator, forwarder, optimizer, batch, optim, clock)
         state.ema.update(algorithm.theta)
         ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))

@@ -70,7 +70,7 @@ def _confirmed_by_judge(reward: Figures, gain: Figures) -> Check:
 
 def _gap_closed(gain: Figures, rows: Figures, baseline: str) -> Check:
     """The share of the gap in total between baseline and real images that was closed."""
-    criterion = "Half of the gap in total to real is closed"
+    criterion = f"{GAP_SHARE:.0%} of the gap in total to real is closed"
     rise, real, old = (figures["total"]["mean"] for figures in (gain, rows["real"], rows[baseline]))
     if rise is None or real is None or old is None:
         return Check(criterion, None, "undefined")

@@ -30,7 +30,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """What images are measured with; every callable takes images (B, C, H, W) and gives one value an image.
+    """What images are measured with; every callable takes images (B, C, H, W).
 
     specs: the rewards that are reported, in order.
     score: rewards by name, "total" among them, (B,) or (B, 1), of images in their contexts [B].

@@ -39,9 +39,9 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
             train(accelerator, small, build(components))
         last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
     scale = config.iterations * rollout.groups / groups
-    base, samples = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval), 4
-    images = config.eval.contexts * samples
-    evaluation = estimate_evaluation(base, [config.generator, config.generator], images)
+    evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)
+    images = config.eval.contexts * evaluate.group_size
+    evaluation = estimate_evaluation(evaluate, [config.generator, config.generator], images)
     return Estimate(
         nfe=round(nfe.total / 2 * scale) + evaluation.nfe,
         seconds=last["time/total"] * scale + evaluation.seconds,

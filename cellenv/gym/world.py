@@ -105,7 +105,7 @@ class World:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Features of images (B, C, H, W) by a frozen network, (B, F) float32."""
-        network = embedded_features(self.suite) if self._features is None else self._features
+        network = classifier_features(self.suite) if self._features is None else self._features
         return torch.cat([network(part.to(self.device)) for part in images.split(CHUNK)]).float()
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ def embedded_suite(rewards: Sequence[str] = ()) -> Transform:
     return cellflux_rewards(suite=configure(rewards))
 
 
-def embedded_features(suite: Transform) -> Callable[[Tensor], Tensor]:
+def classifier_features(suite: Transform) -> Callable[[Tensor], Tensor]:
     """Penultimate features of the classifier in the suite.
 
     Raises:

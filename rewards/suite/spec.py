@@ -199,7 +199,8 @@ def configure(terms: Sequence[str], suite: Sequence[RewardSpec] = SUITE) -> tupl
 
     Args:
         terms: each has one of these forms; the weight of a new reward is 1 if it is left out.
-            NAME=WEIGHT                     another weight for a reward of the suite; 0 leaves the reward out
+            NAME=WEIGHT                     another weight for a reward of the suite, in the total and in what is
+                                            learned from; 0 leaves the reward out
             NAME=MODULE:FUNCTION[:WEIGHT]   a new reward from a function of a module, see `custom_reward`
             NAME=FILE.py:FUNCTION[:WEIGHT]  a new reward from a function of a file
         suite: what the terms change.

@@ -131,7 +131,7 @@ def test_page_holds_all_it_needs(evaluation):
     assert html.count('class="span" style="left: 66.00%; width: 32.00%"') == 1 + len(REWARDS) + len(
         JUDGES
     )  # 0.1 to 0.3 of 0.3
-    for text in ("Eg5 inhibitors", "+0.200", "1.200", "30.0 s, 75 %", "preset", "Half of the gap"):
+    for text in ("Eg5 inhibitors", "+0.200", "1.200", "30.0 s, 75 %", "preset", "50% of the gap"):
         assert text in html
 
 
