@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from cellenv.weights_io import file_digest
 # Classes that `args` may hold beside plain data; paths are read as pure paths, which cannot access the disk.
 ALLOWED: list[Any] = [
     Namespace,
+    SimpleNamespace,  # what CellFlux's own training script stores
     *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),  # the latter: Python 3.13
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]
@@ -92,7 +94,7 @@ def read_safely(file: Path) -> Any:
         named = re.search(r"GLOBAL (\S+)", reason)
         raise ValueError(
             f"{file} wants {named[1] if named else repr(reason)}, which is not read, since it could run code; need "
-            "tensors, numbers, text and an argparse.Namespace. Only where you trust the file, save it without that: "
+            "tensors, numbers, text and a namespace. Only where you trust the file, save it without that: "
             "content = torch.load(FILE, weights_only=False); "
             'torch.save({"model": content["model"], "epoch": content["epoch"]}, NEW)'
         ) from error

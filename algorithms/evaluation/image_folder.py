@@ -119,7 +119,7 @@ def read_index(file: Path) -> list[tuple[str, dict[str, str]]]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"need a table {file} with the columns {', '.join(COLUMNS)}")
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise ValueError(f"{file} lacks the columns {missing}; it has {reader.fieldnames}")

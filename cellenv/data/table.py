@@ -62,7 +62,7 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
     Raises:
         ValueError: if a column is missing, or at the first invalid row unless `row_errors` skips it.
     """
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a byte order mark
         reader = csv.DictReader(stream)
         if missing := set(layout.columns) - set(reader.fieldnames or ()):
             hint = "; a layout with label=None needs no mechanism of action" if layout.label in missing else ""
@@ -103,7 +103,7 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
 
 def read_embedding(file: Path) -> dict[str, Tensor | str]:
     """{compound: condition (D,) float32, or a message if its row is invalid}. The first row is a header."""
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a byte order mark
         rows = [row for row in csv.reader(stream) if row]
     size = len(rows[0]) - 1 if rows else 0
     found: dict[str, Tensor | str] = {}

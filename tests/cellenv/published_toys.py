@@ -5,9 +5,9 @@ Both are written from the description of the architecture alone, independently o
 B batch, C image channels, H, W pixels, E embedding size, F feature channels, N pixels in a row.
 """
 
-import argparse
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +70,11 @@ def random_weights(shapes, seed):
     return weights
 
 
-def contents(model, names):
-    """Content of a checkpoint around its `model`; the optimizer has two moments for each of the names."""
+def contents(model, names, namespace=SimpleNamespace):
+    """Content of a checkpoint around its `model`; the optimizer has two moments for each of the names.
+
+    namespace: of `args`; the published training script stores a SimpleNamespace.
+    """
     raw = [model[name] for name in names]
     moments = {i: {"step": torch.tensor(9.0), "exp_avg": 0.1 * w, "exp_avg_sq": w**2} for i, w in enumerate(raw)}
     group = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.01, "params": list(range(len(raw)))}
@@ -81,7 +84,7 @@ def contents(model, names):
         "lr_schedule": {"factor": 1.0, "total_iters": 100, "last_epoch": 99, "_last_lr": [1e-4]},
         "epoch": 99,
         "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 7},
-        "args": argparse.Namespace(dataset="bbbc021", lr=1e-4, output_dir=Path("out"), use_ema=True, resume=None),
+        "args": namespace(dataset="bbbc021", lr=1e-4, output_dir=Path("out"), use_ema=True, resume=None),
     }
 
 

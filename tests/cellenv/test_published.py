@@ -1,6 +1,7 @@
+import argparse
 import sys
 from pathlib import PurePosixPath, PureWindowsPath
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -306,3 +307,10 @@ def test_a_sampling_is_set_at_once():
     assert generator.sampling == SAMPLINGS["default"]
     generator.sampling = SAMPLINGS["cellflux"]
     assert generator.sampling == SAMPLINGS["cellflux"]
+
+
+@pytest.mark.parametrize("namespace", [SimpleNamespace, argparse.Namespace])
+def test_arguments_of_the_training_may_be_either_namespace(tmp_path, namespace):
+    file = tmp_path / "cellflux.pth"
+    torch.save(contents(with_ema(RAW, MEANS), [f"model.{name}" for name in RAW], namespace), file)
+    assert read_published(file, network=SMALL).metadata["epoch"] == 99

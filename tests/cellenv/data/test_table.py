@@ -131,3 +131,14 @@ def test_an_invalid_condition_fails_only_where_it_is_used(tmp_path, rows, messag
     assert found["docetaxel"].tolist() == [3, 4]
     with pytest.raises(ValueError, match=f"image W1_10_a: .*{message}"):
         condition_of({"SAMPLE_KEY": "W1_10_a", "CPD_NAME": "taxol"}, BBBC021, found)
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    index, embedding = tmp_path / "toy_df_all.csv", tmp_path / "emb_fp.csv"
+    write_csv(index, [[*BBBC021.columns], ["W1_10_a_0.0", "train", "taxol", "W1", "1", "Stab"]])
+    write_csv(embedding, [["name", "0"], ["taxol", 1]])
+    rows, conditions = read_table(index), read_embedding(embedding)
+    for file in (index, embedding):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_table(index) == rows and rows[0]["SAMPLE_KEY"] == "W1_10_a_0.0"
+    assert read_embedding(embedding).keys() == conditions.keys() == {"taxol"}
