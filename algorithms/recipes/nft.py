@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import LossConfig, RenoisedConfig, presets
+from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
-    from algorithms.estimate import Estimate
     from algorithms.recipes.post_training import Components
     from algorithms.trainer import Algorithm
 
@@ -54,17 +54,7 @@ def build(components: Components[NFTConfig]) -> Algorithm:
     )
 
 
-def main(config: NFTConfig) -> None:
-    from algorithms.recipes.post_training import post_train
-
-    post_train(config, build)
-
-
-def estimate(config: NFTConfig) -> Estimate:
-    """Estimate the cost of the whole run from two small iterations."""
-    from algorithms.recipes.iteration_cost import estimate_post_training
-
-    return estimate_post_training(config, build)
+main, estimate = commands(build)
 
 
 if __name__ == "__main__":

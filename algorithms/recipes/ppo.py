@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import LossConfig, SDEConfig, presets
+from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
-    from algorithms.estimate import Estimate
     from algorithms.recipes.post_training import Components
     from algorithms.trainer import Algorithm
 
@@ -73,17 +73,7 @@ def build(components: Components[PPOConfig]) -> Algorithm:
     )
 
 
-def main(config: PPOConfig) -> None:
-    from algorithms.recipes.post_training import post_train
-
-    post_train(config, build)
-
-
-def estimate(config: PPOConfig) -> Estimate:
-    """Estimate the cost of the whole run from two small iterations."""
-    from algorithms.recipes.iteration_cost import estimate_post_training
-
-    return estimate_post_training(config, build)
+main, estimate = commands(build)
 
 
 if __name__ == "__main__":

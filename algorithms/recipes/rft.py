@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import LossConfig, RenoiseConfig, RenoisedConfig, presets
+from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
-    from algorithms.estimate import Estimate
     from algorithms.recipes.post_training import Components
     from algorithms.trainer import Algorithm
 
@@ -56,17 +56,7 @@ def build(components: Components[RFTConfig]) -> Algorithm:
     return components.renoised_algorithm(RFTLoss(*components.models, kl_weight=loss.kl_weight), build_batch)
 
 
-def main(config: RFTConfig) -> None:
-    from algorithms.recipes.post_training import post_train
-
-    post_train(config, build)
-
-
-def estimate(config: RFTConfig) -> Estimate:
-    """Estimate the cost of the whole run from two small iterations."""
-    from algorithms.recipes.iteration_cost import estimate_post_training
-
-    return estimate_post_training(config, build)
+main, estimate = commands(build)
 
 
 if __name__ == "__main__":

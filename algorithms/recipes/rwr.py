@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import LossConfig, RenoiseConfig, RenoisedConfig, presets
+from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
-    from algorithms.estimate import Estimate
     from algorithms.recipes.post_training import Components
     from algorithms.trainer import Algorithm
 
@@ -51,17 +51,7 @@ def build(components: Components[RWRConfig]) -> Algorithm:
     return components.renoised_algorithm(RWRLoss(*components.models, kl_weight=loss.kl_weight), build_batch)
 
 
-def main(config: RWRConfig) -> None:
-    from algorithms.recipes.post_training import post_train
-
-    post_train(config, build)
-
-
-def estimate(config: RWRConfig) -> Estimate:
-    """Estimate the cost of the whole run from two small iterations."""
-    from algorithms.recipes.iteration_cost import estimate_post_training
-
-    return estimate_post_training(config, build)
+main, estimate = commands(build)
 
 
 if __name__ == "__main__":
