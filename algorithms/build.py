@@ -28,7 +28,7 @@ def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> Ce
         ValueError: both the held-out compounds alone and all compounds are asked for.
     """
     if config.path is None:
-        return SyntheticCells(split, unseen=unseen)
+        return SyntheticCells(split, unseen=unseen, seed=config.world, draw=config.draw)
     if unseen and config.include_unseen:
         raise ValueError("--unseen takes the held-out compounds alone, --include-unseen all: give one of them")
     return build_folder(config.path, config, split, unseen=None if config.include_unseen else unseen)

@@ -25,16 +25,32 @@ class FolderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(FolderConfig):
+class WorldConfig:
+    """Which images of the embedded world."""
+
+    world: int = 0  # seed of its plates, compounds and conditions
+    draw: int = 0  # two draws of a world share no image
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(WorldConfig, FolderConfig):
     """Cells to train or test on: a folder, or the embedded world."""
 
     path: Annotated[Path | None, arg(aliases=("--data",))] = None  # folder of images; None: the embedded world
     include_unseen: bool = False  # held-out compounds too, in every split: a small folder may have few others
 
     def __post_init__(self) -> None:
-        given = [f"--{f.name.replace('_', '-')}" for f in fields(self) if getattr(self, f.name) != f.default]
-        if self.path is None and given:
-            raise ValueError(f"need --data DIR for {', '.join(given)}: the embedded world takes none of these")
+        of_world = {f.name for f in fields(WorldConfig)}
+        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+        if self.path is None and (refused := given - of_world):
+            raise ValueError(f"need --data DIR for {_flags(refused)}: the embedded world takes none of these")
+        if self.path is not None and (refused := given & of_world):
+            raise ValueError(f"{_flags(refused)} chooses images of the embedded world: leave it out with --data")
+
+
+def _flags(names: set[str]) -> str:
+    """Command-line flags of some settings."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ PRESETS: dict[str, UNetConfig] = {
     "cellflux-rxrx1": UNetConfig(size=(6, 96, 96), condition_dim=200),
     "cellflux-jump": UNetConfig(size=(5, 96, 96), condition_dim=1224),
     "embedded": UNetConfig(
-        condition_dim=64, width=32, multipliers=(2, 3), blocks=1, attention=(2,), dropout=0, patch=4, predicts="x1"
+        condition_dim=64, width=16, multipliers=(2, 4, 6), blocks=1, attention=(4,), dropout=0, patch=4, predicts="x1"
     ),
 }
 

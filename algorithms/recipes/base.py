@@ -41,8 +41,9 @@ class PairConfig:
     times: Literal["uniform", "skewed"] = "uniform"  # skewed: CellFlux's, denser near the sample
     noise_level: float = 1.0  # std of the noise added to the source
     noise_share: float = 1.0  # fraction of pairs with noise; CellFlux: 0.5. Sampling always adds it
-    condition_dropout: float = 0.2  # fraction of pairs without a condition
-    guidance: float = 0.7  # classifier-free guidance distilled into the network, so that sampling needs one evaluation
+    condition_dropout: float = 0.1  # fraction of pairs without a condition; CellFlux: 0.2
+    guidance: float = 0.0  # classifier-free guidance distilled into the network, so that sampling needs one evaluation
+    soft_end: float = 0.1  # after t = 1 - soft_end, errors count ((1 - t) / soft_end)^2; 0 counts all alike (CellFlux)
     flip: float = 0.3  # probability of each mirroring, for each image independently
     dequantise: bool = False  # add uniform noise of one grey level, as CellFlux does
 
@@ -65,7 +66,7 @@ class BaseConfig:
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
     sampling: Literal["default", "cellflux"] = "default"  # of the saved generator; cellflux: 200 evaluations an image
     steps: int = 6_000  # optimizer steps
-    batch_size: int = 48  # pairs a step, over all processes
+    batch_size: int = 32  # pairs a step, over all processes
     resume: bool = False  # continue from the newest checkpoint in output_dir
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
     threads: int | None = None  # CPU threads of a process; None shares the cores
@@ -105,7 +106,8 @@ CELLFLUX = BaseConfig(  # arXiv:2502.09775; image and condition sizes come from 
     pairs=PairConfig(
         times="skewed",
         noise_share=0.5,  # drawn per pair, like condition_dropout; published: per batch
-        guidance=0.0,
+        condition_dropout=0.2,
+        soft_end=0.0,
         dequantise=True,
     ),
     optim=BaseOptimConfig(optimizer="adamw", learning_rate=1e-4, warmup_steps=0, cooldown=0.0),

@@ -72,7 +72,7 @@ class BaseTraining:
         rng = rng_at(config.seed, TRAINING, step)
         pairs = draw_pairs(self.train, config.batch_size, rng, config.pairs, self.share)
         self.network.train()
-        loss = flow_matching_loss(self.network, pairs.to(self.accelerator.device), config.pairs.guidance).mean()
+        loss = flow_matching_loss(self.network, pairs.to(self.accelerator.device), config.pairs).mean()
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.network.parameters(), optim.max_grad_norm)

@@ -52,8 +52,7 @@ class Validation:
         rng = rng_at(config.seed, VALIDATION)
         pairs = draw_pairs(self.data, config.validation.pairs, rng, plain, slice(None))
         chunks = zip(*(value.split(config.batch_size) for value in pairs), strict=True)
-        network, w = generator.network, config.pairs.guidance
-        losses = [flow_matching_loss(network, Pairs(*chunk).to(self.device), w) for chunk in chunks]
+        losses = [flow_matching_loss(generator.network, Pairs(*chunk).to(self.device), plain) for chunk in chunks]
         return round(torch.cat(losses).mean().item(), 6)
 
     def draw(self, generator: CellFlux, file: Path) -> None:

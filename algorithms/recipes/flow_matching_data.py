@@ -31,8 +31,12 @@ class Pairs(NamedTuple):
         return Pairs(*(value.to(device) for value in self))
 
 
-def flow_matching_loss(network: nn.Module, pairs: Pairs, guidance: float = 0.0) -> Tensor:
-    """Mean over C, H, W of (v_theta(x_t, t, c) - v)^2, with x_t = (1 - t) x0 + t x1 and v = x1 - x0; (n,).
+def flow_matching_loss(network: nn.Module, pairs: Pairs, config: PairConfig) -> Tensor:
+    """Mean over C, H, W of w(t) (v_theta(x_t, t, c) - v)^2, with x_t = (1 - t) x0 + t x1 and v = x1 - x0; (n,).
+
+    w(t) = min(1, (1 - t) / soft_end)^2, or 1 if soft_end is 0. A network that predicts x1 has the velocity
+    (x1 - x_t) / (1 - t): near t = 1 its smallest errors would outweigh all others, at times when no sampler of fewer
+    than 1 / soft_end steps asks.
 
     With guidance w, the target is v = x1 - x0 + w / (1 + w) (v_theta(x_t, t, c) - v_theta(x_t, t, none)), without
     gradient. Its minimum is v_theta = (1 + w) E[x1 - x0 | x_t, c] - w v_theta(x_t, t, none), the velocity of
@@ -40,11 +44,12 @@ def flow_matching_loss(network: nn.Module, pairs: Pairs, guidance: float = 0.0) 
     """
     x_t, v = interpolate(pairs.x0, pairs.x1, pairs.t), velocity(pairs.x0, pairs.x1)
     v_theta = network(x_t, pairs.t, pairs.condition, pairs.keep).float()
-    if guidance:
+    if guidance := config.guidance:
         with torch.no_grad():
             difference = v_theta - network(x_t, pairs.t).float()
             v = v + guidance / (1 + guidance) * lift(pairs.keep, v) * difference
-    return flow_matching(v_theta, v)
+    weight = ((1 - pairs.t) / config.soft_end).clamp(max=1).square() if config.soft_end else 1.0
+    return weight * flow_matching(v_theta, v)
 
 
 def draw_pairs(data: CellData, n: int, rng: torch.Generator, config: PairConfig, share: slice) -> Pairs:

@@ -25,7 +25,7 @@ PLATES, PLATES_PER_COMPOUND = 12, 4
 CONDITION_SIZE = 64
 TREATED_PER_COMPOUND = {"train": 400, "validation": 40, "test": 40}
 CONTROLS_PER_PLATE = {"train": 150, "validation": 40, "test": 40}
-DOSES = (0.75, 0.95, 1.15)  # fraction of the full effect
+DOSES = (0.35, 0.55, 0.8, 1.1)  # fractions of the full effect
 
 
 class _Rendered(NamedTuple):
@@ -43,10 +43,11 @@ class SyntheticCells(CellData):
     split: "train", "validation" or "test"; no two share an image.
     unseen: the eight held-out compounds instead of the 26. Compound ids are the same in both.
     seed: of the world: plates, cells and condition vectors all depend on it.
-    treated: images per compound; None takes 400 (train) or 40. Another number draws other images.
+    draw: of the images: two draws of one world share its plates, compounds and conditions, and no image.
+    treated: images per compound; None takes 400 (train) or 40. A smaller number takes the first of them.
 
     Raises:
-        ValueError: if split is unknown or treated < 1.
+        ValueError: if split is unknown, draw < 0 or treated < 1.
     """
 
     channels = CHANNELS
@@ -54,12 +55,22 @@ class SyntheticCells(CellData):
     moas = tuple(MECHANISMS)
     compounds = tuple(c for m in MECHANISMS for c in SEEN[m]) + tuple(c for m in MECHANISMS for c in UNSEEN.get(m, ()))
 
-    def __init__(self, split: Split = "train", *, unseen: bool = False, seed: int = 0, treated: int | None = None):
+    def __init__(
+        self,
+        split: Split = "train",
+        *,
+        unseen: bool = False,
+        seed: int = 0,
+        draw: int = 0,
+        treated: int | None = None,
+    ):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
         if treated is not None and treated < 1:
             raise ValueError(f"need treated >= 1, the images of each compound; got {treated}")
-        self.split, self.seed = split, seed
+        if draw < 0:
+            raise ValueError(f"need draw >= 0, got {draw}")
+        self.split, self.seed, self.draw = split, seed, draw
         moa_of = {c: m for table in (SEEN, UNSEEN) for m, names in table.items() for c in names}
         self.compound_moa = torch.tensor([self.moas.index(moa_of[c]) for c in self.compounds])
         rng = np.random.default_rng((seed, 1))
@@ -71,12 +82,13 @@ class SyntheticCells(CellData):
         n_seen = sum(len(names) for names in SEEN.values())
         ids = range(n_seen, len(self.compounds)) if unseen else range(n_seen)
         each, controls = treated or TREATED_PER_COMPOUND[split], CONTROLS_PER_PLATE[split]
-        rows = [(p, plates[p, k % PLATES_PER_COMPOUND], k % len(DOSES)) for p in ids for k in range(each)]
-        table = torch.tensor(rows + [(-1, plate, 0) for plate in range(PLATES) for _ in range(controls)])
-        self.perturbation, self.plate, self.dose = (column.clone() for column in table.unbind(1))
+        rows = [(p, plates[p, k % PLATES_PER_COMPOUND], _dose(k), k) for p in ids for k in range(each)]
+        rows += [(-1, plate, 0, k * PLATES + plate) for plate in range(PLATES) for k in range(controls)]
+        columns = torch.tensor(rows).unbind(1)
+        self.perturbation, self.plate, self.dose, self.number = (column.clone() for column in columns)
         self.keys = tuple(
-            f"plate{plate:02d}_{'control' if p < 0 else f'compound{p:02d}'}_{split}_{row}"
-            for row, (p, plate, _) in enumerate(table.tolist())
+            f"plate{plate:02d}_{'control' if p < 0 else f'compound{p:02d}'}_{split}-{draw}_{number}"
+            for p, plate, _, number in rows
         )
 
     @cached_property
@@ -112,7 +124,8 @@ class SyntheticCells(CellData):
     def _draw(self, row: int) -> tuple[NDArray[np.uint8], Labels, Labels]:
         """(image, nuclei, cells) of a row, as from `render`."""
         compound, plate = int(self.perturbation[row]), int(self.plate[row])
-        rng = np.random.default_rng((self.seed, 2, SPLITS.index(self.split), compound + 1, row))
+        key = (self.seed, 2, SPLITS.index(self.split), self.draw, compound + 1, int(self.number[row]))
+        rng = np.random.default_rng(key)
         phenotype = UNTREATED
         if compound >= 0:
             strength = DOSES[self.dose[row]] * self._potency[compound] * rng.uniform(0.8, 1.15)
@@ -120,6 +133,11 @@ class SyntheticCells(CellData):
         size = self.size[-1]
         scene = draw_scene(phenotype, size, rng)
         return render(scene, phenotype, _refocus(self._optics[plate], rng), size, rng)
+
+
+def _dose(k: int) -> int:
+    """Index of the dose of a compound's k-th image: every dose stands on every one of its plates equally often."""
+    return (k // PLATES_PER_COMPOUND + k) % len(DOSES)
 
 
 def _draw_optics(rng: np.random.Generator) -> Optics:

@@ -105,7 +105,7 @@ def base_flops(base: BaseConfig, data: CellData, device: torch.device) -> int:
     )
 
     def step() -> None:
-        flow_matching_loss(network, pairs, base.pairs.guidance).mean().backward()
+        flow_matching_loss(network, pairs, base.pairs).mean().backward()
         optimizer.step()
 
     return base.steps * count_flops(step)

@@ -26,7 +26,7 @@ from examples.studies.candidates import candidate_config, recipe_of, run_name
 from examples.studies.comparison_config import Candidate, ComparisonConfig
 from examples.studies.results import CandidateRun, Point, Results, save_csv
 
-TREATED = 80  # images per compound: another draw of the split than the one that chose the defaults of `train nft`
+DRAW, TREATED = 1, 80  # images other than those that chose the defaults of `train nft`, and how many of each compound
 
 
 def run_all(
@@ -92,7 +92,7 @@ class ComparisonRunner:
     @cached_property
     def periodic_eval(self) -> PeriodicEval:
         """Evaluation on held-out contexts."""
-        data = SyntheticCells(self.split, treated=TREATED)
+        data = SyntheticCells(self.split, draw=DRAW, treated=TREATED)
         evaluator = build_evaluator(data, device=self.accelerator.device)
         return PeriodicEval.create(data, evaluator, contexts=self.config.contexts)
 
@@ -102,6 +102,7 @@ class ComparisonRunner:
         return {
             "generator": fingerprint(CellFlux.from_pretrained(self.config.generator)),
             "split": self.split,
+            "draw": str(DRAW),
             "treated": str(TREATED),
             "contexts": str(self.config.contexts),
         }

@@ -1,10 +1,11 @@
 """Fit a classifier of mechanisms of action (MoA) on real treated images: that of the rewards, or the judge.
 
 The two differ in architecture, augmentation and seed. The temperature is fitted on the validation split; accuracy,
-calibration error and the confusion matrix are computed on the test split.
+calibration error and the confusion matrix are computed on the test split. Every MoA weighs the same, however many
+images it has. The judge learns from another seed of the embedded world: other plates, potencies and cells.
 
-    cellfluxrl fit classifier --model classifier --seed 0 --weights rewards/assets/classifier.safetensors
-    cellfluxrl fit classifier --model judge --seed 1 --learning-rate 1e-3 --weights rewards/assets/judge.safetensors
+    cellfluxrl fit classifier --weights rewards/assets/classifier.safetensors
+    cellfluxrl fit classifier --preset judge --weights rewards/assets/judge.safetensors
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class ClassifierConfig:
     model: Literal["classifier", "judge"] = "classifier"
     output_dir: Path = Path("runs/classifier")  # of the confusion matrix, and of the weights unless --weights is given
     weights: Path | None = None  # .safetensors file to write, with a JSON file beside it
-    epochs: int = 16
+    epochs: int = 10
     batch_size: int = 64  # images a step
     learning_rate: float = 2e-3  # peak, of one cycle
     weight_decay: float = 0.02
@@ -33,7 +34,11 @@ class ClassifierConfig:
     data: DataConfig = DataConfig()
 
 
-PRESETS = {"default": ClassifierConfig(), "smoke": ClassifierConfig(epochs=1, batch_size=16, limit=48)}
+PRESETS = {
+    "default": ClassifierConfig(),
+    "judge": ClassifierConfig(model="judge", learning_rate=1e-3, seed=1, data=DataConfig(world=1)),
+    "smoke": ClassifierConfig(epochs=1, batch_size=16, limit=48),
+}
 
 
 def main(config: ClassifierConfig) -> None:

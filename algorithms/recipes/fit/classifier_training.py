@@ -80,7 +80,7 @@ def train(model: Classifier, split: Split, config: ClassifierConfig, rng: torch.
     model.train()
     with tqdm(total=steps, desc=config.model, smoothing=0.02) as bar:
         for _ in range(config.epochs):
-            for chosen in rows[torch.randperm(len(rows), generator=rng)].split(config.batch_size):
+            for chosen in draw_balanced(rows, moa_of(data, rows), rng).split(config.batch_size):
                 x, moa = augment(data.images(chosen), rng).to(device), moa_of(data, chosen).to(device)
                 logits = model(x)  # (B, M)
                 loss = cross_entropy(logits, moa)
@@ -92,6 +92,27 @@ def train(model: Classifier, split: Split, config: ClassifierConfig, rng: torch.
                 bar.update()
                 bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{(logits.argmax(1) == moa).float().mean():.2f}")
     model.eval()
+
+
+def draw_balanced(rows: Tensor, moa: Tensor, rng: torch.Generator) -> Tensor:
+    """As many rows as there are, drawn so that every MoA among them is equally likely; each in turn while it lasts.
+
+    rows (N,) and their moa (N,) -> (N,), in random order. A row returns once all rows of its MoA have been drawn.
+    """
+    present = moa.unique()
+    drawn = []
+    for k, count in zip(present.tolist(), _equal_parts(len(rows), len(present), rng), strict=True):
+        own = rows[moa == k]
+        rounds = [own[torch.randperm(len(own), generator=rng)] for _ in range(-(-count // len(own)))]
+        drawn.append(torch.cat(rounds)[:count])
+    mixed = torch.cat(drawn)
+    return mixed[torch.randperm(len(mixed), generator=rng)]
+
+
+def _equal_parts(n: int, parts: int, rng: torch.Generator) -> list[int]:
+    """n as a sum of whole numbers that differ by at most 1; which are the larger ones is random."""
+    larger = set(torch.randperm(parts, generator=rng)[: n % parts].tolist())
+    return [n // parts + (k in larger) for k in range(parts)]
 
 
 def count_steps(config: ClassifierConfig, images: int) -> int:

@@ -62,9 +62,19 @@ def test_loss_is_zero_at_the_true_velocity():
         return (x_t - x0) / t.reshape(4, 1, 1, 1)
 
     pairs = Pairs(x0, x1, t, condition, keep)
-    torch.testing.assert_close(flow_matching_loss(true_velocity, pairs), torch.zeros(4), rtol=0, atol=1e-8)
-    still = flow_matching_loss(lambda *_: torch.zeros_like(x0), pairs)
+    torch.testing.assert_close(flow_matching_loss(true_velocity, pairs, CONFIG), torch.zeros(4), rtol=0, atol=1e-8)
+    still = flow_matching_loss(lambda *_: torch.zeros_like(x0), pairs, replace(CONFIG, soft_end=0.0))
     torch.testing.assert_close(still, (x1 - x0).pow(2).mean((1, 2, 3)))
+
+
+def test_errors_near_the_sample_count_less():
+    """Up to t = 1 - soft_end all alike; after it as the error of the end point, (1 - t) (v_theta - v)."""
+    x0, x1 = torch.rand(2, 4, 3, 4, 4, generator=rng_at(0))
+    t = torch.tensor([0.0, 0.75, 0.95, 0.99])
+    pairs = Pairs(x0, x1, t, torch.zeros(4, 2), torch.ones(4, dtype=torch.bool))
+    loss = flow_matching_loss(lambda *_: torch.zeros_like(x0), pairs, replace(CONFIG, soft_end=0.1))
+    weight = torch.tensor([1.0, 1.0, 0.25, 0.01])
+    torch.testing.assert_close(loss, weight * (x1 - x0).pow(2).mean((1, 2, 3)), rtol=1e-4, atol=0)
 
 
 def test_guidance_is_distilled_where_one_evaluation_equals_two():
@@ -75,7 +85,7 @@ def test_guidance_is_distilled_where_one_evaluation_equals_two():
     def guided(x_t, t, condition=None, keep=None):
         return none if condition is None else torch.where(keep[:, None, None, None], (1 + w) * v - w * none, none)
 
-    loss = flow_matching_loss(guided, pairs, w)
+    loss = flow_matching_loss(guided, pairs, replace(CONFIG, guidance=w, soft_end=0.0))
     torch.testing.assert_close(loss[:3], torch.zeros(3), rtol=0, atol=1e-10)
     torch.testing.assert_close(loss[3], (none - v)[3].pow(2).mean())
 
@@ -90,7 +100,7 @@ def test_guidance_moves_the_target_and_not_the_gradient():
     def network(x_t, t, condition=None, keep=None):
         return scale * (x_t if condition is None else 3 * x_t)
 
-    flow_matching_loss(network, pairs, w).sum().backward()
+    flow_matching_loss(network, pairs, replace(CONFIG, guidance=w, soft_end=0.0)).sum().backward()
     x_t = interpolate(x0, x1, pairs.t)
     target = x1 - x0 + keep.reshape(4, 1, 1, 1) * w / (1 + w) * (1.5 - 0.5) * x_t
     torch.testing.assert_close(scale.grad, (2 * (1.5 * x_t - target) * 3 * x_t).mean((1, 2, 3)).sum())

@@ -87,6 +87,31 @@ def test_a_split_can_be_drawn_larger():
         SyntheticCells("test", treated=0)
 
 
+def test_a_larger_split_begins_with_the_images_of_the_smaller(cells):
+    larger = SyntheticCells("test", treated=80)
+    for compound in (-1, 0, 25):  # controls too
+        few = (cells.perturbation == compound).nonzero().flatten()[:3]
+        many = (larger.perturbation == compound).nonzero().flatten()[:3]
+        assert torch.equal(cells.images(few), larger.images(many))
+
+
+def test_two_draws_share_plates_and_conditions_but_no_image(cells):
+    other = SyntheticCells("test", draw=1)
+    assert torch.equal(other.conditions, cells.conditions) and torch.equal(other.plate, cells.plate)
+    assert not set(other.keys) & set(cells.keys)
+    rows = torch.cat([(cells.perturbation == p).nonzero().flatten()[:6] for p in (-1, 0, 1, 25)])
+    pixels = torch.cat([cells.images(rows), other.images(rows)]).flatten(1)
+    assert len(pixels.unique(dim=0)) == 2 * len(rows)
+    with pytest.raises(ValueError, match="draw >= 0, got -1"):
+        SyntheticCells("test", draw=-1)
+
+
+def test_every_dose_stands_on_every_plate_of_a_compound(cells):
+    rows = cells.perturbation == 3
+    pairs = set(zip(cells.plate[rows].tolist(), cells.dose[rows].tolist(), strict=True))
+    assert len(pairs) == 4 * 4
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split must be one of train, validation, test; got 'val'"):
         SyntheticCells("val")

@@ -6,7 +6,15 @@ import torch
 from algorithms.config import DataConfig
 from algorithms.recipes.fit import classifier_training
 from algorithms.recipes.fit.classifier import ClassifierConfig
-from algorithms.recipes.fit.classifier_training import estimate_fit, initial_classifier, load_splits, moa_of, train
+from algorithms.recipes.fit.classifier_training import (
+    draw_balanced,
+    estimate_fit,
+    initial_classifier,
+    load_splits,
+    moa_of,
+    train,
+)
+from cellenv.streams import rng_at
 from tests.folder_toys import write_folder
 
 
@@ -25,6 +33,15 @@ def test_a_folder_that_is_too_small_is_refused(data, tmp_path):
     write_folder(tmp_path, data, rows, torch.zeros(13, 3, 16, 16), train=9)
     with pytest.raises(ValueError, match="no treated image for validation: need ten in the train split"):
         load_splits(ClassifierConfig(data=DataConfig(path=tmp_path)))
+
+
+def test_mechanisms_are_drawn_equally_often():
+    rows, moa = torch.arange(20), torch.tensor([0] * 2 + [3] * 18)
+    drawn = draw_balanced(rows, moa, rng_at(0))
+    assert len(drawn) == 20 and torch.bincount(moa[drawn]).tolist() == [10, 0, 0, 10]
+    assert torch.bincount(drawn)[:2].tolist() == [5, 5]  # the few in turn
+    assert len(drawn[moa[drawn] == 3].unique()) == 10  # the many at most once
+    assert not drawn.equal(draw_balanced(rows, moa, rng_at(1)))
 
 
 def test_the_weights_depend_on_the_seed_alone(data):
