@@ -101,7 +101,7 @@ class RolloutConfig:
 class OldPolicyRolloutConfig(RolloutConfig):
     """Rollouts by a lagging copy of the weights: old <- d old + (1 - d) theta after iteration i."""
 
-    decay_slope: float = 0.8  # d = min(slope i, most) after iteration i; published: 0.001
+    decay_slope: float = 0.02  # d = min(slope i, most) after iteration i: on policy first; published: 0.001
     decay_most: float = 0.8  # largest d; published: 0.5. Slow old weights average over small iterations
 
 
@@ -127,8 +127,8 @@ class RenoiseConfig:
 class LossConfig:
     """What a loss learns from. A recipe adds its own settings."""
 
-    # what is normalised inside groups: the weighted sum, as in the paper, or each reward before the sum (GDPO)
-    normalise: Literal["total", "rewards"] = "total"
+    # what is normalised inside groups: each reward before the weighted sum (GDPO), or the sum, as in the paper
+    normalise: Literal["total", "rewards"] = "rewards"
 
 
 @dataclass(frozen=True, kw_only=True)
