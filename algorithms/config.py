@@ -154,6 +154,8 @@ class PostTrainingConfig(TrainConfig):
         for name, (value, bound) in smallest.items():
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if not 0 <= optim.cooldown <= 1:
+            raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
 
 
 @dataclass(frozen=True, kw_only=True)

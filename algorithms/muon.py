@@ -1,10 +1,10 @@
 """Muon for weights of two or more axes and AdamW for the rest, behind one optimizer interface."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 
 class Muon(torch.optim.Optimizer):
@@ -12,22 +12,27 @@ class Muon(torch.optim.Optimizer):
 
     Weights of two or more axes move along their orthogonalised momentum (Jordan et al., 2024), scaled to the RMS of an
     AdamW step (arXiv:2502.16982, eq. 4), so that one learning rate serves both optimizers. Biases and norms use AdamW.
+    Each parameter group has its own `lr`, which both follow.
     """
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: ParamsT,
         lr: float = 1e-3,
         *,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
     ):
-        params = list(params)
         super().__init__(params, {"lr": lr})
-        self.weights = [p for p in params if p.ndim >= 2]
-        self.matrices = [nn.Parameter(as_matrix(p)) for p in self.weights]
-        self.muon = torch.optim.Muon(self.matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
-        self.adamw = torch.optim.AdamW([p for p in params if p.ndim < 2], lr, betas, weight_decay=weight_decay)
+        groups = [group["params"] for group in self.param_groups]
+        matrices = [[nn.Parameter(as_matrix(p)) for p in group if p.ndim >= 2] for group in groups]
+        vectors = [[p for p in group if p.ndim < 2] for group in groups]
+        self.weights = [p for group in groups for p in group if p.ndim >= 2]
+        self.matrices = [matrix for group in matrices for matrix in group]
+        self.muon = torch.optim.Muon(
+            [{"params": group} for group in matrices], lr, weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        self.adamw = torch.optim.AdamW([{"params": group} for group in vectors], lr, betas, weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # closures are not supported
@@ -36,7 +41,8 @@ class Muon(torch.optim.Optimizer):
             matrix.data = as_matrix(weight)  # refreshed, since moving the model reallocates its weights
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for optimizer in (self.muon, self.adamw):
-            optimizer.param_groups[0]["lr"] = self.param_groups[0]["lr"]
+            for its_group, group in zip(optimizer.param_groups, self.param_groups, strict=True):
+                its_group["lr"] = group["lr"]
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,3 +58,6 @@ class Muon(torch.optim.Optimizer):
 def as_matrix(weight: nn.Parameter) -> Tensor:
     """View (out, ...) as (out, product of the rest), sharing memory."""
     return weight.data.view(len(weight), -1)
+
+
+OPTIMIZERS = {"muon": Muon, "adamw": torch.optim.AdamW}

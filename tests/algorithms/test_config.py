@@ -77,6 +77,12 @@ def test_numbers_out_of_range_are_refused(name, changed):
     PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(warmup_iterations=0), lora_rank=0)
 
 
+@pytest.mark.parametrize("cooldown", [-0.1, 1.5])
+def test_a_cooldown_is_a_fraction(cooldown):
+    with pytest.raises(ValueError, match=rf"cooldown must be from 0 to 1.*got {cooldown}"):
+        PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(cooldown=cooldown))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_presets_of_a_recipe_differ_in_length_alone(name):
     found = import_module(ALGORITHMS[name]).PRESETS
