@@ -87,6 +87,7 @@ class OldPolicyRolloutConfig(RolloutConfig):
 
     decay_slope: float = 0.8  # d = min(slope i, most) after iteration i; published: 0.001
     decay_most: float = 0.8  # largest d; published: 0.5. Slow old weights average over small iterations
+    train_on: int | None = None  # images of each group that are trained on, half the best, half the worst; None: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,9 @@ class RenoiseConfig:
 
     times_per_sample: int = 2  # rows of each image
     coupling: Literal["independent", "group", "generating"] = "independent"  # source that re-noises an image
-    times: Literal["uniform", "rollout"] = "uniform"  # rollout: the sampler's own times
+    times: Literal["uniform", "rollout"] = "uniform"  # on [0, t_max]; rollout: the sampler's own times
+    t_max: float = 0.999  # below 1, where a velocity cannot be learned
+    stratified: bool = False  # times of an image, and of an iteration, spread evenly instead of independently
     noise_per: Literal["group", "sample"] = "group"  # what has a source and times of its own
 
 
@@ -164,6 +167,18 @@ class RenoisedConfig(PostTrainingConfig):
 
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
     renoise: RenoiseConfig = RenoiseConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rollout, renoise = self.rollout, self.renoise
+        if rollout.train_on is not None and not 2 <= rollout.train_on <= rollout.group_size:
+            raise ValueError(f"train_on must be from 2 to group_size, {rollout.group_size}; got {rollout.train_on}")
+        if renoise.times_per_sample < 1:
+            raise ValueError(f"times_per_sample must be at least 1, got {renoise.times_per_sample}")
+        if not 0 < renoise.t_max < 1:
+            raise ValueError(f"t_max must be above 0 and below 1, got {renoise.t_max}")
+        if renoise.times != "uniform" and renoise.t_max != RenoiseConfig.t_max:
+            raise ValueError(f"--renoise.t-max bounds uniform times; got --renoise.times {renoise.times} too")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,6 @@ from algorithms.old_policy import old_policy_decay
 from algorithms.renoise import (
     Coupling,
     Renoise,
-    TimeSampler,
-    draw_grid_times,
-    draw_uniform_times,
     generating_coupling,
     group_coupling,
     independent_coupling,
@@ -39,6 +36,7 @@ from algorithms.renoise import (
 from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.sde import SDESampler
 from algorithms.trainer import Algorithm, train
+from algorithms.training_times import TimeQuantile, grid_time, uniform_time
 from cellenv.data.cells import CellData
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
@@ -131,15 +129,17 @@ class Components(Generic[Config_co]):
             "group": partial(group_coupling, noise_level=old.noise_level),
             "generating": generating_coupling,
         }
-        times: dict[str, TimeSampler] = {
-            "uniform": draw_uniform_times,
-            "rollout": partial(draw_grid_times, times=GRIDS[old.grid](old.steps)),
+        times: dict[str, TimeQuantile] = {
+            "uniform": partial(uniform_time, t_max=config.t_max),
+            "rollout": partial(grid_time, times=GRIDS[old.grid](old.steps)),
         }
         return Renoise(
             coupling=couplings[config.coupling],
             times=times[config.times],
+            stratified=config.stratified,
             times_per_sample=config.times_per_sample,
             noise_per=config.noise_per,
+            train_on=self.config.rollout.train_on,
             reward_fn=self.reward_fn(),
             seed=self.config.seed,
             gather=self.accelerator.gather,

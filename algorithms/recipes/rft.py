@@ -40,6 +40,8 @@ class RFTConfig(RenoisedConfig):
         super().__post_init__()
         if not 1 <= self.loss.keep <= self.rollout.group_size:
             raise ValueError(f"keep must be from 1 to group_size, {self.rollout.group_size}; got {self.loss.keep}")
+        if self.rollout.train_on is not None:
+            raise ValueError("rft trains on the --loss.keep best images of a group: leave out --rollout.train-on")
 
 
 PRESETS = presets(RFTConfig())
