@@ -119,6 +119,14 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatchingLossConfig(LossConfig):
+    """What all losses on re-noised samples share."""
+
+    # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
+    pretraining_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostTrainingConfig(TrainConfig):
     """What all post-training recipes share. A recipe has its own kind of `loss` and `rollout`."""
 
@@ -127,6 +135,7 @@ class PostTrainingConfig(TrainConfig):
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
+    compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
     threads: int | None = None  # of a process on a CPU; None shares the cores
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
     seed: int = 0
@@ -167,6 +176,7 @@ class RenoisedConfig(PostTrainingConfig):
 
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
     renoise: RenoiseConfig = RenoiseConfig()
+    loss: MatchingLossConfig = MatchingLossConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,6 +189,8 @@ class RenoisedConfig(PostTrainingConfig):
             raise ValueError(f"t_max must be above 0 and below 1, got {renoise.t_max}")
         if renoise.times != "uniform" and renoise.t_max != RenoiseConfig.t_max:
             raise ValueError(f"--renoise.t-max bounds uniform times; got --renoise.times {renoise.times} too")
+        if self.loss.pretraining_weight < 0:
+            raise ValueError(f"pretraining_weight must be at least 0, got {self.loss.pretraining_weight}")
 
 
 @dataclass(frozen=True, kw_only=True)
