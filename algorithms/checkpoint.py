@@ -1,6 +1,7 @@
 """Checkpoints for bit-exact resuming: folder/000012.pt holds the state after 12 iterations.
 
-Writes are atomic, the last two files are kept, and reading one never runs code.
+Writes are atomic, the last two files are kept, and reading one never runs code. A run keeps its checkpoints in
+`checkpoints`, and in `stable` the one from before its learning rate fell.
 """
 
 import hashlib
@@ -19,13 +20,14 @@ import torch
 from torch import nn
 
 from algorithms.files import write_whole
+from algorithms.schedule import continues, cooldown_start
 
 KEEP_LAST = 2
 logger = logging.getLogger(__name__)
 
 
 def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
-    """Write the state atomically and delete all but the last two checkpoints; returns the file.
+    """Write the state atomically and delete all but the last two checkpoints up to it; returns the file.
 
     state: nested dictionaries, lists and tuples of tensors, numbers and strings.
     """
@@ -33,9 +35,35 @@ def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
     torch.save(dict(state) | {"iteration": iteration}, content)
     path = Path(folder) / f"{iteration:06d}.pt"
     write_whole(path, content.getvalue())
-    for old in list_checkpoints(folder)[:-KEEP_LAST]:
-        old.unlink()
+    checkpoints = list_checkpoints(folder)
+    kept = [file for file in checkpoints if int(file.stem) <= iteration][-KEEP_LAST:]
+    for other in set(checkpoints) - set(kept):  # later ones are left over from before the run was taken up again
+        other.unlink()
     return path
+
+
+def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
+    """Newest state in a run's folder from which a run of `steps` continues as if started with that many.
+
+    That is the last one, or the one before the cooldown if the learning rate has begun to fall and the run was planned
+    with another number of steps; its states hold that as `steps`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the learning rate fell, or the run ended, too late for `steps`.
+    """
+    states = [load_latest(run / "checkpoints"), load_latest(run / "stable")]
+    found = [state for state in states if state is not None]
+    if not found:
+        raise FileNotFoundError(f"no checkpoint to resume in {run / 'checkpoints'}; leave out --resume to start")
+    for state in found:
+        if continues(state["iteration"], state["steps"], steps, cooldown):
+            return state
+    done, planned = found[0]["iteration"], found[0]["steps"]
+    raise ValueError(
+        f"the run in {run} has done {done} of {planned} and is not the start of a run of {steps}, which needs a"
+        f" checkpoint up to {cooldown_start(min(planned, steps), cooldown)}; resume it with {planned} or with more"
+    )
 
 
 def load_latest(folder: str | Path) -> dict[str, Any] | None:

@@ -103,6 +103,7 @@ class OldPolicyRolloutConfig(RolloutConfig):
 
     decay_slope: float = 0.02  # d = min(slope i, most) after iteration i: on policy first; published: 0.001
     decay_most: float = 0.8  # largest d; published: 0.5. Slow old weights average over small iterations
+    train_on: int | None = None  # images of each group that are trained on, half the best, half the worst; None: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,9 @@ class RenoiseConfig:
 
     times_per_sample: int = 2  # rows of each image
     coupling: Literal["independent", "group", "generating"] = "independent"  # source that re-noises an image
-    times: Literal["uniform", "rollout"] = "uniform"  # rollout: the sampler's own times
+    times: Literal["uniform", "rollout"] = "uniform"  # on [0, t_max]; rollout: the sampler's own times
+    t_max: float = 0.999  # below 1, where a velocity cannot be learned
+    stratified: bool = False  # times of an image, and of an iteration, spread evenly instead of independently
     noise_per: Literal["group", "sample"] = "group"  # what has a source and times of its own
 
 
@@ -132,6 +135,14 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatchingLossConfig(LossConfig):
+    """What all losses on re-noised samples share."""
+
+    # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
+    pretraining_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostTrainingConfig(TrainConfig):
     """What all post-training recipes share. A recipe has its own kind of `loss` and `rollout`."""
 
@@ -140,6 +151,7 @@ class PostTrainingConfig(TrainConfig):
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
+    compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
     threads: int | None = None  # of a process on a CPU; None shares the cores
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
     seed: int = 0
@@ -170,6 +182,8 @@ class PostTrainingConfig(TrainConfig):
         for name, (value, bound) in smallest.items():
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if not 0 <= optim.cooldown <= 1:
+            raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +192,21 @@ class RenoisedConfig(PostTrainingConfig):
 
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
     renoise: RenoiseConfig = RenoiseConfig()
+    loss: MatchingLossConfig = MatchingLossConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rollout, renoise = self.rollout, self.renoise
+        if rollout.train_on is not None and not 2 <= rollout.train_on <= rollout.group_size:
+            raise ValueError(f"train_on must be from 2 to group_size, {rollout.group_size}; got {rollout.train_on}")
+        if renoise.times_per_sample < 1:
+            raise ValueError(f"times_per_sample must be at least 1, got {renoise.times_per_sample}")
+        if not 0 < renoise.t_max < 1:
+            raise ValueError(f"t_max must be above 0 and below 1, got {renoise.t_max}")
+        if renoise.times != "uniform" and renoise.t_max != RenoiseConfig.t_max:
+            raise ValueError(f"--renoise.t-max bounds uniform times; got --renoise.times {renoise.times} too")
+        if self.loss.pretraining_weight < 0:
+            raise ValueError(f"pretraining_weight must be at least 0, got {self.loss.pretraining_weight}")
 
 
 @dataclass(frozen=True, kw_only=True)

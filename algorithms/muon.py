@@ -1,11 +1,11 @@
 """Muon for weights of two or more axes and AdamW for the rest, behind one optimizer interface."""
 
-from collections.abc import Iterable
 from math import sqrt
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of X, X X^T X and (X X^T)^2 X, from Jordan et al.
 NEWTON_SCHULZ_STEPS = 5
@@ -22,25 +22,25 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: ParamsT,
         lr: float = 1e-3,
         *,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
         momentum: float = 0.95,
     ):
-        params = list(params)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self.adamw = torch.optim.AdamW([p for p in params if p.ndim < 2], lr, betas, weight_decay=weight_decay)
+        vectors = [{"params": [p for p in group["params"] if p.ndim < 2]} for group in self.param_groups]
+        self.adamw = torch.optim.AdamW(vectors, lr, betas, weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # closures are not supported
-        """Update every parameter from its `grad`, with the learning rate of `param_groups`."""
-        for group in self.param_groups:
+        """Update every parameter from its `grad`, with the learning rate of its group."""
+        for group, vectors in zip(self.param_groups, self.adamw.param_groups, strict=True):
+            vectors["lr"] = group["lr"]
             for p in group["params"]:
                 if p.ndim >= 2 and p.grad is not None:
                     self._move(p, group["lr"], group["weight_decay"], group["momentum"])
-        self.adamw.param_groups[0]["lr"] = self.param_groups[0]["lr"]
         self.adamw.step()
 
     def _move(self, p: Tensor, lr: float, weight_decay: float, momentum: float) -> None:
@@ -76,3 +76,6 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix.dtype)
+
+
+OPTIMIZERS = {"muon": Muon, "adamw": torch.optim.AdamW}

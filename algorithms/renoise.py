@@ -2,9 +2,9 @@
 
 B samples of one rank, K times per sample, n = B K rows; C, H, W image, D condition size.
 
-A coupling is a function (rows, rngs) -> x0' (n, C, H, W); a time sampler is a function (rngs) -> t (n,). Both get one
-random stream per row, named by (seed, iteration, global index of the row's sample or group, k): the numbers of a row do
-not depend on the number of ranks or on resuming. The losses interpolate and draw nothing.
+A coupling is a function (rows, rngs) -> x0' (n, C, H, W). It gets one random stream per row, named by (seed, iteration,
+global index of the row's sample or group, k), which draws the time, too: the numbers of a row do not depend on the
+number of ranks or on resuming. The losses interpolate and draw nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Generator, Tensor
 
 from algorithms.advantages import Gather, RewardFn, advantage, batch_std, identity, optimality, total_reward
+from algorithms.downsampling import max_variance_rows
+from algorithms.training_times import TimeQuantile, independent_levels, stratified_levels, uniform_time
 from cellenv.data.cells import CellData
 from cellenv.streams import normal_like, rng_at
 
-T_MAX = 1 - 1e-3  # at t = 1, x_t is the sample itself and carries no information on the velocity
+STRATA_STREAM = 2**31 - 1  # last part of a stream's name that no group has
 
 Coupling = Callable[[TensorDictBase, Sequence[Generator]], Tensor]
-TimeSampler = Callable[[Sequence[Generator]], Tensor]
 
 
 def independent_coupling(
@@ -54,17 +55,6 @@ def add_noise(x: Tensor, rngs: Sequence[Generator], noise_level: float) -> Tenso
     return x + noise_level * normal_like(x, seeds)
 
 
-def draw_uniform_times(rngs: Sequence[Generator]) -> Tensor:
-    """t uniform on [0, 1 - 1e-3], (n,) float32."""
-    return T_MAX * torch.cat([torch.rand(1, generator=rng) for rng in rngs])
-
-
-def draw_grid_times(rngs: Sequence[Generator], *, times: Tensor) -> Tensor:
-    """t uniform over a sampler's times except the last, (n,) float32; times: (S + 1,) for S steps."""
-    choice = torch.cat([torch.randint(len(times) - 1, (1,), generator=rng) for rng in rngs])
-    return times[choice].float()
-
-
 def row_streams(seed: int, iteration: int, index: Tensor, times_per_sample: int) -> list[Generator]:
     """One random stream per row, n = B K; index: (B,), global within the iteration. Equal indices draw alike."""
     return [rng_at(seed, iteration, i, 1 + k) for i in index.tolist() for k in range(times_per_sample)]
@@ -79,21 +69,35 @@ class Renoise:
 
     coupling: Coupling
     seed: int
-    times: TimeSampler = draw_uniform_times
+    times: TimeQuantile = uniform_time
+    stratified: bool = False  # levels of `stratified_levels`, and not of `independent_levels`
     times_per_sample: int = 2  # K
     # Unit that has its own sources and times. "group" compares the images of a group at the same t and x0': what a loss
     # does to all of them alike cancels, since their advantages sum to 0, so gradients are less noisy.
     noise_per: Literal["group", "sample"] = "group"
+    train_on: int | None = None  # images of each group; None: all
     reward_fn: RewardFn = total_reward
     gather: Gather = identity
 
     def __call__(self, rollout: TensorDictBase, iteration: int) -> TensorDict:
+        """Rows of the images that are trained on."""
+        return self.rows(*self.select(rollout, iteration), iteration)
+
+    def select(self, rollout: TensorDictBase, iteration: int) -> tuple[TensorDictBase, Tensor]:
+        """The images that are trained on and their rewards, (B',): all, or `train_on` of each group, in their order."""
         reward = self.reward_fn(rollout, iteration)
+        if self.train_on is None:
+            return rollout, reward
+        kept = max_variance_rows(reward, rollout["group"], keep=self.train_on)
+        return rollout[kept], reward[kept]
+
+    def rows(self, rollout: TensorDictBase, reward: Tensor, iteration: int) -> TensorDict:
+        """Rows of all these images, with advantages among them."""
         A = advantage(reward, rollout["group"], batch_std(reward, self.gather))  # (B,)
         rngs = row_streams(self.seed, iteration, rollout[self.noise_per], self.times_per_sample)
         sample = torch.arange(len(rollout), device=rollout.device).repeat_interleave(self.times_per_sample)  # (n,)
-        t = self.times(rngs).to(A.device)
         rows = rollout[sample]
+        t = self.times(self.levels(rows, rngs, iteration)).to(A.device)
         return TensorDict(
             {
                 "x0": self.coupling(rows, rngs),
@@ -105,3 +109,11 @@ class Renoise:
             },
             batch_size=[len(sample)],
         )
+
+    def levels(self, rows: TensorDictBase, rngs: Sequence[Generator], iteration: int) -> Tensor:
+        """Levels u of the times, (n,) in [0, 1)."""
+        if not self.stratified:
+            return independent_levels(rngs)
+        K = self.times_per_sample
+        shared = rng_at(self.seed, iteration, STRATA_STREAM)
+        return stratified_levels(rows[self.noise_per], torch.arange(len(rows)) % K, K=K, rng=shared)

@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+OptimizerName = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the weights move in an iteration: one rollout and `optimizer_steps` AdamW steps on it."""
+    """How the weights move in an iteration: one rollout and `optimizer_steps` steps of the optimizer on it."""
 
-    learning_rate: float = 3e-4  # of AdamW
+    optimizer: OptimizerName = "adamw"  # muon uses AdamW for biases and norms
+    learning_rate: float = 3e-4  # between warm-up and cooldown
     warmup_iterations: int = 0  # the learning rate rises linearly over them: AdamW's first steps are large
+    cooldown: float = 0.0  # fraction of the iterations, at the end, over which it falls linearly to 0
     weight_decay: float = 0.0  # towards zero, not towards the base
     max_grad_norm: float = 1.0
     optimizer_steps: int = 1  # an iteration, each on its own part of the batch
@@ -23,7 +28,7 @@ class TrainConfig:
 
     output_dir: Path
     iterations: int
-    resume: bool = False  # continue from the newest checkpoint in output_dir
+    resume: bool = False  # continue in output_dir; with other iterations, from before the learning rate fell
     save_every: int = 10  # iterations between checkpoints
     show_every: int = 10  # iterations between sample pictures
     optim: OptimConfig = OptimConfig()

@@ -19,7 +19,9 @@ from torchrl.objectives import LossModule
 from algorithms.clock import Clock
 from algorithms.ema import EMA
 from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
+from algorithms.muon import OPTIMIZERS
 from algorithms.old_policy import ema_update
+from algorithms.schedule import cooldown_start, learning_rate_factor
 from algorithms.train_config import OptimConfig, TrainConfig
 from algorithms.training_state import TrainingState
 
@@ -72,14 +74,16 @@ def train(
 
     Raises:
         FileNotFoundError: config.resume, and there is no checkpoint.
-        ValueError: config.resume, and the run was started with another signature or other pretrained weights.
+        ValueError: config.resume, and the run was started with another signature or other pretrained weights, or its
+            learning rate fell too early for `iterations`.
         FloatingPointError: a gradient is not finite.
         RuntimeError: the ranks hold different weights.
     """
     forwarder = accelerator.prepare(Forwarder(algorithm.loss))
     groups = algorithm.parameter_groups()
     optim = config.optim
-    optimizer = accelerator.prepare(torch.optim.AdamW(groups, optim.learning_rate, weight_decay=optim.weight_decay))
+    make = OPTIMIZERS[optim.optimizer]
+    optimizer = accelerator.prepare(make(groups, optim.learning_rate, weight_decay=optim.weight_decay))
     state = TrainingState(
         accelerator=accelerator,
         loss=algorithm.loss,
@@ -88,6 +92,8 @@ def train(
         ema=EMA(algorithm.theta, optim.ema_decay),
         resume_signature=resume_signature or {},
         output_dir=config.output_dir,
+        iterations=config.iterations,
+        cooldown=optim.cooldown,
     )
     start = state.load() if config.resume else 0
     state.check_ranks()
@@ -95,9 +101,11 @@ def train(
     logger = RunLogger(accelerator, config.output_dir, start)
     bar = logger.progress_bar(start, config.iterations)
     for iteration in bar:
+        if iteration == cooldown_start(config.iterations, optim.cooldown):
+            state.save(iteration, "stable")
         rollout = algorithm.collect(iteration, clock)
         batch = algorithm.build_batch(rollout, iteration)
-        lr = set_learning_rate(optimizer, optim, iteration)
+        lr = set_learning_rate(optimizer, config, iteration)
         metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
         metrics |= update(accelerator, forwarder, optimizer, batch, optim, clock)
         state.ema.update(algorithm.theta)
@@ -125,9 +133,11 @@ class Forwarder(nn.Module):
         return tuple(out[key] for key in self.loss.out_keys)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, optim: OptimConfig, iteration: int) -> float:
-    """Set each group's learning rate to its factor times the warmed-up one, which is returned."""
-    lr = optim.learning_rate * min(1.0, (iteration + 1) / max(1, optim.warmup_iterations))
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, iteration: int) -> float:
+    """Set each group's learning rate to its own factor times the scheduled one, which is returned."""
+    optim = config.optim
+    factor = learning_rate_factor(iteration, config.iterations, optim.warmup_iterations, optim.cooldown)
+    lr = optim.learning_rate * factor
     for group in optimizer.param_groups:
         group["lr"] = group["learning_rate_factor"] * lr
     return lr

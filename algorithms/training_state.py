@@ -20,6 +20,7 @@ class TrainingState:
 
     frozen: models inside the loss that never change, stored as fingerprints.
     resume_signature: config values that must be equal when the run is resumed.
+    iterations, cooldown: length of the run and the fraction of it with a falling learning rate.
     """
 
     accelerator: Accelerator
@@ -29,9 +30,11 @@ class TrainingState:
     ema: EMA
     resume_signature: Mapping[str, Any]
     output_dir: Path
+    iterations: int
+    cooldown: float
 
-    def save(self, iteration: int) -> None:
-        """Write a checkpoint on the main process, with the random state of every rank.
+    def save(self, iteration: int, folder: str = "checkpoints") -> None:
+        """Write a checkpoint to this folder of the run on the main process, with the random state of every rank.
 
         Raises:
             RuntimeError: the ranks hold different weights.
@@ -47,21 +50,20 @@ class TrainingState:
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
                 "rng": rng,
                 "resume_signature": dict(self.resume_signature),
+                "steps": self.iterations,
             }
-            checkpoint.save(self.output_dir / "checkpoints", iteration, state)
+            checkpoint.save(self.output_dir / folder, iteration, state)
         self.accelerator.wait_for_everyone()
 
     def load(self) -> int:
-        """Restore the newest intact checkpoint and return the number of finished iterations.
+        """Restore a checkpoint (`checkpoint.load_to_continue`) and return the number of finished iterations.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: the run was started with another resume signature or other pretrained weights.
+            ValueError: the run was started with another resume signature or other pretrained weights, or its learning
+                rate fell too early for a run of so many iterations.
         """
-        folder = self.output_dir / "checkpoints"
-        state = checkpoint.load_latest(folder)
-        if state is None:
-            raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
+        state = checkpoint.load_to_continue(self.output_dir, self.iterations, self.cooldown)
         self._check_same_run(state)
         self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])

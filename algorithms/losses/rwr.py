@@ -40,11 +40,12 @@ def build_rwr_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise
 
     temperature: tau, in standard deviations of the reward.
     """
-    reward, group = renoise.reward_fn(rollout, iteration), rollout["group"]
+    rollout, reward = renoise.select(rollout, iteration)
+    group = rollout["group"]
     A = advantage(reward, group, batch_std(reward, renoise.gather))
     A = A.where(reward.isfinite(), torch.nan)  # (B,)
     weight = rwr_weights(A, group, temperature=temperature)
-    return renoise(rollout, iteration).set("weight", weight.repeat_interleave(renoise.times_per_sample))
+    return renoise.rows(rollout, reward, iteration).set("weight", weight.repeat_interleave(renoise.times_per_sample))
 
 
 class RWRLoss(MatchingLoss):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import DataConfig, Precision
+from algorithms.train_config import OptimizerName
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class BaseOptimConfig:
     """Optimizer, learning rate schedule and EMA."""
 
-    optimizer: Literal["muon", "adamw"] = "muon"  # muon uses AdamW for biases and norms
+    optimizer: OptimizerName = "muon"  # muon uses AdamW for biases and norms
     learning_rate: float = 2e-3  # after the warm-up
     warmup_steps: int = 500  # steps over which the learning rate rises
     cooldown: float = 0.2  # fraction of the steps, at the end, over which it falls to 0

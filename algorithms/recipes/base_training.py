@@ -1,7 +1,5 @@
 """Train the base: weights, optimizer steps, checkpoints for bit-exact resuming, and the loop."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,19 +16,18 @@ from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
-from algorithms.muon import Muon
+from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
 from algorithms.provenance import shell_command
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.base_validation import Validation, plot_curves
 from algorithms.recipes.flow_matching_data import DROPOUT, TRAINING, WEIGHTS, draw_pairs, flow_matching_loss
+from algorithms.schedule import cooldown_start, learning_rate_factor
 from cellenv.data.cells import CellData
 from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
 from cellenv.streams import rng_at, seed_at
-
-OPTIMIZERS = {"muon": Muon, "adamw": torch.optim.AdamW}
 
 
 class BaseTraining:
@@ -115,15 +112,11 @@ class BaseTraining:
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: it was written with another optimizer.
+            ValueError: it was written with another optimizer, or the learning rate fell too early for `steps`.
         """
-        folder = self.config.output_dir
-        state = checkpoint.load_latest(folder / "checkpoints")
-        if state is None or self._cooled_for_other_steps(state):
-            state = checkpoint.load_latest(folder / "stable")
-        if state is None:
-            raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
-        if state["optimizer_name"] != (wanted := self.config.optim.optimizer):
+        config, folder = self.config, self.config.output_dir
+        state = checkpoint.load_to_continue(folder, config.steps, config.optim.cooldown)
+        if state["optimizer_name"] != (wanted := config.optim.optimizer):
             raise ValueError(f"{folder} was trained by {state['optimizer_name']}, not {wanted}: give it as --optimizer")
         self.generator.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
@@ -132,10 +125,6 @@ class BaseTraining:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.history = state["history"]
         return int(state["iteration"])
-
-    def _cooled_for_other_steps(self, state: Mapping[str, Any]) -> bool:
-        steps, cooldown = self.config.steps, self.config.optim.cooldown
-        return state["steps"] != steps and state["iteration"] > cooldown_start(min(state["steps"], steps), cooldown)
 
     def publish(self) -> None:
         """Save the generator with averaged weights, with config and validation history as metadata."""
@@ -151,17 +140,6 @@ class BaseTraining:
         }
         with self.ema.swapped(self.generator):
             self.generator.save_pretrained(self.config.output_dir / f"generator-{self.config.steps:06d}", metadata)
-
-
-def cooldown_start(steps: int, cooldown: float) -> int:
-    """First step with a falling learning rate."""
-    return steps - math.floor(cooldown * steps)
-
-
-def learning_rate_factor(step: int, steps: int, warmup_steps: int, cooldown: float) -> float:
-    """Linear warm-up to 1 over `warmup_steps`, constant, linear decay to 0 over the last fraction `cooldown`."""
-    left = (steps - step) / max(1, steps - cooldown_start(steps, cooldown))
-    return min(1.0, (step + 1) / max(1, warmup_steps), left)
 
 
 def train_base(config: BaseConfig) -> None:

@@ -18,7 +18,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
     """Time and network evaluations of all iterations and the evaluation; checkpoints and pictures are left out.
 
     Two iterations with as many groups as fill one batch are trained in a temporary folder; the second one is timed, and
-    its cost is scaled to the groups and iterations of the config.
+    its cost is scaled to the groups and iterations of the config. Networks are not compiled.
     """
     accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
     rollout = config.rollout
@@ -28,6 +28,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
             config,
             output_dir=Path(folder),
             resume=False,
+            compile=False,
             iterations=2,
             trackers=(),
             save_every=3,

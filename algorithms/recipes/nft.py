@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import LossConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NFTLossConfig(LossConfig):
+class NFTLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.nft.NFTLoss`."""
 
     form: Literal["adaptive", "plain"] = "adaptive"  # of the published code, or of the paper's equation

@@ -18,6 +18,7 @@ from algorithms import controls
 from algorithms.advantages import RewardFn, normalised_rewards, total_reward
 from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
 from algorithms.checkpoint import archive_run
+from algorithms.compilation import compile_networks
 from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
@@ -25,13 +26,14 @@ from algorithms.evaluation.held_out import split_pairs
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
+from algorithms.losses.matching import MatchingLoss
+from algorithms.losses.pretraining import PretrainingLoss
 from algorithms.old_policy import old_policy_decay
+from algorithms.recipes.base import PairConfig
+from algorithms.recipes.real_pairs import AddRealPairs
 from algorithms.renoise import (
     Coupling,
     Renoise,
-    TimeSampler,
-    draw_grid_times,
-    draw_uniform_times,
     generating_coupling,
     group_coupling,
     independent_coupling,
@@ -39,6 +41,7 @@ from algorithms.renoise import (
 from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.sde import SDESampler
 from algorithms.trainer import Algorithm, train
+from algorithms.training_times import TimeQuantile, grid_time, uniform_time
 from cellenv.data.cells import CellData
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
@@ -109,14 +112,27 @@ class Components(Generic[Config_co]):
         return choices[self.config.control]
 
     def renoised_algorithm(
-        self: "Components[RenoisedConfig]", loss: LossModule, build_batch: BuildBatch | None = None
+        self: "Components[RenoisedConfig]", matching: MatchingLoss, build_batch: BuildBatch | None = None
     ) -> Algorithm:
-        """The loss on what the old weights drew. build_batch: from rollout to rows; None re-noises every image."""
-        rollout = self.config.rollout
+        """The loss on what the old weights drew. build_batch: from rollout to rows; None re-noises the images."""
+        config, rollout = self.config, self.config.rollout
+        loss: LossModule = matching
+        build_batch = self.renoise() if build_batch is None else build_batch
+        if weight := config.loss.pretraining_weight:
+            # every pair has a condition, since a loss asks theta with one
+            loss = PretrainingLoss(matching, weight=weight)
+            build_batch = AddRealPairs(
+                build_batch=build_batch,
+                data=self.data,
+                pairs=PairConfig(noise_level=self.ref.noise_level, condition_dropout=0.0),
+                seed=config.seed,
+                rank=self.accelerator.process_index,
+                ranks=self.accelerator.num_processes,
+            )
         return Algorithm(
             loss=loss,
             collect=self.collector(),
-            build_batch=self.renoise() if build_batch is None else build_batch,
+            build_batch=build_batch,
             theta=self.theta,
             old=self.old,
             old_decay=partial(old_policy_decay, slope=rollout.decay_slope, most=rollout.decay_most),
@@ -131,15 +147,17 @@ class Components(Generic[Config_co]):
             "group": partial(group_coupling, noise_level=old.noise_level),
             "generating": generating_coupling,
         }
-        times: dict[str, TimeSampler] = {
-            "uniform": draw_uniform_times,
-            "rollout": partial(draw_grid_times, times=GRIDS[old.grid](old.steps)),
+        times: dict[str, TimeQuantile] = {
+            "uniform": partial(uniform_time, t_max=config.t_max),
+            "rollout": partial(grid_time, times=GRIDS[old.grid](old.steps)),
         }
         return Renoise(
             coupling=couplings[config.coupling],
             times=times[config.times],
+            stratified=config.stratified,
             times_per_sample=config.times_per_sample,
             noise_per=config.noise_per,
+            train_on=self.config.rollout.train_on,
             reward_fn=self.reward_fn(),
             seed=self.config.seed,
             gather=self.accelerator.gather,
@@ -186,8 +204,8 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         trained.save_pretrained(config.output_dir / "model", {"training": settings})
         seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
-        evaluate_models(
-            {"base": components.ref, ROWS[config.control]: trained},
+        evaluate_models(  # copies, since these are not compiled
+            {"base": copy.deepcopy(components.ref), ROWS[config.control]: trained},
             test,
             config.output_dir,
             evaluator=evaluator,
@@ -231,7 +249,10 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     if rank := config.lora_rank:
         add_lora(theta.network, rng_at(config.seed, ADAPTER_STREAM), rank=rank, alpha=2.0 * rank)
     check_generators(data, ref)
-    return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=copy.deepcopy(theta), ref=ref)
+    old = copy.deepcopy(theta)
+    if config.compile:
+        compile_networks([model.network for model in (theta, old, ref)], accelerator.device)
+    return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
 
 
 def resume_signature(config: PostTrainingConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import LossConfig, RenoiseConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RFTLossConfig(LossConfig):
+class RFTLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.rft`."""
 
     keep: int = 3  # images of each group
@@ -40,6 +40,8 @@ class RFTConfig(RenoisedConfig):
         super().__post_init__()
         if not 1 <= self.loss.keep <= self.rollout.group_size:
             raise ValueError(f"keep must be from 1 to group_size, {self.rollout.group_size}; got {self.loss.keep}")
+        if self.rollout.train_on is not None:
+            raise ValueError("rft trains on the --loss.keep best images of a group: leave out --rollout.train-on")
 
 
 PRESETS = presets(RFTConfig())

@@ -62,8 +62,9 @@ from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import Muon
 from algorithms.recipes.base import BaseConfig
-from algorithms.recipes.base_training import build_data, learning_rate_factor
+from algorithms.recipes.base_training import build_data
 from algorithms.recipes.flow_matching_data import Pairs, flow_matching_loss
+from algorithms.schedule import learning_rate_factor
 from cellenv.data.augment import mirror
 from cellenv.data.cells import CellData
 from cellenv.networks import PRESETS as NETWORKS

@@ -58,6 +58,23 @@ def test_the_last_two_are_kept_and_partial_files_ignored(tmp_path):
     assert checkpoint.load_latest(tmp_path) == {"x": torch.tensor(10), "iteration": 10}
 
 
+def test_a_run_taken_up_again_replaces_its_later_checkpoints(tmp_path):
+    for iteration in (6, 8, 3, 4):
+        checkpoint.save(tmp_path, iteration, STATE)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["000003.pt", "000004.pt"]
+
+
+@pytest.mark.parametrize(("steps", "found"), [(10, 10), (20, 7), (8, None)])
+def test_another_length_continues_from_before_the_cooldown(tmp_path, steps, found):
+    for folder, iteration in (("checkpoints", 10), ("stable", 7)):
+        checkpoint.save(tmp_path / folder, iteration, {"steps": 10})
+    if found is None:
+        with pytest.raises(ValueError, match=r"has done 10 of 10 .* run of 8, which needs a checkpoint up to 6;"):
+            checkpoint.load_to_continue(tmp_path, steps, 0.3)
+    else:
+        assert checkpoint.load_to_continue(tmp_path, steps, 0.3)["iteration"] == found
+
+
 def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError("no space left on device")

@@ -9,9 +9,12 @@ from algorithms.config import (
     DataConfig,
     EvalConfig,
     FolderConfig,
+    MatchingLossConfig,
     OldPolicyRolloutConfig,
     OptimConfig,
     PostTrainingConfig,
+    RenoiseConfig,
+    RenoisedConfig,
     RewardConfig,
     RolloutConfig,
     SegmenterConfig,
@@ -77,6 +80,33 @@ def test_numbers_out_of_range_are_refused(name, changed):
     PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(warmup_iterations=0), lora_rank=0)
 
 
+@pytest.mark.parametrize("cooldown", [-0.1, 1.5])
+def test_a_cooldown_is_a_fraction(cooldown):
+    with pytest.raises(ValueError, match=rf"cooldown must be from 0 to 1.*got {cooldown}"):
+        PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(cooldown=cooldown))
+
+
+@pytest.mark.parametrize(
+    ("message", "changed"),
+    [
+        ("train_on must be from 2 to group_size, 12; got 1", {"rollout": OldPolicyRolloutConfig(train_on=1)}),
+        ("train_on must be from 2 to group_size, 12; got 13", {"rollout": OldPolicyRolloutConfig(train_on=13)}),
+        ("times_per_sample must be at least 1, got 0", {"renoise": RenoiseConfig(times_per_sample=0)}),
+        ("t_max must be above 0 and below 1, got 1.0", {"renoise": RenoiseConfig(t_max=1.0)}),
+        ("t_max must be above 0 and below 1, got 0.0", {"renoise": RenoiseConfig(t_max=0.0)}),
+        (
+            "t-max bounds uniform times; got --renoise.times rollout",
+            {"renoise": RenoiseConfig(t_max=0.8, times="rollout")},
+        ),
+        ("pretraining_weight must be at least 0, got -1", {"loss": MatchingLossConfig(pretraining_weight=-1)}),
+    ],
+)
+def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
+    with pytest.raises(ValueError, match=message):
+        RenoisedConfig(output_dir=Path("out"), **changed)
+    RenoisedConfig(output_dir=Path("out"), rollout=OldPolicyRolloutConfig(train_on=12))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_presets_of_a_recipe_differ_in_length_alone(name):
     found = import_module(ALGORITHMS[name]).PRESETS
@@ -99,6 +129,11 @@ def test_presets_keep_the_fields_of_the_default():
         7,
         Path("a/b-smoke"),
     )
+
+
+def test_rejection_selects_by_itself():
+    with pytest.raises(ValueError, match=r"rft trains on the --loss\.keep best.*leave out --rollout\.train-on"):
+        RFTConfig(rollout=OldPolicyRolloutConfig(train_on=4))
 
 
 def test_rejection_keeps_no_more_than_a_group_has():

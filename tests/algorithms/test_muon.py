@@ -96,3 +96,16 @@ def test_reallocated_weights_move_and_weights_without_gradient_stay():
     optimizer.step()
     assert not torch.equal(model[0].weight, before)
     assert torch.equal(model[2].weight, still)
+
+
+def test_groups_have_their_own_learning_rates_and_may_hold_weights_alone():
+    model, alone = layers(), layers()
+    groups = [{"params": [model[0].weight]}, {"params": [model[0].bias, *model[2].parameters()]}]
+    optimizer = Muon(groups, 0.1, weight_decay=0)
+    for group, lr in zip(optimizer.param_groups, (0.03, 0.01), strict=True):
+        group["lr"] = lr
+    start = [p.detach().clone() for p in model.parameters()]
+    fast, *rest = train(model, optimizer, 1)
+    one = train(alone, Muon(alone.parameters(), 0.01, weight_decay=0), 1)
+    torch.testing.assert_close(fast - start[0], 3 * (one[0] - start[0]))
+    assert all(map(torch.equal, rest, one[1:]))

@@ -7,8 +7,6 @@ import torch
 
 from algorithms.renoise import (
     Renoise,
-    draw_grid_times,
-    draw_uniform_times,
     generating_coupling,
     group_coupling,
     independent_coupling,
@@ -69,20 +67,6 @@ def test_generating_coupling_is_the_source(samples):
     assert torch.equal(generating_coupling(samples, streams(8)), samples["source"])
 
 
-def test_uniform_times_cover_the_interval():
-    t = draw_uniform_times(streams(4000))
-    assert t.dtype == torch.float32 and 0 <= t.min() < 0.002 and 0.997 < t.max() <= 1 - 1e-3
-    bins = torch.histc(t, 10, 0, 1 - 1e-3) / 4000
-    assert (bins - 0.1).abs().max() < 0.02
-
-
-def test_grid_times_exclude_the_last():
-    times = torch.tensor([0.0, 0.25, 0.8, 1.0], dtype=torch.float64)
-    t = draw_grid_times(streams(300), times=times)
-    assert t.unique().tolist() == pytest.approx([0.0, 0.25, 0.8])
-    assert torch.bincount((t * 4).long()).max() < 140
-
-
 def test_a_row_draws_the_same_in_any_batch(data, samples):
     whole = independent_coupling(samples, streams(8), data=data)
     half = independent_coupling(samples[4:], streams(4, start=4), data=data)
@@ -124,26 +108,64 @@ def test_rows_keep_sample_optimality_and_condition_together(data):
     assert abs(level.mean() - 1) < 0.1  # source noise of level 1
 
 
-def test_two_ranks_build_the_rows_of_one(data):
+@pytest.mark.parametrize("fields", [{}, {"stratified": True}, {"train_on": 3, "noise_per": "sample"}])
+def test_two_ranks_build_the_rows_of_one(data, fields):
     """Contexts, noise, times, controls and Z do not depend on the rank."""
-    everyone = rollout(data, range(4))["next", "reward"].squeeze(-1)
-    whole = renoise(data)(rollout(data, range(4)), 5)
-    of_rank = renoise(data, gather=lambda own: everyone)
+    everyone = renoise(data, **fields).select(rollout(data, range(4)), 5)[1]
+    whole = renoise(data, **fields)(rollout(data, range(4)), 5)
+    of_rank = renoise(data, gather=lambda own: everyone, **fields)
     halves = [of_rank(rollout(data, groups_of_rank(4, rank, 2)), 5) for rank in (0, 1)]
     for key in whole.keys():
         assert torch.equal(whole[key], torch.cat([half[key] for half in halves])), key
+    assert len(halves[0]) == len(halves[1])
 
 
-def test_effects_common_to_a_group_cancel(data):
+@pytest.mark.parametrize("train_on", [None, 3, 2])
+def test_effects_common_to_a_group_cancel(data, train_on):
     """Sum of A_i f(x0'_i, t_i) over a group is 0 for any f, since the group shares x0' and t."""
-    rows = renoise(data, times_per_sample=2)(rollout(data, range(3)), 5)
+    td = rollout(data, range(3))
+    td["next", "reward"] = td["next", "reward"] ** 3  # not symmetric about its mean
+    rows = renoise(data, times_per_sample=2, train_on=train_on)(td, 5)
     f = rows["t"] * rows["x0"].flatten(1).square().mean(1)
     assert len(f.unique()) == 3 * 2  # groups x times
-    assert (rows["advantage"] * f).reshape(3, 4, 2).sum(1).abs().max() < 1e-5
+    assert (rows["advantage"] * f).reshape(3, train_on or 4, 2).sum(1).abs().max() < 1e-5
+    assert rows["advantage"].abs().max() > 0.5
     alone = renoise(data, times_per_sample=2, noise_per="sample")(rollout(data, range(3)), 5)
     assert len(alone["t"].unique()) == len(alone["x0"].flatten(1).unique(dim=0)) == 3 * 4 * 2
 
 
-def test_iterations_draw_differently(data):
-    one, two = renoise(data)(rollout(data, range(2)), 5), renoise(data)(rollout(data, range(2), iteration=6), 6)
+@pytest.mark.parametrize("stratified", [False, True])
+def test_iterations_draw_differently(data, stratified):
+    make = renoise(data, stratified=stratified)
+    one, two = make(rollout(data, range(2)), 5), make(rollout(data, range(2), iteration=6), 6)
     assert not torch.isclose(one["t"], two["t"]).any() and not torch.isclose(one["x0"], two["x0"]).all()
+
+
+def test_down_sampling_trains_on_the_extremes_with_advantages_among_them(data):
+    td = rollout(data, range(3))
+    td["next", "reward"] = torch.tensor([[3.0, 0.0, 1.0, 9.0], [2.0, 1.0, 4.0, 3.0], [0.0, 8.0, 6.0, 2.0]]).reshape(
+        12, 1
+    )
+    rows = renoise(data, train_on=2, times_per_sample=1)(td, 5)
+    assert torch.equal(rows["x1"], td["action"][[1, 3, 5, 6, 8, 9]])
+    reward = torch.tensor([0.0, 9.0, 1.0, 4.0, 0.0, 8.0])
+    centred = torch.tensor([-4.5, 4.5, -1.5, 1.5, -4.0, 4.0])
+    torch.testing.assert_close(rows["advantage"], centred / (reward.std(correction=0) + 1e-4))
+    assert td["next", "reward"].shape == (12, 1)  # the log sees all that were drawn
+    usual = renoise(data, times_per_sample=1)(td, 5)
+    assert torch.equal(rows["t"][::2], usual["t"][::4]) and torch.equal(rows["x0"][::2], usual["x0"][::4])
+
+
+@pytest.mark.parametrize(("noise_per", "units"), [("group", 3), ("sample", 12)])
+def test_stratified_times_of_a_unit_lie_in_different_strata(data, noise_per, units):
+    rows = renoise(data, times_per_sample=3, stratified=True, noise_per=noise_per)(rollout(data, range(3)), 5)
+    times = rows["t"].reshape(units, -1, 3)  # units, images, times
+    assert torch.equal(times, times[:, :1].expand_as(times))
+    strata = (times[:, 0] / 0.999 * 3).long()
+    assert torch.equal(strata.sort(1).values, torch.arange(3).expand(units, 3))
+    assert len(times[:, 0].unique()) == 3 * units
+
+
+def test_the_quantile_of_the_times_is_used(data):
+    short = renoise(data, times=lambda u: u / 4)(rollout(data, range(3)), 5)["t"]
+    torch.testing.assert_close(short, renoise(data)(rollout(data, range(3)), 5)["t"] / 0.999 / 4)

@@ -70,6 +70,22 @@ def test_resuming_before_a_damaged_checkpoint_equals_uninterrupted(uninterrupted
     assert_same_run(loss, tmp_path, *uninterrupted)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_more_iterations_continue_from_before_the_cooldown(tmp_path, optimizer):
+    """Of a run of six, checkpoints are left of the fourth and the sixth; its learning rate fell after the third."""
+    usual = {"cooldown": 0.5, "optimizer": optimizer}
+    longer = toy_run(tmp_path / "longer", start_accelerator(threads=1), iterations=10, **usual)
+    toy_run(tmp_path / "extended", start_accelerator(threads=1), **usual)
+    assert [rate for *_, rate in logged(tmp_path / "extended")][4:] == pytest.approx([2e-3, 1e-3])
+    extended = toy_run(tmp_path / "extended", start_accelerator(threads=1), iterations=10, resume=True, **usual)
+    assert_same_run(extended, tmp_path / "extended", longer, tmp_path / "longer")
+
+
+def test_a_finished_run_is_not_made_shorter(uninterrupted):
+    with pytest.raises(ValueError, match=r"has done 6 of 6 and is not the start of a run of 4.*up to 4; resume it"):
+        toy_run(uninterrupted[1], start_accelerator(threads=1), iterations=4, resume=True)
+
+
 def test_another_base_or_resume_signature_raises(tmp_path):
     toy_run(tmp_path, start_accelerator(threads=1), iterations=2)
     with pytest.raises(ValueError, match="other pretrained weights"):

@@ -95,6 +95,16 @@ def test_rows_carry_the_weight_of_their_sample():
     assert batch["weight"][9:12].tolist() == [0, 0, 0] and batch["weight"].sum() == pytest.approx(3 * 5)
 
 
+def test_weights_are_among_the_images_that_are_trained_on():
+    data = rollout([1.0, 5.0, 2.0, 3.0, 0.0, 9.0], [4, 4, 4, 9, 9, 9])
+    renoise = Renoise(coupling=partial(group_coupling, noise_level=0.5), seed=0, times_per_sample=1, train_on=2)
+    batch = build_rwr_batch(data, 2, renoise=renoise, temperature=0.5)
+    kept = torch.tensor([0, 1, 4, 5])
+    reward, group = data["next", "reward"].squeeze(1)[kept], data["group"][kept]
+    expected = rwr_weights(advantage(reward, group, batch_std(reward)), group, temperature=0.5)
+    assert torch.equal(batch["x1"][:, 0, 0, 0].long(), kept) and torch.equal(batch["weight"], expected)
+
+
 def test_the_scale_of_the_reward_does_not_matter():
     renoise = Renoise(coupling=partial(group_coupling, noise_level=0.5), seed=0)
     build = partial(build_rwr_batch, renoise=renoise, temperature=0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 from algorithms.cli import run
 from algorithms.logs import flatten_config
 from algorithms.recipes.base import PRESETS
-from algorithms.recipes.base_training import learning_rate_factor
+from algorithms.schedule import learning_rate_factor
 from cellenv import generator
 from cellenv.networks import PRESETS as NETWORKS
 

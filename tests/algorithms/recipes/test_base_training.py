@@ -14,9 +14,9 @@ from algorithms.recipes.base_training import (
     BaseTraining,
     build_data,
     estimate_base,
-    learning_rate_factor,
     train_base,
 )
+from algorithms.schedule import learning_rate_factor
 from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS as NETWORKS
 from tests.algorithms.recipes.base_toys import TINY_BASE, FewCells, saved_weights
@@ -146,16 +146,16 @@ def test_more_steps_continue_from_before_the_cooldown(config, tmp_path, cooldown
     assert not saved_weights(extended.output_dir, 8).equal(saved_weights(extended.output_dir, 12))
 
 
+def test_fewer_steps_than_were_done_before_the_cooldown_are_refused(config):
+    config = replace(config, optim=replace(config.optim, cooldown=0.25))
+    train_base(config)
+    with pytest.raises(ValueError, match=r"has done 8 of 8 and is not the start of a run of 4.*up to 3;"):
+        train_base(replace(config, steps=4, resume=True))
+
+
 def test_nothing_to_resume(config):
     with pytest.raises(FileNotFoundError, match="no checkpoint to resume"):
         train_base(replace(config, resume=True))
-
-
-def test_the_learning_rate_rises_stays_and_falls():
-    factors = [learning_rate_factor(step, 100, 10, 0.2) for step in range(100)]
-    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert factors[10:81] == [1.0] * 71
-    assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
 
 
 def test_each_step_has_its_own_learning_rate(config):

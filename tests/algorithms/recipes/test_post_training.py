@@ -24,7 +24,7 @@ from algorithms.recipes.post_training import (
 )
 from cellenv.generator import CellFlux, Sampling
 from rewards import WEIGHTS
-from tests.algorithms.recipes.recipe_toys import check_flags, weights
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
 
 SAMPLING = Sampling(steps=2, noise_level=0.5)
 
@@ -104,8 +104,33 @@ def test_flags_of_renoising_reach_the_training(run):
         "--times rollout",
         "--times-per-sample 1",
         "--noise-per sample",
+        "--t-max 0.5",
+        "--stratified",
+        "--train-on 2",
+        "--pretraining-weight 1",
+        "--optimizer muon",
     ]
     check_flags(run, flags, "--iterations 1")
+
+
+def test_a_run_with_every_lever_resumes_bit_for_bit(run):
+    flags = "--cooldown 0.5 --optimizer muon --train-on 3 --t-max 0.8 --stratified --pretraining-weight 0.1"
+    check_training(run, "loss_pretraining", flags)
+    assert [line["lr"] for line in run.log("straight")] == pytest.approx([0.01 / 20, 0.01 * 2 / 20])
+
+
+def test_compiled_networks_train_as_others_and_are_not_evaluated(run, monkeypatch):
+    calls = []
+
+    def compiled(function):
+        return lambda *args, **kwargs: calls.append(function) or function(*args, **kwargs)
+
+    plain = run.run("plain", "--iterations 1")
+    monkeypatch.setattr(torch, "compile", compiled)
+    assert torch.equal(run.run("compiled", "--iterations 1 --compile"), plain)
+    called = {getattr(function, "__self__", None) for function in calls} - {None}
+    assert len(called) == 3  # theta, old and ref
+    assert all(model.network not in called for model in run.evaluated[1][0].values())
 
 
 def test_adapters_are_merged_into_the_model(run, tmp_path):

@@ -1,0 +1,26 @@
+"""Learning rates over a run, and which runs share their first ones."""
+
+import pytest
+
+from algorithms.schedule import continues, cooldown_start, learning_rate_factor
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    factors = [learning_rate_factor(step, 100, 10, 0.2) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert factors[10:81] == [1.0] * 71
+    assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
+
+
+def test_without_a_cooldown_it_never_falls():
+    assert [learning_rate_factor(step, 5, 0, 0.0) for step in range(5)] == [1.0] * 5 and cooldown_start(5, 0.0) == 5
+
+
+@pytest.mark.parametrize("cooldown", [0.0, 1 / 3, 0.5, 1.0])
+@pytest.mark.parametrize(("planned", "steps"), [(12, 20), (20, 12), (12, 12)])
+def test_runs_continue_each_other_while_their_learning_rates_agree(planned, steps, cooldown):
+    rates = [[learning_rate_factor(step, n, 0, cooldown) for step in range(n)] for n in (planned, steps)]
+    for done in range(planned + 1):
+        agree = done <= steps and rates[0][:done] == rates[1][:done]
+        first_to_fall = done == cooldown_start(min(planned, steps), cooldown) + 1  # its factor is still 1
+        assert continues(done, planned, steps, cooldown) == agree or first_to_fall
