@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import LossConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NFTLossConfig(LossConfig):
+class NFTLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.nft.NFTLoss`."""
 
     form: Literal["adaptive", "plain"] = "adaptive"  # of the published code, or of the paper's equation
@@ -47,11 +47,15 @@ def build(components: Components[NFTConfig]) -> Algorithm:
     """NFTLoss on what the old weights drew, re-noised."""
     from algorithms.losses.nft import NFTLoss
 
-    loss = components.config.loss
-    adaptive = loss.form == "adaptive"
-    return components.renoised_algorithm(
-        NFTLoss(*components.models, beta=loss.beta, kl_weight=loss.kl_weight, adaptive=adaptive)
+    config = components.config.loss
+    loss = NFTLoss(
+        *components.models,
+        beta=config.beta,
+        kl_weight=config.kl_weight,
+        kl_share=config.kl_share,
+        adaptive=config.form == "adaptive",
     )
+    return components.renoised_algorithm(loss)
 
 
 main, estimate = commands(build)
