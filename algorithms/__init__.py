@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from algorithms.evaluation.evaluator import build_evaluator
     from algorithms.evaluation.metrics import Evaluator, evaluate
     from algorithms.launch import start_accelerator
-    from algorithms.losses import AWMLoss, GRPOLoss, NFTLoss, PPOLoss, RFTLoss, RWRLoss
+    from algorithms.losses import AWMLoss, FlowAWRLoss, GRPOLoss, NFTLoss, PPOLoss, RAMLoss, RFTLoss, RWRLoss
     from algorithms.renoise import Renoise
     from algorithms.rollouts import RolloutCollector
     from algorithms.sde import SDEPolicy, SDESampler
@@ -22,9 +22,11 @@ MODULES = {
     "Algorithm": "trainer",
     "EMA": "ema",
     "Evaluator": "evaluation.metrics",
+    "FlowAWRLoss": "losses",
     "GRPOLoss": "losses",
     "NFTLoss": "losses",
     "PPOLoss": "losses",
+    "RAMLoss": "losses",
     "RFTLoss": "losses",
     "RWRLoss": "losses",
     "Renoise": "renoise",
@@ -45,10 +47,12 @@ __all__ = [
     "AWMLoss",
     "Algorithm",
     "Evaluator",
+    "FlowAWRLoss",
     "GRPOLoss",
     "NFTLoss",
     "OptimConfig",
     "PPOLoss",
+    "RAMLoss",
     "RFTLoss",
     "RWRLoss",
     "Renoise",

@@ -12,6 +12,7 @@ from tyro.conf import UseAppendAction, arg
 from algorithms.train_config import OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
+Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
 
 
@@ -140,6 +141,14 @@ class MatchingLossConfig(LossConfig):
 
     # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
     pretraining_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingLossConfig(LossConfig):
+    """Settings of `algorithms.losses.matching`."""
+
+    kl_weight: float = 1e-4  # of the penalty for leaving the base
+    kl_share: float = 1.0  # of the rows, in (0, 1], on which it is estimated: fewer cost fewer passes of the base
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
-"""Shared by the losses on re-noised samples: the squared error, the three models, the KL penalty.
+"""Shared by the losses on re-noised samples: the squared error and its weights, the three models, the KL penalty.
 
 In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the source that re-noises the sample x1.
 B batch, C channels, H, W pixels, D condition size.
 """
 
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -13,11 +15,31 @@ from torchrl.objectives import LossModule
 
 from cellenv.path import interpolate, velocity
 
+TimeWeight = Callable[[Tensor], Tensor]  # t (B,) -> omega (B,), the weight of a row's squared error
+GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
+
+
+def end_point_weight(t: Tensor) -> Tensor:
+    """omega = 3 (1 - t)^2, (B,): measures the error of the predicted end point, (1 - t) (v_theta - v); mean 1 over t.
+
+    The error of the velocity grows towards t = 1, where a network that predicts x1 divides its error by 1 - t and where
+    a sampler of few steps never asks: unweighted, most of the gradient comes from there.
+    """
+    return 3 * (1 - t).square()
+
+
+TIME_WEIGHTS: Mapping[str, TimeWeight] = {"end-point": end_point_weight, "velocity": torch.ones_like}
+
 
 def flow_matching(v_theta: Tensor, v: Tensor) -> Tensor:
     """|v_theta - v|^2, mean over C, H, W: (B, C, H, W) twice -> (B,), in float32 or wider."""
     v_theta, v = at_least_fp32(v_theta, v)
     return (v_theta - v).square().flatten(1).mean(1)
+
+
+def scaled_square(e: Tensor, unit: Tensor) -> Tensor:
+    """mean(e^2) / max(mean|unit|, 1e-5) without gradient through the denominator, (B, ...) twice -> (B,)."""
+    return e.square().flatten(1).mean(1) / unit.detach().abs().flatten(1).mean(1).clamp(min=1e-5)
 
 
 def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -28,13 +50,23 @@ def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
+def spread_rows(n: int, share: float) -> Tensor:
+    """Indices of about share n of n rows, at least one, ascending: i where i times the golden ratio mod 1 < share.
+
+    Every k-th row could be always the same time draw of a sample, since the draws of a sample are consecutive rows. The
+    golden ratio takes the same share of every such class.
+    """
+    return torch.nonzero(torch.arange(n, dtype=torch.float64) * GOLDEN_RATIO % 1 < share).squeeze(1)
+
+
 class RegressionInputs(NamedTuple):
-    """x_t, t, prediction and regression target."""
+    """x_t, t, prediction, regression target and the weight of its error."""
 
     x_t: Tensor  # (B, C, H, W)
     t: Tensor  # (B,)
     v_theta: Tensor  # prediction of theta, (B, C, H, W)
     v: Tensor  # target x1 - x0', (B, C, H, W)
+    omega: Tensor  # weight of the squared error, (B,)
 
 
 class MatchingLoss(LossModule):
@@ -42,29 +74,46 @@ class MatchingLoss(LossModule):
 
     model: theta, called as model(x_t, t, condition) -> v. model_old: draws the rollouts; every loss holds it, since a
     checkpoint saves the state of the loss. model_ref: the pretrained model of `kl_penalty`. No model is copied; old and
-    ref are frozen. Nothing random is drawn.
+    ref are frozen. Nothing random is drawn. kl_weight, kl_share: see `kl_penalty`. time_weight: omega(t), for
+    the losses that weight the squared error by it.
     """
 
-    def __init__(self, model: nn.Module, model_old: nn.Module, model_ref: nn.Module, *, kl_weight: float = 1e-4):
+    def __init__(
+        self,
+        model: nn.Module,
+        model_old: nn.Module,
+        model_ref: nn.Module,
+        *,
+        kl_weight: float = 1e-4,
+        kl_share: float = 1.0,
+        time_weight: TimeWeight = end_point_weight,
+    ):
         super().__init__()
         if kl_weight < 0:
             raise ValueError(f"need kl_weight >= 0, got {kl_weight}")
+        if not 0 < kl_share <= 1:
+            raise ValueError(f"need 0 < kl_share <= 1, the share of the rows; got {kl_share}")
         if len({id(model), id(model_old), id(model_ref)}) < 3:
             raise ValueError("need three sets of weights, got the same module twice: pass copy.deepcopy of it")
         self.model = model
         self.model_old = model_old.requires_grad_(False)
         self.model_ref = model_ref.requires_grad_(False)
-        self.kl_weight = kl_weight
+        self.kl_weight, self.kl_share, self.time_weight = kl_weight, kl_share, time_weight
 
     def regression_inputs(self, rows: TensorDictBase) -> RegressionInputs:
         """Evaluate theta on rows of x0 (the source x0'), x1, t and condition (B, D)."""
         x0, x1, t = at_least_fp32(*(rows[key] for key in ("x0", "x1", "t")))
         x_t = interpolate(x0, x1, t)
-        return RegressionInputs(x_t, t, self.model(x_t, t, rows["condition"]), velocity(x0, x1))
+        v_theta = self.model(x_t, t, rows["condition"])
+        return RegressionInputs(x_t, t, v_theta, velocity(x0, x1), self.time_weight(t))
 
     def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
-        """loss_kl = kl_weight kl, and kl = mean((v_theta - v_ref)^2)."""
+        """loss_kl = kl_weight kl, and kl = mean((v_theta - v_ref)^2) over a share kl_share of the rows, `spread_rows`.
+
+        Rows are chosen by their place in the micro-batch alone, so the estimate is unbiased.
+        """
+        some = spread_rows(len(inputs.t), self.kl_share).to(inputs.t.device)
         with torch.no_grad():
-            v_ref = self.model_ref(inputs.x_t, inputs.t, rows["condition"])
-        kl = flow_matching(inputs.v_theta, v_ref).mean()
+            v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
+        kl = flow_matching(inputs.v_theta[some], v_ref).mean()
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach()}

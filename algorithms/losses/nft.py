@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
+from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching, scaled_square
 from cellenv.path import lift
 
 
@@ -56,8 +56,8 @@ def nft_loss_adaptive(v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, r: T
     v_theta, v_old, v, t, r = at_least_fp32(v_theta, v_old, v, t, r)
     v_plus, v_minus = implicit_velocities(v_theta, v_old, beta)
     remaining = lift(1 - t, v)  # (B, 1, 1, 1)
-    l_plus, l_minus = scaled_square(remaining * (v_plus - v)), scaled_square(remaining * (v_minus - v))
-    return (5 / beta) * (r * l_plus + (1 - r) * l_minus)
+    e_plus, e_minus = remaining * (v_plus - v), remaining * (v_minus - v)
+    return (5 / beta) * (r * scaled_square(e_plus, e_plus) + (1 - r) * scaled_square(e_minus, e_minus))
 
 
 def implicit_velocities(v_theta: Tensor, v_old: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -70,12 +70,6 @@ def implicit_velocities(v_theta: Tensor, v_old: Tensor, beta: float) -> tuple[Te
         raise ValueError(f"beta must be > 0, got {beta}")
     step = beta * (v_theta - v_old.detach())
     return v_old.detach() + step, v_old.detach() - step
-
-
-def scaled_square(e: Tensor) -> Tensor:
-    """mean(e^2) / max(mean|e|, 1e-5) without gradient through the denominator, (B, ...) -> (B,)."""
-    e = e.flatten(1)
-    return e.square().mean(1) / e.detach().abs().mean(1).clamp(min=1e-5)
 
 
 def residual(d: Tensor) -> Tensor:
@@ -109,16 +103,17 @@ class NFTLoss(MatchingLoss):
         *,
         beta: float = 1.0,
         kl_weight: float = 1e-4,
+        kl_share: float = 1.0,
         adaptive: bool = True,
     ):
         if beta <= 0 or kl_weight < 0:
             raise ValueError(f"need beta > 0 and kl_weight >= 0, got {beta} and {kl_weight}")
-        super().__init__(model, model_old, model_ref, kl_weight=kl_weight)
+        super().__init__(model, model_old, model_ref, kl_weight=kl_weight, kl_share=kl_share)
         self.beta, self.adaptive = beta, adaptive
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)
-        x_t, t, v_theta, v = inputs
+        x_t, t, v_theta, v, _ = inputs
         with torch.no_grad():
             v_old = self.model_old(x_t, t, tensordict["condition"])
         loss = nft_loss(v_theta, v_old, v, t, tensordict["r"], beta=self.beta, adaptive=self.adaptive)

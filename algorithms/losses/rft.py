@@ -45,12 +45,15 @@ def build_rft_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise
 
 
 class RFTLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, scored, condition; writes loss_rft, and loss_kl and kl of `MatchingLoss`."""
+    """Reads x0 (the source x0'), x1, t, scored, condition; writes loss_rft, and loss_kl and kl of `MatchingLoss`.
+
+    loss_rft is the mean of omega(t) times `rft_loss`.
+    """
 
     in_keys = ["x0", "x1", "t", "scored", "condition"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_rft", "loss_kl", "kl"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)
-        loss = rft_loss(inputs.v_theta, inputs.v, tensordict["scored"]).mean()
-        return TensorDict({"loss_rft": loss, **self.kl_penalty(inputs, tensordict)})
+        loss = inputs.omega * rft_loss(inputs.v_theta, inputs.v, tensordict["scored"])
+        return TensorDict({"loss_rft": loss.mean(), **self.kl_penalty(inputs, tensordict)})

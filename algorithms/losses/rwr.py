@@ -49,12 +49,15 @@ def build_rwr_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise
 
 
 class RWRLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, weight, condition; writes loss_rwr, and loss_kl and kl of `MatchingLoss`."""
+    """Reads x0 (the source x0'), x1, t, weight, condition; writes loss_rwr, and loss_kl and kl of `MatchingLoss`.
+
+    loss_rwr is the mean of omega(t) times `rwr_loss`.
+    """
 
     in_keys = ["x0", "x1", "t", "weight", "condition"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_rwr", "loss_kl", "kl"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)
-        loss = rwr_loss(inputs.v_theta, inputs.v, tensordict["weight"]).mean()
-        return TensorDict({"loss_rwr": loss, **self.kl_penalty(inputs, tensordict)})
+        loss = inputs.omega * rwr_loss(inputs.v_theta, inputs.v, tensordict["weight"])
+        return TensorDict({"loss_rwr": loss.mean(), **self.kl_penalty(inputs, tensordict)})

@@ -4,6 +4,8 @@ ALGORITHMS = {
     "nft": "algorithms.recipes.nft",
     "grpo": "algorithms.recipes.grpo",
     "ppo": "algorithms.recipes.ppo",
+    "flowawr": "algorithms.recipes.flowawr",
+    "ram": "algorithms.recipes.ram",
     "awm": "algorithms.recipes.awm",
     "rwr": "algorithms.recipes.rwr",
     "rft": "algorithms.recipes.rft",

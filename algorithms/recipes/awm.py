@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoisedConfig, Weighting, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class AWMLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.awm.AWMLoss`."""
 
     clip_epsilon: float = 0.01  # how far the log-likelihood of an image may move from the old weights
-    kl_weight: float = 1e-4  # of the penalty for leaving the base
+    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,17 @@ PRESETS = presets(AWMConfig())
 def build(components: Components[AWMConfig]) -> Algorithm:
     """AWMLoss on what the old weights drew, re-noised."""
     from algorithms.losses.awm import AWMLoss
+    from algorithms.losses.matching import TIME_WEIGHTS
 
-    loss = components.config.loss
-    return components.renoised_algorithm(
-        AWMLoss(*components.models, clip_epsilon=loss.clip_epsilon, kl_weight=loss.kl_weight)
+    config = components.config.loss
+    loss = AWMLoss(
+        *components.models,
+        clip_epsilon=config.clip_epsilon,
+        kl_weight=config.kl_weight,
+        kl_share=config.kl_share,
+        time_weight=TIME_WEIGHTS[config.weighting],
     )
+    return components.renoised_algorithm(loss)
 
 
 main, estimate = commands(build)

@@ -47,11 +47,15 @@ def build(components: Components[NFTConfig]) -> Algorithm:
     """NFTLoss on what the old weights drew, re-noised."""
     from algorithms.losses.nft import NFTLoss
 
-    loss = components.config.loss
-    adaptive = loss.form == "adaptive"
-    return components.renoised_algorithm(
-        NFTLoss(*components.models, beta=loss.beta, kl_weight=loss.kl_weight, adaptive=adaptive)
+    config = components.config.loss
+    loss = NFTLoss(
+        *components.models,
+        beta=config.beta,
+        kl_weight=config.kl_weight,
+        kl_share=config.kl_share,
+        adaptive=config.form == "adaptive",
     )
+    return components.renoised_algorithm(loss)
 
 
 main, estimate = commands(build)

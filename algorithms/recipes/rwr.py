@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, Weighting, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class RWRLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.rwr`."""
 
     temperature: float = 0.5  # in standard deviations of the reward; lower is greedier
-    kl_weight: float = 1e-4  # of the penalty for leaving the base
+    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,18 @@ def build(components: Components[RWRConfig]) -> Algorithm:
     """RWRLoss on what the old weights drew, re-noised and weighted."""
     from functools import partial
 
+    from algorithms.losses.matching import TIME_WEIGHTS
     from algorithms.losses.rwr import RWRLoss, build_rwr_batch
 
-    loss = components.config.loss
-    build_batch = partial(build_rwr_batch, renoise=components.renoise(), temperature=loss.temperature)
-    return components.renoised_algorithm(RWRLoss(*components.models, kl_weight=loss.kl_weight), build_batch)
+    config = components.config.loss
+    build_batch = partial(build_rwr_batch, renoise=components.renoise(), temperature=config.temperature)
+    loss = RWRLoss(
+        *components.models,
+        kl_weight=config.kl_weight,
+        kl_share=config.kl_share,
+        time_weight=TIME_WEIGHTS[config.weighting],
+    )
+    return components.renoised_algorithm(loss, build_batch)
 
 
 main, estimate = commands(build)

@@ -1,6 +1,6 @@
 """Compare all algorithms at equal cost: same base, contexts, rewards and number of network evaluations (NFE).
 
-    python -m examples.studies.compare                     # six algorithms, three seeds, at most five minutes a run
+    python -m examples.studies.compare                     # all algorithms, three seeds, at most five minutes a run
     python -m examples.studies.compare --algorithms nft grpo --seeds 1 2 3 4 5
     python -m examples.studies.compare --tune grpo --budget 50000 --points 1 --contexts 256    # its search
     python -m examples.studies.compare --preset smoke
@@ -60,6 +60,8 @@ SEARCHES: dict[AlgorithmName, Search] = {
     ),
     "grpo": Search(settings=LIKELIHOOD_BASED | {"steps=2": {"optim.optimizer_steps": 2}}),
     "ppo": Search(settings=LIKELIHOOD_BASED | {"group_size=2": {"rollout.group_size": 2}}),  # contexts for the critic
+    "flowawr": Search(settings=COMMON | {"kl=0.1": {"loss.kl_weight": 0.1}, "kl=1": {"loss.kl_weight": 1.0}}),
+    "ram": Search(settings=COMMON | {"c=0.3": {"loss.c": 0.3}, "c=3": {"loss.c": 3.0}}),
     "awm": Search(settings=REGULARIZED | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
     "rwr": Search(settings=REGULARIZED | {"tau=0.2": {"loss.temperature": 0.2}}, chosen="kl=0.4"),
     "rft": Search(settings=REGULARIZED | {"keep=1": {"loss.keep": 1}}, chosen="kl=0.4"),

@@ -7,8 +7,9 @@ from typing import Literal
 
 from algorithms.config import Precision
 
-AlgorithmName = Literal["nft", "grpo", "ppo", "awm", "rwr", "rft"]  # keys of `algorithms.recipes.ALGORITHMS`
-ALGORITHM_NAMES: tuple[AlgorithmName, ...] = ("nft", "grpo", "ppo", "awm", "rwr", "rft")
+# keys of `algorithms.recipes.ALGORITHMS`
+AlgorithmName = Literal["nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft"]
+ALGORITHM_NAMES: tuple[AlgorithmName, ...] = ("nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft")
 BUDGET = 90_000  # 44 iterations of DiffusionNFT, about four minutes of two cores, with the evaluations
 
 

@@ -41,6 +41,11 @@ class Scale(nn.Module):
         return self.a * x_t + self.b * lift(t, x_t) + lift(condition.mean(1), x_t)
 
 
+def omega(weighting, t):
+    """Weight of the squared error by the name of the weighting."""
+    return 3 * (1 - t) ** 2 if weighting == "end-point" else torch.ones_like(t)
+
+
 def models():
     """Different theta, old and ref."""
     return Scale(0.3, 0.1), Scale(0.2, -0.1), Scale(0.5, 0.0)
@@ -57,26 +62,38 @@ def rows(**more):
     return TensorDict(data | more, batch_size=[4])
 
 
-def check_module(loss, name, rows, expected):
-    """What every matching loss must satisfy: its formula, the KL penalty, gradients for theta alone, no draws.
-
-    expected: (v_theta, v_old, v) -> loss per row. Returns the outputs and the three velocities.
-    """
-    rng_before = torch.get_rng_state()
-    out = loss(rows)
+def velocities_of(loss, rows):
+    """v_theta, v_old, v_ref and v at the rows."""
     x0, x1, t, c = (rows[key] for key in ("x0", "x1", "t", "condition"))
     x_t = (1 - lift(t, x1)) * x0 + lift(t, x1) * x1
-    v_theta, v_old, v_ref = (model(x_t, t, c) for model in (loss.model, loss.model_old, loss.model_ref))
-    torch.testing.assert_close(out[name], expected(v_theta, v_old, x1 - x0).mean())
-    torch.testing.assert_close(out["kl"], (v_theta - v_ref).square().mean().detach())
-    torch.testing.assert_close(out["loss_kl"], loss.kl_weight * (v_theta - v_ref).square().mean())
+    return *(model(x_t, t, c) for model in (loss.model, loss.model_old, loss.model_ref)), x1 - x0
+
+
+def check_outputs(loss, rows, learned):
+    """Outputs of a loss that trains theta alone, by the outputs `learned`, and draws nothing."""
+    rng_before = torch.get_rng_state()
+    out = loss(rows)
     assert set(out.keys()) == set(loss.out_keys)
-    assert [key for key in loss.out_keys if out[key].requires_grad] == [name, "loss_kl"]
-    (out[name] + out["loss_kl"]).backward()
+    assert [key for key in loss.out_keys if out[key].requires_grad] == learned
+    sum(out[key] for key in learned).backward()
     assert {key for key, p in loss.named_parameters() if p.grad is not None} == {"model.a", "model.b"}
     assert {key for key, p in loss.named_parameters() if p.requires_grad} == {"model.a", "model.b"}
     assert torch.equal(torch.get_rng_state(), rng_before)
-    return out, (v_theta.detach(), v_old.detach(), x1 - x0)
+    return out.detach()
+
+
+def check_module(loss, name, rows, expected):
+    """What every loss with a KL penalty must satisfy: its formula, the penalty, and `check_outputs`.
+
+    expected: (v_theta, v_old, v) -> loss per row. Returns the outputs and the three velocities.
+    """
+    with torch.no_grad():
+        v_theta, v_old, v_ref, v = velocities_of(loss, rows)
+    out = check_outputs(loss, rows, [name, "loss_kl"])
+    torch.testing.assert_close(out[name], expected(v_theta, v_old, v).mean())
+    torch.testing.assert_close(out["kl"], (v_theta - v_ref).square().mean())
+    torch.testing.assert_close(out["loss_kl"], loss.kl_weight * (v_theta - v_ref).square().mean())
+    return out, (v_theta, v_old, v)
 
 
 def rollout(reward, group):

@@ -41,7 +41,8 @@ def test_a_group_without_a_known_name_lists_its_own(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     out, _ = capsys.readouterr()
-    assert [line.split()[2] for line in out.splitlines()[1:]] == ["awm", "base", "grpo", "nft", "ppo", "rft", "rwr"]
+    names = ["awm", "base", "flowawr", "grpo", "nft", "ppo", "ram", "rft", "rwr"]
+    assert [line.split()[2] for line in out.splitlines()[1:]] == names
 
 
 def test_version(capsys):

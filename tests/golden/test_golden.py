@@ -1,4 +1,4 @@
-"""Post-training still computes what it computed: recorded numbers of short runs of all six algorithms.
+"""Post-training still computes what it computed: recorded numbers of short runs of all algorithms.
 
 smoke.json and full.json hold every number of log.jsonl but times, as recorded with float32 on one thread, seed 0, each
 with `--loss.normalise total --threads 1 --mixed-precision no`:

@@ -5,14 +5,50 @@ import copy
 import pytest
 import torch
 
-from algorithms.losses.matching import MatchingLoss, at_least_fp32, flow_matching
-from tests.algorithms.matching_toys import SHAPE, Scale, draw, models, rows
+from algorithms.losses.matching import (
+    TIME_WEIGHTS,
+    MatchingLoss,
+    at_least_fp32,
+    end_point_weight,
+    flow_matching,
+    scaled_square,
+    spread_rows,
+)
+from algorithms.renoise import draw_uniform_times
+from cellenv.path import lift
+from cellenv.streams import rng_at
+from tests.algorithms.matching_toys import SHAPE, Scale, draw, models, omega, rows, velocities_of
 
 
 def test_flow_matching_is_the_mean_square_of_each_row():
     v_theta, v = draw(*SHAPE, seed=1), draw(*SHAPE, seed=2)
     expected = [torch.nn.functional.mse_loss(v_theta[i], v[i]) for i in range(len(v))]
     torch.testing.assert_close(flow_matching(v_theta, v), torch.stack(expected))
+
+
+def test_scaled_square_has_no_gradient_through_its_unit():
+    e, unit = draw(*SHAPE, seed=1).requires_grad_(), draw(*SHAPE, seed=2).requires_grad_()
+    scaled = scaled_square(e, unit)
+    torch.testing.assert_close(scaled, e.square().mean((1, 2, 3)) / unit.abs().mean((1, 2, 3)))
+    scaled.sum().backward()
+    assert unit.grad is None and e.grad is not None
+    torch.testing.assert_close(scaled_square(e, 0 * unit), 1e5 * e.square().mean((1, 2, 3)))
+
+
+def test_the_end_point_weight_measures_the_error_of_the_predicted_end_point():
+    v_theta, v, x_t = (draw(*SHAPE, seed=seed) for seed in (1, 2, 3))
+    t = torch.tensor([0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
+    end_points = [x_t + lift(1 - t, x_t) * velocity for velocity in (v_theta, v)]
+    expected = 3 * flow_matching(*end_points)
+    torch.testing.assert_close(end_point_weight(t) * flow_matching(v_theta, v), expected)
+    for name, weight in TIME_WEIGHTS.items():
+        torch.testing.assert_close(weight(t), omega(name, t))
+
+
+@pytest.mark.parametrize("name", TIME_WEIGHTS)
+def test_the_mean_weight_over_the_training_times_is_one(name):
+    t = draw_uniform_times([rng_at(0, i) for i in range(4000)])
+    assert TIME_WEIGHTS[name](t).mean().item() == pytest.approx(1, abs=0.05)
 
 
 def test_tensors_are_cast_to_the_widest_type_and_at_least_float32():
@@ -32,6 +68,7 @@ def test_regression_inputs_follow_the_straight_path_from_x0_to_x1():
         torch.testing.assert_close(inputs.x_t[i], (1 - t) * x0[i] + t * x1[i])
     assert torch.equal(inputs.v, x1 - x0) and torch.equal(inputs.t, data["t"])
     assert torch.equal(inputs.v_theta, loss.model(inputs.x_t, inputs.t, data["condition"]))
+    torch.testing.assert_close(inputs.omega, omega("end-point", data["t"]))
 
 
 def test_kl_penalty_moves_theta_towards_the_reference():
@@ -41,10 +78,38 @@ def test_kl_penalty_moves_theta_towards_the_reference():
     assert theta.a.grad < 0  # a gradient step raises a towards 0.9
 
 
-def test_two_uses_of_one_module_and_a_negative_weight_raise():
+@pytest.mark.parametrize("share", [0.2, 1 / 3, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("period", [1, 2, 3, 4, 6])
+def test_rows_are_spread_over_groups_and_time_draws(share, period):
+    """Of each place in a sample or in a group, and of each group, the same share."""
+    some = spread_rows(480, share)
+    assert some.unique().equal(some)
+    for label in (torch.arange(480) % period, torch.arange(480) // (480 // period)):
+        counts = torch.bincount(label[some], minlength=period)
+        assert (counts - share * 480 / period).abs().max() <= 2
+    assert spread_rows(1, 0.01).tolist() == [0] and spread_rows(5, 1.0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_kl_is_estimated_on_a_share_of_the_rows():
+    data, share = rows(), 0.5
+    loss = MatchingLoss(*models(), kl_weight=0.3, kl_share=share)
+    evaluated = []
+    loss.model_ref.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
+    out = loss.kl_penalty(loss.regression_inputs(data), data)
+    some = spread_rows(4, share)
+    assert evaluated == [len(some)] == [2]
+    v_theta, _, v_ref, _ = velocities_of(loss, data)
+    torch.testing.assert_close(out["kl"], (v_theta - v_ref)[some].square().mean().detach())
+    torch.testing.assert_close(out["loss_kl"], 0.3 * (v_theta - v_ref)[some].square().mean())
+
+
+def test_two_uses_of_one_module_and_numbers_out_of_range_raise():
     theta, old, ref = models()
     for shared in ((theta, theta, ref), (theta, old, theta), (theta, old, old)):
         with pytest.raises(ValueError, match="three sets of weights"):
             MatchingLoss(*shared)
     with pytest.raises(ValueError, match="kl_weight >= 0, got -1"):
         MatchingLoss(theta, old, ref, kl_weight=-1)
+    for share in (0, 1.5):
+        with pytest.raises(ValueError, match=f"need 0 < kl_share <= 1, the share of the rows; got {share}"):
+            MatchingLoss(theta, old, ref, kl_share=share)

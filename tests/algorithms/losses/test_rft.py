@@ -8,6 +8,7 @@ import torch
 
 from algorithms.advantages import total_reward
 from algorithms.controls import flipped_reward
+from algorithms.losses.matching import TIME_WEIGHTS
 from algorithms.losses.rft import RFTLoss, best_rows, build_rft_batch, rft_loss
 from algorithms.renoise import Renoise, group_coupling
 from cellenv.path import lift
@@ -19,6 +20,7 @@ from tests.algorithms.matching_toys import (
     draw,
     gradient,
     models,
+    omega,
     rollout,
     rows,
 )
@@ -94,13 +96,16 @@ def test_the_reward_fn_of_renoise_chooses():
     assert batch["x1"][:, 0, 0, 0].unique().tolist() == [0, 4]
 
 
-def test_module_feeds_the_formula():
+@pytest.mark.parametrize("weighting", TIME_WEIGHTS)
+def test_module_feeds_the_formula(weighting):
     scored = torch.tensor([True, True, False, True])
+    data = rows(scored=scored)
+    loss = RFTLoss(*models(), kl_weight=0.01, time_weight=TIME_WEIGHTS[weighting])
     check_module(
-        RFTLoss(*models(), kl_weight=0.01),
+        loss,
         "loss_rft",
-        rows(scored=scored),
-        lambda v_theta, _, v: rft_loss(v_theta, v, scored),
+        data,
+        lambda v_theta, _, v: omega(weighting, data["t"]) * rft_loss(v_theta, v, scored),
     )
 
 

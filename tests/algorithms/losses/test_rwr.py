@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from algorithms.advantages import advantage, batch_std
+from algorithms.losses.matching import TIME_WEIGHTS
 from algorithms.losses.rwr import RWRLoss, build_rwr_batch, rwr_loss, rwr_weights
 from algorithms.renoise import Renoise, group_coupling
 from cellenv.path import lift
@@ -19,6 +20,7 @@ from tests.algorithms.matching_toys import (
     draw,
     gradient,
     models,
+    omega,
     rollout,
     rows,
 )
@@ -114,10 +116,16 @@ def test_the_scale_of_the_reward_does_not_matter():
     torch.testing.assert_close(one, other, rtol=1e-3, atol=0)
 
 
-def test_module_feeds_the_formula():
+@pytest.mark.parametrize("weighting", TIME_WEIGHTS)
+def test_module_feeds_the_formula(weighting):
     w = torch.tensor([0.0, 0.5, 1.0, 2.5])
+    data = rows(weight=w)
+    loss = RWRLoss(*models(), kl_weight=0.01, time_weight=TIME_WEIGHTS[weighting])
     check_module(
-        RWRLoss(*models(), kl_weight=0.01), "loss_rwr", rows(weight=w), lambda v_theta, _, v: rwr_loss(v_theta, v, w)
+        loss,
+        "loss_rwr",
+        data,
+        lambda v_theta, _, v: omega(weighting, data["t"]) * rwr_loss(v_theta, v, w),
     )
 
 

@@ -12,7 +12,9 @@ def test_it_trains_and_resumes(runner):
 
 
 def test_flags_reach_the_training(runner):
-    check_flags(runner(awm, SAMPLING), ["--clip-epsilon 1e-6", "--kl-weight 3"])
+    check_flags(
+        runner(awm, SAMPLING), ["--clip-epsilon 1e-6", "--kl-weight 3", "--kl-share 0.3", "--weighting velocity"]
+    )
 
 
 def test_without_a_reward_nothing_is_learned(runner):

@@ -28,7 +28,9 @@ def test_options_replace_nested_fields_and_leave_the_others():
     assert (config.loss.beta, config.optim.learning_rate, config.seed) == (0.3, 2e-3, 7)
     back = with_options(config, {"loss.beta": 1.0, "optim.learning_rate": 3e-4, "seed": 0})
     assert back == NFTConfig()
-    with pytest.raises(ValueError, match="NFTLossConfig has no field 'tau'; it has normalise, form, beta"):
+    with pytest.raises(
+        ValueError, match="NFTLossConfig has no field 'tau'; it has normalise, kl_weight, kl_share, form"
+    ):
         with_options(NFTConfig(), {"loss.tau": 1})
 
 

@@ -18,6 +18,8 @@ STEPS, IMAGES = 4, 8  # of the sampler, of an iteration
 ROWS = 2 * IMAGES  # two times per sample, or two noisy steps
 NFE = {  # images x steps, then rows x (forward + twice backward + one for each frozen network that is evaluated)
     "nft": IMAGES * STEPS + ROWS * (3 + 2),
+    "flowawr": IMAGES * STEPS + ROWS * (3 + 2),
+    "ram": IMAGES * STEPS + ROWS * (3 + 1),
     "awm": IMAGES * STEPS + ROWS * (3 + 2),
     "grpo": IMAGES * STEPS + ROWS * (3 + 1),
     "rwr": IMAGES * STEPS + ROWS * (3 + 1),

@@ -1,0 +1,20 @@
+import torch
+
+from algorithms.recipes import flowawr
+from cellenv.generator import Sampling
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
+
+SAMPLING = Sampling(steps=2, noise_level=0.5)
+
+
+def test_it_trains_and_resumes(runner):
+    check_training(runner(flowawr, SAMPLING), "loss_flowawr", "--groups 1")
+
+
+def test_flags_reach_the_training(runner):
+    check_flags(runner(flowawr, SAMPLING), ["--kl-weight 30", "--kl-share 0.3"])
+
+
+def test_without_a_reward_nothing_is_learned(runner):
+    flowawr_runner = runner(flowawr, SAMPLING)
+    assert torch.equal(flowawr_runner.run("zero", "--control zero --iterations 1"), weights(flowawr_runner.base))
