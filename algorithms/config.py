@@ -136,15 +136,15 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingLossConfig(LossConfig):
-    """What all losses on re-noised samples share."""
+class RenoisedLossConfig(LossConfig):
+    """Settings of all losses on re-noised samples."""
 
     # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
     pretraining_weight: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingLossConfig(LossConfig):
+class MatchingLossConfig(RenoisedLossConfig):
     """Settings of `algorithms.losses.matching`."""
 
     kl_weight: float = 1e-4  # of the penalty for leaving the base
@@ -201,7 +201,7 @@ class RenoisedConfig(PostTrainingConfig):
 
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
     renoise: RenoiseConfig = RenoiseConfig()
-    loss: MatchingLossConfig = MatchingLossConfig()
+    loss: RenoisedLossConfig = RenoisedLossConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,7 +29,7 @@ def test_options_replace_nested_fields_and_leave_the_others():
     back = with_options(config, {"loss.beta": 1.0, "optim.learning_rate": 3e-4, "seed": 0})
     assert back == NFTConfig()
     with pytest.raises(
-        ValueError, match="NFTLossConfig has no field 'tau'; it has normalise, kl_weight, kl_share, form"
+        ValueError, match="NFTLossConfig has no field 'tau'; it has normalise, pretraining_weight, kl_weight"
     ):
         with_options(NFTConfig(), {"loss.tau": 1})
 
