@@ -6,13 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the weights move in an iteration: one rollout and `optimizer_steps` AdamW steps on it."""
+    """How the weights move in an iteration: one rollout, and `epochs` times `optimizer_steps` AdamW steps on it."""
 
     learning_rate: float = 3e-4  # of AdamW
     warmup_iterations: int = 0  # the learning rate rises linearly over them: AdamW's first steps are large
     weight_decay: float = 0.0  # towards zero, not towards the base
     max_grad_norm: float = 1.0
-    optimizer_steps: int = 1  # an iteration, each on its own part of the batch
+    epochs: int = 1  # passes over the batch in an iteration, each in minibatches of its own
+    optimizer_steps: int = 1  # an epoch, each on its own minibatch; its rows are drawn at random from every group
     micro_batch_size: int = 32  # rows at once on a process
     ema_decay: float = 0.999  # of the averaged weights, which are evaluated and saved
 
@@ -26,4 +27,5 @@ class TrainConfig:
     resume: bool = False  # continue from the newest checkpoint in output_dir
     save_every: int = 10  # iterations between checkpoints
     show_every: int = 10  # iterations between sample pictures
+    seed: int = 0
     optim: OptimConfig = OptimConfig()
