@@ -4,7 +4,7 @@ B samples, G groups. `group` (B,) int64 holds the group id of each sample; the o
 or infinite reward is left out of every statistic, and its sample has advantage 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from tensordict import TensorDictBase
@@ -44,16 +44,26 @@ def normalised_rewards(
     Raises:
         ValueError: the rollout lacks a reward that has a weight.
     """
-    rewards, group = rollout["next"].get("rewards", {}), rollout["group"]
-    if missing := [name for name in weights if name not in rewards.keys()]:
-        raise ValueError(
-            f"need the rewards {', '.join(missing)}; the rollout has {', '.join(rewards.keys()) or 'none'}"
-        )
+    rewards, group = check_rewards(rollout, weights), rollout["group"]
     terms = {name: w * within_group_score(rewards[name].squeeze(-1), group, gather) for name, w in weights.items()}
     rollout["signal"] = terms
     total = torch.stack(list(terms.values())).sum(0)  # (B,)
     known = torch.stack([rewards[name].squeeze(-1).isfinite() for name in weights]).any(0)
     return torch.where(known, total, torch.nan)
+
+
+def check_rewards(rollout: TensorDictBase, names: Iterable[str]) -> Mapping[str, Tensor]:
+    """Rewards of the rollout by name, (B, 1) each.
+
+    Raises:
+        ValueError: one of the names is missing.
+    """
+    rewards: Mapping[str, Tensor] = rollout["next"].get("rewards", {})
+    if missing := [name for name in names if name not in rewards.keys()]:
+        raise ValueError(
+            f"need the rewards {', '.join(missing)}; the rollout has {', '.join(rewards.keys()) or 'none'}"
+        )
+    return rewards
 
 
 def within_group_score(reward: Tensor, group: Tensor, gather: Gather = identity) -> Tensor:

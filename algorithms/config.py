@@ -163,7 +163,6 @@ class PostTrainingConfig(TrainConfig):
     compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
     threads: int | None = None  # of a process on a CPU; None shares the cores
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
-    seed: int = 0
 
     data: DataConfig = DataConfig()
     reward: RewardConfig = RewardConfig()
@@ -182,6 +181,7 @@ class PostTrainingConfig(TrainConfig):
             "groups": (rollout.groups, 1),
             "group_size": (rollout.group_size, 2),
             "batch_size": (rollout.batch_size, 1),
+            "epochs": (optim.epochs, 1),
             "optimizer_steps": (optim.optimizer_steps, 1),
             "micro_batch_size": (optim.micro_batch_size, 1),
             "warmup_iterations": (optim.warmup_iterations, 0),

@@ -62,7 +62,7 @@ def row_streams(seed: int, iteration: int, index: Tensor, times_per_sample: int)
 
 @dataclass(frozen=True, kw_only=True)
 class Renoise:
-    """From a rollout to training rows: x0 (the source x0'), x1, t, condition, advantage and r, batch size [n].
+    """From a rollout to training rows: x0 (the source x0'), x1, t, condition, advantage, r and group, batch size [n].
 
     The K rows of a sample are consecutive.
     """
@@ -106,6 +106,7 @@ class Renoise:
                 "condition": rows["condition"],
                 "advantage": A[sample],
                 "r": optimality(A)[sample],
+                "group": rows["group"],
             },
             batch_size=[len(sample)],
         )

@@ -39,9 +39,13 @@ def log_density(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return -0.5 * z.square().flatten(1).mean(1) - std.log() - 0.5 * math.log(2 * math.pi)
 
 
-def step_kl(mean: Tensor, mean_ref: Tensor, std: Tensor) -> Tensor:
-    """KL(N(mean, std^2 I), N(mean_ref, std^2 I)) = mean((mean - mean_ref)^2) / (2 std^2), mean over C, H, W, (B,)."""
-    return (mean - mean_ref).square().flatten(1).mean(1) / (2 * std.square())
+def velocity_error(mean: Tensor, mean_ref: Tensor, h: Tensor) -> Tensor:
+    """|v - v_ref|^2 = |mean - mean_ref|^2 / h^2 of two Gaussian steps from one point, mean over C, H, W, (B,).
+
+    The KL divergence of the steps is h / (2 eta^2) times this, eta^2 h being their variance (per pixel, as in
+    `log_density`): with the default h = 1/4 and eta = 1/2, half of it.
+    """
+    return (mean - mean_ref).square().flatten(1).mean(1) / h.square()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +150,7 @@ class SDEPolicy(TensorDictModuleBase):
 
 
 def transitions(rollout: TensorDictBase, sampler: SDESampler) -> TensorDict:
-    """Noisy steps of every path, batch size [B, S]: x_t, x_next, t, h, std, condition, action_log_prob."""
+    """Noisy steps of every path, batch size [B, S]: x_t, x_next, t, h, std, condition, action_log_prob, group."""
     path, log_prob = rollout["path"], rollout["action_log_prob"]
     B, S = log_prob.shape
     t, h, std = (value.to(path).expand(B, S) for value in sampler.noisy_steps())
@@ -159,6 +163,7 @@ def transitions(rollout: TensorDictBase, sampler: SDESampler) -> TensorDict:
             "std": std,
             "condition": rollout["condition"][:, None].expand(B, S, -1),
             "action_log_prob": log_prob,
+            "group": rollout["group"][:, None].expand(B, S),
         },
         batch_size=[B, S],
     )

@@ -9,7 +9,7 @@ OptimizerName = Literal["muon", "adamw"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the weights move in an iteration: one rollout and `optimizer_steps` steps of the optimizer on it."""
+    """How the weights move in an iteration: one rollout, and `epochs` times `optimizer_steps` steps on it."""
 
     optimizer: OptimizerName = "adamw"  # muon uses AdamW for biases and norms
     learning_rate: float = 3e-4  # between warm-up and cooldown
@@ -17,7 +17,8 @@ class OptimConfig:
     cooldown: float = 0.0  # fraction of the iterations, at the end, over which it falls linearly to 0
     weight_decay: float = 0.0  # towards zero, not towards the base
     max_grad_norm: float = 1.0
-    optimizer_steps: int = 1  # an iteration, each on its own part of the batch
+    epochs: int = 1  # passes over the batch in an iteration, each in minibatches of its own
+    optimizer_steps: int = 1  # an epoch, each on its own minibatch; its rows are drawn at random from every group
     micro_batch_size: int = 32  # rows at once on a process
     ema_decay: float = 0.999  # of the averaged weights, which are evaluated and saved
 
@@ -31,4 +32,5 @@ class TrainConfig:
     resume: bool = False  # continue in output_dir; with other iterations, from before the learning rate fell
     save_every: int = 10  # iterations between checkpoints
     show_every: int = 10  # iterations between sample pictures
+    seed: int = 0
     optim: OptimConfig = OptimConfig()

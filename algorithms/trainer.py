@@ -6,6 +6,7 @@ It knows Accelerate, the optimizer, the EMA, checkpoints and logs. What is learn
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torchrl.objectives import LossModule
 from algorithms.clock import Clock
 from algorithms.ema import EMA
 from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
+from algorithms.minibatches import minibatches
 from algorithms.muon import OPTIMIZERS
 from algorithms.old_policy import ema_update
 from algorithms.schedule import cooldown_start, learning_rate_factor
@@ -27,17 +29,32 @@ from algorithms.training_state import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
+class CriticTraining:
+    """How the critic of an actor-critic method learns, with an optimizer of its own and before theta's update.
+
+    loss: the critic's, as the `loss` of an `Algorithm`. optim: of all its updates; its rate is not warmed up.
+    warmup_iterations: in the first of them the critic learns alone, and theta stays.
+    """
+
+    loss: LossModule
+    optim: OptimConfig
+    warmup_iterations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """A post-training method and the weights that it trains.
 
     loss: batch -> `loss_*`, which are summed, and metrics, which are logged. Its parameters with requires_grad train.
     collect: (iteration, clock) -> this rank's rollout by the old weights, with `group` and ("next", "reward").
-    build_batch: (rollout, iteration) -> training rows, equally many on every rank; the iteration seeds all draws.
+    build_batch: (rollout, iteration) -> training rows, equally many on every rank; the iteration seeds all draws. Their
+        key `group`, if present, makes every minibatch hold rows of all groups.
     theta, old: the trained model and the one that draws rollouts, both inside the loss, whose state is checkpointed;
         they may be the same module.
     old_decay: iteration -> d of old <- d old + (1 - d) theta after it; always on policy by default.
     frozen: models inside the loss that never change (the reference); checkpoints hold only their fingerprints.
-    learning_rate_factors: by module of the loss (a critic); the learning rate of all others has factor 1.
+    learning_rate_factors: by module of the loss; the learning rate of all others has factor 1.
+    critic: learns on the same rows; None: there is none.
     """
 
     loss: LossModule
@@ -48,6 +65,12 @@ class Algorithm:
     old_decay: Callable[[int], float] = lambda iteration: 0.0
     frozen: Sequence[nn.Module] = ()
     learning_rate_factors: Mapping[nn.Module, float] = field(default_factory=dict)
+    critic: CriticTraining | None = None
+
+    @property
+    def first_update(self) -> int:
+        """Iteration of theta's first update; before it the critic learns alone."""
+        return 0 if self.critic is None else self.critic.warmup_iterations
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trained parameters as optimizer groups, one per `learning_rate_factor`."""
@@ -84,6 +107,7 @@ def train(
     optim = config.optim
     make = OPTIMIZERS[optim.optimizer]
     optimizer = accelerator.prepare(make(groups, optim.learning_rate, weight_decay=optim.weight_decay))
+    critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
     state = TrainingState(
         accelerator=accelerator,
         loss=algorithm.loss,
@@ -94,6 +118,7 @@ def train(
         output_dir=config.output_dir,
         iterations=config.iterations,
         cooldown=optim.cooldown,
+        further={} if critic is None else critic.state(),
     )
     start = state.load() if config.resume else 0
     state.check_ranks()
@@ -107,7 +132,10 @@ def train(
         batch = algorithm.build_batch(rollout, iteration)
         lr = set_learning_rate(optimizer, config, iteration)
         metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
-        metrics |= update(accelerator, forwarder, optimizer, batch, optim, clock)
+        if critic is not None:
+            metrics |= critic(batch, clock, config.seed, iteration)
+        if iteration >= algorithm.first_update:
+            metrics |= update(accelerator, forwarder, optimizer, batch, optim, clock, (config.seed, iteration))
         state.ema.update(algorithm.theta)
         ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
         logger.log_metrics(iteration, metrics | {"lr": lr} | time_metrics(clock.lap()), bar)
@@ -150,20 +178,21 @@ def update(
     batch: TensorDictBase,
     optim: OptimConfig,
     clock: Clock,
+    key: tuple[int, int],
 ) -> dict[str, float]:
-    """Take `optimizer_steps` steps on the mean loss over all ranks; returns the means of the loss's outputs.
+    """Take `optimizer_steps` steps in each of `epochs` passes over the batch, on the mean loss over all ranks.
 
-    Step s takes every S-th row of the batch. Consecutive rows are of one group, so each step covers all groups, and
-    two ranks together take the rows that one would.
+    Each step has a minibatch, see `minibatches`; key: (seed, iteration) of their shuffles. Returns the means of the
+    loss's outputs over all steps.
 
     Raises:
         FloatingPointError: a gradient is not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts, norms = [], []
-    for s in range(optim.optimizer_steps):
+    epochs = (minibatches(batch, optim.optimizer_steps, (*key, epoch)) for epoch in range(optim.epochs))
+    for rows in chain.from_iterable(epochs):
         optimizer.zero_grad(set_to_none=True)
-        rows = batch[s :: optim.optimizer_steps]
         with clock("train"):
             parts += accumulate_gradients(accelerator, forwarder, rows, optim.micro_batch_size)
         norms.append(accelerator.clip_grad_norm_(parameters, optim.max_grad_norm))
@@ -171,6 +200,27 @@ def update(
             raise FloatingPointError(f"the gradient is {norms[-1].item()}: look for nan in images and rewards")
         optimizer.step()
     return mean_metrics(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
+
+
+class CriticUpdate:
+    """The critic's loss and its AdamW, prepared by Accelerate; a call is its update of an iteration."""
+
+    def __init__(self, accelerator: Accelerator, critic: CriticTraining):
+        self.accelerator, self.loss, self.optim = accelerator, critic.loss, critic.optim
+        self.forwarder = accelerator.prepare(Forwarder(critic.loss))
+        parameters, optim = critic.loss.parameters(), critic.optim
+        adamw = torch.optim.AdamW(parameters, optim.learning_rate, weight_decay=optim.weight_decay)
+        self.optimizer = accelerator.prepare(adamw)
+
+    def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """What a checkpoint must hold, by name."""
+        return {"critic": self.loss, "critic_optimizer": self.optimizer}
+
+    def __call__(self, batch: TensorDictBase, clock: Clock, seed: int, iteration: int) -> dict[str, float]:
+        key = (seed, iteration)
+        metrics = update(self.accelerator, self.forwarder, self.optimizer, batch, self.optim, clock, key)
+        metrics["critic/grad_norm"] = metrics.pop("grad_norm")
+        return metrics
 
 
 def accumulate_gradients(

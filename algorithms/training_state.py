@@ -1,7 +1,7 @@
 """State of a training run: save it, restore it bit for bit, and check that all ranks agree."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class TrainingState:
     """What a checkpoint holds.
 
     frozen: models inside the loss that never change, stored as fingerprints.
+    further: more modules and optimizers, by name.
     resume_signature: config values that must be equal when the run is resumed.
     iterations, cooldown: length of the run and the fraction of it with a falling learning rate.
     """
@@ -32,6 +33,7 @@ class TrainingState:
     output_dir: Path
     iterations: int
     cooldown: float
+    further: Mapping[str, nn.Module | torch.optim.Optimizer] = field(default_factory=dict)
 
     def save(self, iteration: int, folder: str = "checkpoints") -> None:
         """Write a checkpoint to this folder of the run on the main process, with the random state of every rank.
@@ -46,6 +48,7 @@ class TrainingState:
                 "loss": self._unfrozen_weights(),
                 "frozen": [checkpoint.fingerprint(model) for model in self.frozen],
                 "optimizer": self.optimizer.state_dict(),
+                "further": {name: part.state_dict() for name, part in self.further.items()},
                 "ema": self.ema.state_dict(),
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
                 "rng": rng,
@@ -67,6 +70,8 @@ class TrainingState:
         self._check_same_run(state)
         self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self.further.items():
+            part.load_state_dict(state["further"][name])
         self.ema.load_state_dict(state["ema"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -80,7 +85,8 @@ class TrainingState:
         Raises:
             RuntimeError: they differ.
         """
-        if len(set(gather_object([checkpoint.fingerprint(self.loss)]))) > 1:
+        modules = [self.loss, *(part for part in self.further.values() if isinstance(part, nn.Module))]
+        if len(set(gather_object(["".join(map(checkpoint.fingerprint, modules))]))) > 1:
             raise RuntimeError("the ranks hold different weights: gradients were not shared among them")
 
     def _check_same_run(self, state: Mapping[str, Any]) -> None:

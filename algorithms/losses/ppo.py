@@ -1,45 +1,19 @@
 """PPO (arXiv:1707.06347) on the sampler's noisy steps (DDPO, arXiv:2305.13301), with a critic and GAE.
 
 An image is an episode: its S noisy steps are the actions, x_t the states, and the reward follows the last step.
-B samples of one rank, n = S B rows; C, H, W image, D condition size, F features.
+B samples of one rank, n = S B rows.
 """
-
-from typing import cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchrl.modules import ValueOperator
-from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.value import GAE
 
 from algorithms.advantages import EPSILON, Gather, RewardFn, identity, total_reward
-from algorithms.sde import SDESampler, TransitionPolicy, flatten_transitions, transition_distribution, transitions
+from algorithms.losses.clipped_ratio import OUT_KEYS, ClippedRatioLoss
+from algorithms.losses.critic import Critic
+from algorithms.sde import SDESampler, flatten_transitions, transitions
 from cellenv.generator import CellFlux
-
-CRITIC_KEYS = ["x_t", "t", "condition"]
-
-
-class Critic(nn.Module):
-    """Value V(x_t, t, condition), the expected reward of the image that x_t becomes, (n, 1); 0 before training."""
-
-    def __init__(self, channels: int, condition_dim: int, rng: torch.Generator, *, width: int = 32):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 5, stride=4, padding=2)
-        self.conv2 = nn.Conv2d(width, 2 * width, 5, stride=4, padding=2)
-        self.hidden = nn.Linear(2 * width + condition_dim + 1, 4 * width)
-        self.value_head = nn.Linear(4 * width, 1)
-        for layer in (self.conv1, self.conv2, self.hidden):
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
-            nn.init.zeros_(cast(Tensor, layer.bias))
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
-
-    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        features = F.silu(self.conv2(F.silu(self.conv1(x_t)))).mean((2, 3))  # (n, F)
-        state = torch.cat([features, condition, t[:, None]], dim=1)
-        return self.value_head(F.silu(self.hidden(state))).to(x_t.dtype)  # (n, 1)
 
 
 @torch.no_grad()
@@ -53,14 +27,14 @@ def build_ppo_batch(
     reward_fn: RewardFn = total_reward,
     gather: Gather = identity,
 ) -> TensorDictBase:
-    """Noisy steps of a rollout as rows, with advantage and value_target, (n, 1) each; the batch of `PPOLoss`.
+    """Noisy steps of a rollout as rows, with advantage and value_target, (n, 1) each; for `PPOLoss` and `CriticLoss`.
 
     value_target = A + V with A of `generalized_advantages`, which is standardised over all ranks afterwards. If the
     reward is not finite, A = 0 and value_target = V.
     """
     steps = transitions(rollout, sampler)
     rows = steps.reshape(-1)
-    V = critic(*(rows[key] for key in CRITIC_KEYS)).reshape(steps.shape)
+    V = critic(rows["x_t"], rows["t"], rows["condition"]).reshape(steps.shape)
     A = generalized_advantages(V, reward_fn(rollout, iteration), lmbda=lmbda)
     steps["advantage"] = standardize(A, gather)[..., None]
     steps["value_target"] = torch.where(A.isfinite(), A + V, V)[..., None]
@@ -95,39 +69,23 @@ def standardize(A: Tensor, gather: Gather) -> Tensor:
     return torch.where(A.isfinite(), centred, 0).to(A.dtype)
 
 
-class PPOLoss(LossModule):
-    """Reads what `GRPOLoss` reads and value_target (n, 1); writes loss_ppo, loss_critic and metrics.
+class PPOLoss(ClippedRatioLoss):
+    """`ClippedRatioLoss` of generalised advantages; writes loss_ppo, loss_kl and metrics.
 
-    Both are TorchRL's `ClipPPOLoss`: -mean min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A), and critic_weight times
-    the smooth L1 error of the critic. clip_ratio/region_mean, max_ratio: see `GRPOLoss`. explained_variance: fraction
-    of the target's variance that the critic explains.
+    returns: running statistics of the advantages, held because a checkpoint saves the state of the loss; None: they
+    have none.
     """
 
-    in_keys = ["x_t", "x_next", "t", "h", "std", "condition", "action_log_prob", "advantage", "value_target"]  # noqa: RUF012
-    out_keys = ["loss_ppo", "loss_critic", "clip_ratio/region_mean", "max_ratio", "explained_variance"]  # noqa: RUF012
+    out_keys = ["loss_ppo", *OUT_KEYS]  # noqa: RUF012 - TorchRL's form
 
-    def __init__(self, model: CellFlux, critic: Critic, *, clip_epsilon: float = 5e-3, critic_weight: float = 0.5):
-        super().__init__()
-        if not 0 < clip_epsilon < 1 or critic_weight <= 0:
-            raise ValueError(f"need 0 < clip_epsilon < 1 and critic_weight > 0, got {clip_epsilon} and {critic_weight}")
-        self.policy = TransitionPolicy(model)
-        self.clip_loss = ClipPPOLoss(
-            transition_distribution(),
-            ValueOperator(critic, in_keys=CRITIC_KEYS),
-            clip_epsilon=clip_epsilon,
-            critic_coeff=critic_weight,
-            entropy_bonus=False,
-            functional=False,
-        )
-
-    def forward(self, tensordict: TensorDictBase) -> TensorDict:
-        out = self.clip_loss(self.policy(tensordict.copy()))
-        return TensorDict(
-            {
-                "loss_ppo": out["loss_objective"],
-                "loss_critic": out["loss_critic"],
-                "clip_ratio/region_mean": out["clip_fraction"],
-                "max_ratio": out["max_ratio"],
-                "explained_variance": out["explained_variance"].squeeze(),
-            }
-        )
+    def __init__(
+        self,
+        model: CellFlux,
+        model_ref: CellFlux,
+        *,
+        returns: nn.Module | None = None,
+        clip_epsilon: float = 5e-3,
+        kl_weight: float = 0.1,
+    ):
+        super().__init__(model, model_ref, clip_epsilon=clip_epsilon, kl_weight=kl_weight)
+        self.returns = returns

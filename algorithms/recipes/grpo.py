@@ -7,6 +7,10 @@
 An iteration draws groups of images with noise on a few early sampler steps, scores them, and makes the noise that led
 to the better images of each group more probable. The evaluation samples without that noise. OUTPUT_DIR holds what
 `train nft` writes.
+
+An iteration takes one optimizer step, so that the ratio of probabilities is 1 and nothing is clipped;
+`--epochs 2 --optimizer-steps 2` takes four, in which the clip acts. `--loss.kl-weight` counts mean |v_theta - v_ref|^2,
+as in `train nft`: Flow-GRPO's weight of the KL divergence of the noisy steps is this one times 2 eta^2 / h, twice it.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ class GRPOLossConfig(LossConfig):
     """Settings of `algorithms.losses.grpo.GRPOLoss`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels
-    kl_weight: float = 0.01  # of the penalty for leaving the base
+    kl_weight: float = 0.1  # of mean |v_theta - v_ref|^2, as in all algorithms; h / (2 eta^2) times that of a KL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
     """Time and network evaluations of all iterations and the evaluation; checkpoints and pictures are left out.
 
     Two iterations with as many groups as fill one batch are trained in a temporary folder; the second one is timed, and
-    its cost is scaled to the groups and iterations of the config. Networks are not compiled.
+    its cost is scaled to the groups and iterations of the config. Networks are not compiled; a critic's warm-up counts
+    as iterations like others.
     """
     accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
     rollout = config.rollout
@@ -36,8 +37,11 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
             rollout=replace(rollout, groups=groups),
         )
         components = build_components(small, accelerator)
+        algorithm = build(components)
+        if algorithm.critic is not None:
+            algorithm = replace(algorithm, critic=replace(algorithm.critic, warmup_iterations=0))
         with count_nfe([model.network for model in components.models]) as nfe:
-            train(accelerator, small, build(components))
+            train(accelerator, small, algorithm)
         last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
     scale = config.iterations * rollout.groups / groups
     evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)

@@ -97,12 +97,20 @@ class Components(Generic[Config_co]):
             autocast=self.accelerator.autocast,
         )
 
-    def reward_fn(self) -> RewardFn:
-        """What is learned from: the sum of normalised rewards, or the total reward, or a control in their place."""
-        learned: RewardFn = total_reward
-        if self.config.loss.normalise == "rewards":
-            weights = {spec.name: spec.signal_weight for spec in self.rewards.specs}
-            learned = partial(normalised_rewards, weights=weights, gather=self.accelerator.gather)
+    @property
+    def signal_weights(self) -> dict[str, float]:
+        """Weights of the rewards that are normalised each by itself; empty if the total reward is normalised."""
+        by_itself = self.config.loss.normalise == "rewards"
+        return {spec.name: spec.signal_weight for spec in self.rewards.specs} if by_itself else {}
+
+    def reward_fn(self, learned: RewardFn | None = None) -> RewardFn:
+        """What is learned from, or a control in its place.
+
+        learned: None is the sum of rewards normalised in their groups, or the total reward, as the config says.
+        """
+        if learned is None:
+            weights, gather = self.signal_weights, self.accelerator.gather
+            learned = partial(normalised_rewards, weights=weights, gather=gather) if weights else total_reward
         choices: dict[str, RewardFn] = {
             "none": learned,
             "zero": partial(controls.zero_reward, reward_fn=learned),
@@ -184,6 +192,8 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     test, contexts = evaluation_contexts(config)
     components = build_components(config, accelerator)
     evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
+    algorithm = build(components)
+    check_iterations(config, algorithm)
     if not config.resume and accelerator.is_main_process and (moved := archive_run(config.output_dir)):
         print(f"{config.output_dir} held another run; it is in {moved} now (--resume would have continued it)")
     accelerator.wait_for_everyone()
@@ -192,7 +202,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     ema = train(
         accelerator,
         config,
-        build(components),
+        algorithm,
         render_samples=sample_renderer(config, components),
         resume_signature=resume_signature(config) | {"mixed_precision": accelerator.mixed_precision},
     )
@@ -253,6 +263,12 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     if config.compile:
         compile_networks([model.network for model in (theta, old, ref)], accelerator.device)
     return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
+
+
+def check_iterations(config: PostTrainingConfig, algorithm: Algorithm) -> None:
+    """Raise ValueError if theta would never move."""
+    if (first := algorithm.first_update) >= config.iterations:
+        raise ValueError(f"need more iterations than the critic's warm-up, {first}; got {config.iterations}")
 
 
 def resume_signature(config: PostTrainingConfig) -> dict[str, str]:

@@ -30,7 +30,7 @@ class CompareConfig(ComparisonConfig):
 PRESETS = {
     "default": CompareConfig(),
     "smoke": CompareConfig(
-        output_dir=Path("runs/compare-smoke"), budget=300, points=1, contexts=12, images=8, group_size=4, seeds=(0,)
+        output_dir=Path("runs/compare-smoke"), budget=500, points=1, contexts=12, images=8, group_size=4, seeds=(0,)
     ),
 }
 

@@ -187,7 +187,7 @@ def train_within_budget(
     """Train until another iteration would exceed the budget; yields at evenly spaced points.
 
     Counts NFE of theta, old and ref in rollouts and training, not of evaluations and not of PPO's small critic. The
-    first iteration tells the NFE of each.
+    first iteration tells the NFE of each; with a critic's warm-up, which costs less, the first one after it.
 
     Raises:
         ValueError: the budget is less than one iteration.
@@ -205,11 +205,14 @@ def train_within_budget(
         seconds += time.perf_counter() - start
         return ema
 
-    train_until(1)
-    per_iteration = nfe
-    if per_iteration > config.budget:
-        raise ValueError(f"need a budget of at least one iteration, {per_iteration} NFE; got {config.budget}")
-    points = range(1, config.points + 1)
-    for iterations in sorted({max(1, config.budget * k // config.points // per_iteration) for k in points}):
+    if warmup := algorithm.first_update:
+        train_until(warmup)
+    spent = nfe
+    train_until(warmup + 1)
+    per_iteration = nfe - spent
+    if nfe > config.budget:
+        raise ValueError(f"need a budget of at least one iteration, {nfe} NFE; got {config.budget}")
+    shares = [config.budget * k // config.points for k in range(1, config.points + 1)]
+    for iterations in sorted({warmup + max(1, (share - spent) // per_iteration) for share in shares}):
         ema = train_until(iterations)
         yield Progress(iterations, nfe, seconds, ema)

@@ -3,16 +3,22 @@
 import copy
 import json
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import nn
 from torchrl.envs import Compose, TransformedEnv
 
+from algorithms.advantages import identity
 from algorithms.clock import Clock
 from algorithms.launch import start_accelerator
-from algorithms.rollouts import RolloutCollector
+from algorithms.losses.critic import Critic, CriticLoss
+from algorithms.losses.ppo import PPOLoss, build_ppo_batch
+from algorithms.returns import NormalisedReturns
+from algorithms.rollouts import RolloutCollector, groups_of_rank
 from algorithms.sde import SDEPolicy, SDESampler
-from algorithms.trainer import train
+from algorithms.train_config import OptimConfig
+from algorithms.trainer import Algorithm, CriticTraining, train
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import CellFlux, GeneratorPolicy, Sampling
 from cellenv.networks import UNet, UNetConfig
@@ -43,12 +49,13 @@ def toy_sampler(generator, sde_window=(0, 2), eta=0.5):
 
 
 def toy_collector(policy, *, groups=8, group_size=8, batch_size=64, autocast=nullcontext):
+    """groups: how many, or the ids of this rank's."""
     rewards = Compose(ImageReward("bright", brightness), WeightedSum({"bright": 1.0}))
     return RolloutCollector(
         env=TransformedEnv(VirtualCellEnv(DATA), rewards),
         policy=policy,
         data=DATA,
-        groups=range(groups),
+        groups=range(groups) if isinstance(groups, int) else groups,
         group_size=group_size,
         seed=5,
         batch_size=batch_size,
@@ -64,6 +71,27 @@ def toy_rollout(generator, sampler, **options):
 def mean_brightness(generator):
     """Mean reward of the solver's samples, without SDE noise, on contexts that training does not use."""
     return toy_collector(GeneratorPolicy(generator))(1000, Clock())["next", "reward"].mean().item()
+
+
+def toy_ppo(theta=None, ref=None, sampler=None, *, accelerator=None, control=None, warmup_iterations=0):
+    """PPO on eight groups of eight, shared among the ranks, with a critic and statistics of each compound."""
+    theta = theta or toy_generator()
+    ref, sampler = ref or copy.deepcopy(theta), sampler or toy_sampler(theta)
+    rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    gather = accelerator.gather if accelerator else identity
+    critic = Critic(3, 5, rng_at(1))
+    returns = NormalisedReturns({}, compounds=3, memory=64, gather=gather)
+    reward_fn = partial(control, reward_fn=returns) if control else returns
+    optim = OptimConfig(learning_rate=3e-3, epochs=3, optimizer_steps=2, micro_batch_size=64)
+    return Algorithm(
+        loss=PPOLoss(theta, ref, returns=returns, clip_epsilon=0.01, kl_weight=0.01),
+        collect=toy_collector(SDEPolicy(theta, sampler), groups=groups_of_rank(8, rank, ranks)),
+        build_batch=partial(build_ppo_batch, sampler=sampler, critic=critic, reward_fn=reward_fn, gather=gather),
+        theta=theta,
+        old=theta,
+        frozen=[ref],
+        critic=CriticTraining(loss=CriticLoss(critic), optim=optim, warmup_iterations=warmup_iterations),
+    )
 
 
 def toy_train(tmp_path, build, **config):

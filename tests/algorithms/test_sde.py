@@ -12,9 +12,10 @@ from algorithms.sde import (
     TransitionPolicy,
     flatten_transitions,
     log_density,
-    step_kl,
+    step_mean,
     transition_distribution,
     transitions,
+    velocity_error,
 )
 from cellenv.path import lift, uniform_times
 from cellenv.solvers import euler, heun, multistep
@@ -28,12 +29,22 @@ def draw(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_log_density_and_kl_are_means_over_the_image():
-    x, mean, other = (draw(*SHAPE, seed=seed) for seed in (1, 2, 3))
+def test_log_density_is_a_mean_over_the_image():
+    x, mean = draw(*SHAPE, seed=1), draw(*SHAPE, seed=2)
     std = torch.tensor([0.1, 0.5, 1.0, 3.0], dtype=torch.float64)
-    normal, normal_ref = Normal(mean, lift(std, x)), Normal(other, lift(std, x))
+    normal = Normal(mean, lift(std, x))
     torch.testing.assert_close(log_density(x, mean, std), normal.log_prob(x).flatten(1).mean(1))
-    torch.testing.assert_close(step_kl(mean, other, std), kl_divergence(normal, normal_ref).flatten(1).mean(1))
+
+
+def test_velocity_error_of_two_steps_and_their_kl_divergence():
+    x, v, v_ref = (draw(*SHAPE, seed=seed) for seed in (1, 2, 3))
+    h, eta = torch.tensor([0.1, 0.25, 0.5, 1.0], dtype=torch.float64), 0.7
+    mean, mean_ref = step_mean(x, v, h), step_mean(x, v_ref, h)
+    error = velocity_error(mean, mean_ref, h)
+    torch.testing.assert_close(error, (v - v_ref).square().flatten(1).mean(1))
+    std = lift(eta * h.sqrt(), x)
+    kl = kl_divergence(Normal(mean, std), Normal(mean_ref, std)).flatten(1).mean(1)
+    torch.testing.assert_close(h / (2 * eta**2) * error, kl)
 
 
 @pytest.mark.parametrize("sde_window", [(0, 2), (1, 3), (2, 4), (0, 4)])
@@ -202,6 +213,7 @@ def test_transitions_are_the_noisy_steps_of_the_path():
         assert torch.equal(rows["x_next"][i], rollout["path"][sample, k + 1])
         assert torch.equal(rows["condition"][i], rollout["condition"][sample])
         assert rows["action_log_prob"][i] == rollout["action_log_prob"][sample, k]
+        assert rows["group"][i] == rollout["group"][sample]
         expected = [0.25 * (k + 1), 0.25, 0.2 * 0.5]
         assert [rows[key][i].item() for key in ("t", "h", "std")] == pytest.approx(expected)
     assert all(len(rows[s::2]["t"].unique()) == 2 for s in range(2))  # each minibatch covers every noisy step

@@ -16,10 +16,14 @@ from algorithms.clock import Clock
 from algorithms.controls import flipped_reward, zero_reward
 from algorithms.launch import start_accelerator
 from algorithms.losses.nft import NFTLoss
+from algorithms.minibatches import minibatches
 from algorithms.train_config import OptimConfig, OptimizerName
 from algorithms.trainer import Algorithm, Forwarder, train, update
 from tests.algorithms.config_toys import train_config
 from tests.algorithms.nft_toys import ToyNet, three_copies, toy_algorithm
+from tests.algorithms.sde_toys import toy_ppo
+
+KEY = (5, 0)  # seed, iteration
 
 
 def run(tmp_path, *, algorithm=None, accelerator=None, render_samples=None, **config):
@@ -40,13 +44,16 @@ def batch(n=24):
     return TensorDict(image | number | {"condition": condition}, batch_size=[n])
 
 
-def gradient(micro_batch_size, rows, optimizer_steps=1):
+def gradient(micro_batch_size, rows, optimizer_steps=1, epochs=1):
+    """Of the last step, and the metrics."""
     accelerator = start_accelerator(threads=1)
     theta, old, ref = three_copies(ToyNet())
     forwarder = accelerator.prepare(Forwarder(NFTLoss(theta, old, ref)))
     optimizer = accelerator.prepare(torch.optim.SGD(theta.parameters(), lr=0.0))
-    optim = OptimConfig(micro_batch_size=micro_batch_size, optimizer_steps=optimizer_steps, max_grad_norm=1e9)
-    metrics = update(accelerator, forwarder, optimizer, rows, optim, Clock())
+    optim = OptimConfig(
+        micro_batch_size=micro_batch_size, optimizer_steps=optimizer_steps, epochs=epochs, max_grad_norm=1e9
+    )
+    metrics = update(accelerator, forwarder, optimizer, rows, optim, Clock(), KEY)
     return torch.cat([p.grad.flatten() for p in theta.parameters()]), metrics
 
 
@@ -59,10 +66,12 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(micro_batch_size):
     assert part_metrics["grad_norm"] == pytest.approx(whole.norm().item(), rel=1e-5)
 
 
-def test_two_optimizer_steps_use_each_row_once():
-    last, _ = gradient(5, batch(), optimizer_steps=2)
-    odd, _ = gradient(12, batch()[1::2])
-    torch.testing.assert_close(last, odd, rtol=1e-5, atol=1e-6)
+def test_each_optimizer_step_has_a_minibatch_and_each_epoch_a_shuffle():
+    for epochs in (1, 3):
+        last, metrics = gradient(5, batch(), optimizer_steps=2, epochs=epochs)
+        minibatch, _ = gradient(12, minibatches(batch(), 2, (*KEY, epochs - 1))[-1])
+        torch.testing.assert_close(last, minibatch, rtol=1e-5, atol=1e-6)
+        assert metrics["loss_nft"] == pytest.approx(gradient(24, batch())[1]["loss_nft"], rel=1e-5)  # each row once
 
 
 def test_reward_rises_and_falls_when_flipped(tmp_path):
@@ -138,6 +147,22 @@ def test_the_first_step_has_the_size_of_its_optimizer(tmp_path, optimizer, rms):
     algorithm, _, _ = run(tmp_path, iterations=1, optimizer=optimizer, learning_rate=1e-2)
     moved = algorithm.theta.outer.weight.detach() - ToyNet().outer.weight.detach()
     assert moved.square().mean().sqrt().item() == pytest.approx(rms * 1e-2, rel=0.25)
+
+
+def test_the_critic_learns_alone_first_and_then_beside_theta(tmp_path):
+    algorithm = toy_ppo(warmup_iterations=2)
+    start = copy.deepcopy(algorithm.theta.state_dict())
+
+    def moved():
+        return any(not torch.equal(value, start[key]) for key, value in algorithm.theta.state_dict().items())
+
+    def collect(iteration, clock):
+        assert moved() == (iteration > 2)
+        return algorithm.collect(iteration, clock)
+
+    _, lines, _ = run(tmp_path, algorithm=replace(algorithm, collect=collect), iterations=4)
+    assert all("loss_critic" in line and line["critic/grad_norm"] > 0 for line in lines)
+    assert ["loss_ppo" in line and "grad_norm" in line for line in lines] == [False, False, True, True]
 
 
 def test_nan_in_an_image_stops_the_run_before_the_step(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from algorithms.launch import start_accelerator
+from tests.algorithms.ddp_toys import toy_ppo_run
 from tests.algorithms.nft_toys import toy_gradient, toy_run
+from tests.algorithms.sde_toys import toy_ppo
 
 pytestmark = pytest.mark.slow  # starts two processes
 
@@ -20,7 +22,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [*torchrun, "-m", "tests.algorithms.nft_toys", folder, "-1"]
+    command = [*torchrun, "-m", "tests.algorithms.ddp_toys", folder]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)], folder
@@ -28,10 +30,11 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """Gradient, loss module and folder of a single process."""
+    """Gradient, loss module and folder of a single process, and its PPO."""
     folder = tmp_path_factory.mktemp("one")
     accelerator = start_accelerator(threads=1)
-    return toy_gradient(accelerator), toy_run(folder, accelerator), folder
+    ppo = toy_ppo_run(folder / "ppo", accelerator)
+    return toy_gradient(accelerator), toy_run(folder, accelerator), folder, ppo
 
 
 def test_two_processes_have_the_gradient_of_one(one, two):
@@ -53,6 +56,18 @@ def test_two_processes_train_as_one(one, two):
     for name, value in two[0][0]["weights"].items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
     assert not torch.equal(weights["model.outer.weight"], weights["model_ref.outer.weight"])
+
+
+def test_two_processes_train_an_actor_and_a_critic_as_one(one, two):
+    """Epochs, minibatches, running statistics and the critic's updates are those of one process."""
+    start, weights = toy_ppo().loss.state_dict(), one[3].state_dict()
+    first, second = (rank["ppo"] for rank in two[0])
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
+    assert weights["ppo.returns.moments.count"].sum() > 64 and weights["critic.critic.value_head.weight"].norm() > 0
+    key = "policy.generator.network.outer.weight"
+    assert not torch.equal(weights[f"ppo.{key}"], start[key])
 
 
 def test_two_processes_log_what_one_does(one, two):

@@ -1,23 +1,25 @@
-"""PPO on noisy steps: generalised advantages by hand, the critic, the loss, learning on a toy."""
+"""PPO on noisy steps: generalised advantages by hand, the losses, learning on a toy, resuming."""
 
 import copy
 from functools import partial
 
 import pytest
 import torch
-from torch.nn.functional import smooth_l1_loss
 
 from algorithms.advantages import identity, total_reward
 from algorithms.controls import flipped_reward
+from algorithms.launch import start_accelerator
+from algorithms.losses.critic import Critic, CriticLoss
 from algorithms.losses.grpo import GRPOLoss
-from algorithms.losses.ppo import Critic, PPOLoss, build_ppo_batch, standardize
-from algorithms.sde import SDEPolicy
-from algorithms.trainer import Algorithm
+from algorithms.losses.ppo import PPOLoss, build_ppo_batch, standardize
+from algorithms.returns import NormalisedReturns
+from algorithms.trainer import train
 from cellenv.streams import rng_at
+from tests.algorithms.config_toys import train_config
 from tests.algorithms.sde_toys import (
     mean_brightness,
-    toy_collector,
     toy_generator,
+    toy_ppo,
     toy_rollout,
     toy_sampler,
     toy_train,
@@ -106,72 +108,54 @@ def test_ranks_share_the_scale_of_advantages():
     torch.testing.assert_close(torch.cat(parts)[:, 0], (A[:, 0].nan_to_num(4.0) - 4) / ((38 / 3) ** 0.5 + 1e-4))
 
 
-def test_critic_starts_at_zero_and_learns_a_function_of_image_and_condition(rollout):
-    critic = Critic(3, 5, rng_at(1))
-    again = Critic(3, 5, rng_at(1))
-    assert all(torch.equal(mine, its) for mine, its in zip(critic.parameters(), again.parameters(), strict=True))
-    arguments = (rollout["path"][:, 0], torch.zeros(12), rollout["condition"])
-    assert (critic(*arguments) == 0).all()
-    target = rollout["condition"][:, :1] + rollout["path"][:, 0].flatten(1).mean(1, keepdim=True)
-    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        (critic(*arguments) - target).square().mean().backward()
-        optimizer.step()
-    assert (critic(*arguments) - target).square().mean() < 0.05 * target.var()
-    later = (arguments[0], torch.ones(12), arguments[2])
-    assert not torch.allclose(critic(*arguments), critic(*later))
-
-
-def test_loss_is_the_clipped_ratio_and_the_error_of_the_critic(old, build, critic, sampler, rollout):
-    rows, theta = build(rollout, 0), copy.deepcopy(old)
-    with torch.no_grad():
-        theta.network.outer.weight += 0.02 * torch.randn(48, 32, generator=rng_at(3))
-    out = PPOLoss(theta, critic, clip_epsilon=0.003, critic_weight=0.7)(rows)
-    policy = GRPOLoss(theta, old, clip_epsilon=0.003)(rows)  # see test_grpo.py
-    assert 0 < out["clip_ratio/region_mean"] < 1
-    for ours, its in (("loss_ppo", "loss_grpo"), ("clip_ratio/region_mean",) * 2, ("max_ratio",) * 2):
-        assert out[ours] == policy[its]
-    V = values(critic, sampler, rollout).T.reshape(-1, 1)
-    torch.testing.assert_close(out["loss_critic"], 0.7 * smooth_l1_loss(V, rows["value_target"]))
-    left = (rows["value_target"] - V).var(correction=0) / rows["value_target"].var(correction=0)
-    torch.testing.assert_close(out["explained_variance"], 1 - left, rtol=1e-4, atol=0)
-    assert [key for key in out.keys() if out[key].requires_grad] == ["loss_ppo", "loss_critic"]
-
-
 def test_each_loss_trains_its_own_network(old, build, critic, rollout):
-    theta = copy.deepcopy(old)
-    loss = PPOLoss(theta, critic)
-    out = loss(build(rollout, 0))
-    assert out["max_ratio"] == 1
-    trained = {id(parameter) for parameter in loss.parameters() if parameter.requires_grad}
-    assert trained == {id(parameter) for model in (theta, critic) for parameter in model.parameters()}
-    out["loss_ppo"].backward()
+    theta, ref = copy.deepcopy(old), copy.deepcopy(old)
+    loss, critic_loss = PPOLoss(theta, ref), CriticLoss(critic)
+    rows = build(rollout, 0)
+    out, critic_out = loss(rows), critic_loss(rows)
+    assert out["max_ratio"] == 1 and out["clip_ratio/region_mean"] == 0 and out["kl"] == 0
+    assert out["loss_ppo"] == GRPOLoss(theta, ref)(rows)["loss_grpo"]  # by hand in test_clipped_ratio.py
+    (out["loss_ppo"] + out["loss_kl"]).backward()
     assert theta.network.outer.weight.grad.norm() > 0 and critic.value_head.weight.grad is None
     theta.zero_grad()
-    loss(build(rollout, 0))["loss_critic"].backward()
+    critic_out["loss_critic"].backward()
     assert critic.value_head.weight.grad.norm() > 0 and theta.network.outer.weight.grad is None
-
-
-def ppo(theta, ref, sampler, *, reward_fn=total_reward):
-    critic = Critic(3, 5, rng_at(1))
-    return Algorithm(
-        loss=PPOLoss(theta, critic, clip_epsilon=0.01),
-        collect=toy_collector(SDEPolicy(theta, sampler)),
-        build_batch=partial(build_ppo_batch, sampler=sampler, critic=critic, reward_fn=reward_fn),
-        theta=theta,
-        old=theta,
-    )
 
 
 def test_reward_rises_and_falls_when_flipped(tmp_path):
     """Measured without the noise of training."""
-    before, up, _ = toy_train(tmp_path / "up", ppo)
-    _, down, _ = toy_train(tmp_path / "down", partial(ppo, reward_fn=flipped_reward))
+    epochs = {"epochs": 2, "learning_rate": 5e-3}
+    before, up, lines = toy_train(tmp_path / "up", toy_ppo, **epochs)
+    _, down, _ = toy_train(tmp_path / "down", partial(toy_ppo, control=flipped_reward), **epochs)
     assert before == mean_brightness(toy_generator())
     assert up > before + 0.15 and down < before - 0.15
+    assert all(0 < line["clip_ratio/region_mean"] < 1 and line["max_ratio"] > 1 for line in lines)
+    assert lines[-1]["explained_variance"] > 0.1
 
 
-def test_wrong_arguments_raise(old):
-    with pytest.raises(ValueError, match="need 0 < clip_epsilon < 1 and critic_weight > 0, got 2 and 0"):
-        PPOLoss(old, critic_of(), clip_epsilon=2, critic_weight=0)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path):
+    """Running statistics and the critic, with its optimizer, are part of a checkpoint."""
+    states = {}
+    for name, stops in (("straight", [4]), ("stopped", [2, 4])):
+        for iterations in stops:
+            algorithm = toy_ppo()
+            config = train_config(
+                tmp_path / name, iterations=iterations, resume=iterations != stops[0], epochs=2, optimizer_steps=2
+            )
+            train(start_accelerator(threads=1), config, algorithm)
+        states[name] = algorithm.loss.state_dict() | algorithm.critic.loss.state_dict()
+    assert {"returns.moments.mean", "critic.value_head.weight"} < states["straight"].keys()
+    for key, value in states["straight"].items():
+        assert torch.equal(value, states["stopped"][key]), key
+
+
+def test_without_a_critic_lambda_one_is_the_advantage_of_ddpo(sampler, rollout):
+    """A = (R - mean) / deviation of the compound, equal for all steps of a path."""
+    returns = NormalisedReturns({}, compounds=3, memory=1e9)
+    rows = build_ppo_batch(rollout, 0, sampler=sampler, critic=Critic(3, 5, rng_at(1)), lmbda=1.0, reward_fn=returns)
+    R, compound = total_reward(rollout, 0), rollout["perturbation"]
+    A = torch.zeros(12)
+    for c in compound.unique():
+        of_compound = R[compound == c]
+        A[compound == c] = (of_compound - of_compound.mean()) / (of_compound.std(correction=0) + 1e-4)
+    torch.testing.assert_close(rows["advantage"].reshape(3, 12), A.expand(3, 12), rtol=1e-3, atol=1e-4)

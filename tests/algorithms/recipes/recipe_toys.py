@@ -63,8 +63,8 @@ def check_flags(runner: Runner, flags: Sequence[str], usual: str = "--iterations
     assert ignored == []
 
 
-def check_ratio(runner: Runner) -> None:
-    """Before the first update the ratio of probabilities is 1, in low precision too."""
-    runner.run("first", "--iterations 1 --micro-batch-size 16 --mixed-precision bf16")
+def check_ratio(runner: Runner, flags: str = "") -> None:
+    """Before the first update the ratio of probabilities is 1, in low precision too. flags: for one optimizer step."""
+    runner.run("first", f"--iterations 1 --micro-batch-size 16 --mixed-precision bf16 {flags}")
     (line,) = runner.log("first")
     assert line["max_ratio"] == 1

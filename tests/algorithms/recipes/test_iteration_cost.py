@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from algorithms.config import EvalConfig, OldPolicyRolloutConfig, RewardConfig
+from algorithms.config import EvalConfig, OldPolicyRolloutConfig, RewardConfig, SDERolloutConfig
 from algorithms.estimate import Estimate
-from algorithms.recipes import iteration_cost, nft
+from algorithms.recipes import iteration_cost, nft, ppo
 from algorithms.recipes.iteration_cost import estimate_post_training
 from cellenv.generator import Sampling
 
@@ -38,6 +38,16 @@ def test_cost_of_two_iterations_is_scaled_to_all_groups_and_iterations(config):
     assert estimate.nfe == 1000 + 2 * cost(4) and estimate.seconds > 100 and estimate.memory > 2**20
     longer = replace(config, iterations=50, rollout=replace(config.rollout, groups=6))  # measured on 2 groups
     assert estimate_post_training(longer, nft.build).nfe == 1000 + 50 * cost(12)
+
+
+def test_a_critics_warmup_counts_as_iterations_like_others(config):
+    shared = {name: getattr(config, name) for name in ("generator", "threads", "mixed_precision", "reward", "eval")}
+    rollout = SDERolloutConfig(groups=2, group_size=2, batch_size=4, sde_window=(0, 1))
+    optim = replace(ppo.PRESETS["smoke"].optim, optimizer_steps=1, epochs=3)
+    with_critic = replace(ppo.PRESETS["smoke"], rollout=rollout, optim=optim, **shared)
+    assert with_critic.loss.critic_warmup == 1
+    nfe = 4 * STEPS + 3 * 4 * (1 + 2 + 1)  # theta forward and backward, and reference, for the noisy step of each image
+    assert estimate_post_training(with_critic, ppo.build).nfe == 1000 + 2 * nfe
 
 
 def test_an_estimate_leaves_nothing_behind(config, tmp_path):

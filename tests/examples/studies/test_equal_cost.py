@@ -23,7 +23,7 @@ NFE = {  # images x steps, then rows x (forward + twice backward + one for each 
     "awm": IMAGES * STEPS + ROWS * (3 + 2),
     "grpo": IMAGES * STEPS + ROWS * (3 + 1),
     "rwr": IMAGES * STEPS + ROWS * (3 + 1),
-    "ppo": IMAGES * STEPS + ROWS * 3,
+    "ppo": IMAGES * STEPS + ROWS * (3 + 1),
     "rft": IMAGES * STEPS + (2 * 3 * 2) * (3 + 1),  # three images of each of two groups, twice
 }
 
@@ -67,7 +67,8 @@ def made_twice(*_):
 
 
 def test_all_algorithms_spend_what_the_formula_says(config):
-    rivals = [candidate(name, name) for name in NFE]
+    one_epoch = {"ppo": {"loss.critic_warmup": 0, "optim.epochs": 1}}
+    rivals = [candidate(name, name, one_epoch.get(name)) for name in NFE]
     results = run_all(config, rivals, [3], split="test", label="algorithm")
     assert results.names() == list(NFE)
     for run in results.runs:
@@ -78,6 +79,16 @@ def test_all_algorithms_spend_what_the_formula_says(config):
     runner = ComparisonRunner(config=config, split="test")
     seen = {c.name: first_reward(runner.folder(c, 3)) for c in rivals if c.name not in ("grpo", "ppo")}
     assert len(set(seen.values())) == 1  # the same contexts and noise; the SDE sampler adds its own noise
+
+
+def test_iterations_of_a_critic_alone_cost_less_and_count(config):
+    options = {"loss.critic_warmup": 2, "optim.epochs": 1}
+    ppo = candidate("ppo", "ppo", options)
+    (run,) = run_all(replace(config, budget=600), [ppo], [0], split="test").runs
+    spent = {iterations: 2 * IMAGES * STEPS + (iterations - 2) * NFE["ppo"] for iterations in (4, 7)}
+    assert {point.iteration: point.nfe for point in run.points[1:]} == spent
+    with pytest.raises(ValueError, match="at least one iteration, 160 NFE; got 150"):
+        run_all(replace(config, budget=150, output_dir=config.output_dir / "less"), [ppo], [0], split="test")
 
 
 def test_results_are_kept_and_not_made_twice(config, monkeypatch):
