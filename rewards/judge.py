@@ -57,7 +57,6 @@ class JudgeSegmenter(EmbeddedSegmenter):
         self,
         nucleus_widths: Sequence[int] = (12, 20, 32),
         cell_widths: Sequence[int] = (12, 24, 36, 48),
-        min_nucleus_area: int = 30,
-        min_cell_area: int = 100,
+        **floors: float,
     ):
-        super().__init__(nucleus_widths, cell_widths, min_nucleus_area, min_cell_area)
+        super().__init__(nucleus_widths, cell_widths, **floors)

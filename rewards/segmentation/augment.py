@@ -1,9 +1,9 @@
 """Augmentation of synthetic crops for training a segmenter.
 
 B batch, C channels, H, W pixels; images in [0, 1].
-Crowding and zoom change the labels and are applied before the targets are computed; symmetries transform
-image and targets together; degradation changes the image alone. All random numbers come from `rng`, a CPU
-generator.
+Crowding and zoom change the labels and are applied before the targets are computed; masking and symmetries
+transform image and targets together; background and degradation change the image alone. All random numbers
+come from `rng`, a CPU generator.
 """
 
 import torch
@@ -102,6 +102,49 @@ def random_symmetry(x: Tensor, flows: Tensor, mask: Tensor, rng: torch.Generator
     if flip_x:
         x, flows, mask = x.flip(3), flows.flip(3) * torch.tensor([1.0, -1.0]).reshape(2, 1, 1), mask.flip(2)
     return x, flows, mask
+
+
+def mask_neighbours(x: Tensor, labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """In a share of the images, blacken what is not the largest object, as crops of segmented cells are masked.
+
+    Half of them lose the other objects alone; the rest lose all that lies off the object, up to a margin of 6 px.
+    x (B, C, H, W) and labels (B, H, W), as they come.
+    """
+    batch = len(x)
+    areas = torch.stack([torch.bincount(row, minlength=int(labels.max()) + 1) for row in labels.flatten(1).int()])
+    areas[:, 0] = 0  # (B, labels)
+    own = ((labels > 0) & (labels == areas.argmax(1).reshape(-1, 1, 1))).unsqueeze(1)  # (B, 1, H, W)
+    near = blur(own.float(), uniform(0.2, 3, batch, rng)) > 0.02  # a straight edge moves by two sigma
+    shown = torch.where(bernoulli(0.5, batch, rng), own | (labels == 0).unsqueeze(1), near)
+    masked = bernoulli(share, batch, rng) & own.any(3, keepdim=True).any(2, keepdim=True)  # (B, 1, 1, 1)
+    return x * (shown | ~masked), labels * (own | ~masked)[:, 0]
+
+
+def add_background(x: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """In a share of the images, what a camera sees beside objects in focus; none of it is an object.
+
+    Saturation of bright objects, then, each dim against them: light of objects out of focus, uneven haze, debris,
+    and noise that is correlated along the rows of the camera; at last the black level, which clips some of it to
+    0. (B, C, H, W) in [0, 1], as x -> the same, and which images have it, (B,) bool.
+    """
+    batch, planes, height, width = x.shape
+    slope = uniform(0.1, 5, batch, rng)
+    seen = (1 - (-slope * x).exp()) / (1 - (-slope).exp())
+    wide = torch.full((batch, 1, 1, 1), 5.0)
+    seen = seen + uniform(0, 0.1, batch, rng) * blur(x[torch.randperm(batch, generator=rng)], wide)
+    haze = interpolate(torch.rand(batch, planes, 5, 5, generator=rng), (height, width), mode="bicubic")
+    seen = seen + uniform(0, 0.08, batch, rng) * haze
+    specks = (torch.rand(x.shape, generator=rng) < uniform(0, 0.002, batch, rng)).float()
+    specks = blur(specks, uniform(0.5, 2.5, batch, rng))
+    seen = seen + uniform(0, 0.15, batch, rng) * specks / specks.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    rows = torch.randn(batch, planes, height, width, generator=rng)
+    rows = rows + uniform(0, 2, batch, rng) * (rows.roll(1, 3) + rows.roll(-1, 3))
+    rows = rows / rows.std((2, 3), keepdim=True)
+    seen = seen + 0.04 * torch.rand(batch, planes, 1, 1, generator=rng) * rows
+    black = seen.flatten(2).quantile(0.15, dim=2).reshape(batch, planes, 1, 1)
+    seen = (seen - uniform(0, 1, batch, rng) * black).clamp(0, 1)
+    chosen = bernoulli(share, batch, rng)
+    return torch.where(chosen, seen, x), chosen.flatten()
 
 
 def degrade(x: Tensor, rng: torch.Generator) -> Tensor:

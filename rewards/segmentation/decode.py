@@ -211,3 +211,15 @@ def postprocess_labels(labels: Tensor, min_size: int) -> Tensor:
     cleaned = labels.to("cpu", torch.int32, copy=True).contiguous().numpy()
     _postprocess(cleaned, min_size)
     return torch.from_numpy(cleaned).to(labels.device)
+
+
+def remove_faint(labels: Tensor, light: Tensor, min_mean: float) -> Tensor:
+    """Labels, (B, H, W) int32, without the objects whose mean of light, (B, H, W), is below min_mean; renumbered."""
+    index = labels.long()
+    count = int(index.max()) + 1 if len(index) else 1
+    index = index + count * torch.arange(len(index), device=index.device).reshape(-1, 1, 1)
+    sizes = torch.bincount(index.flatten(), minlength=count * len(index)).clamp(min=1)
+    means = torch.bincount(index.flatten(), light.double().flatten(), minlength=len(sizes)) / sizes
+    kept = (means >= min_mean).reshape(len(index), count)
+    kept[:, 0] = False  # background
+    return (kept.cumsum(1) * kept).int().flatten()[index]

@@ -5,15 +5,16 @@ B batch, C channels, H, W pixels. `cellfluxrl fit segmenter` trains it.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from cellenv.weights_io import load_state, load_weights, save_weights
-from rewards.segmentation.decode import decode, postprocess_labels
+from rewards.segmentation.decode import decode, postprocess_labels, remove_faint
 from rewards.segmentation.protocol import CHANNELS, Masks, split_channels
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -79,12 +80,39 @@ class FlowNet(nn.Module):
         return self.to_targets(x)
 
 
+class Floors(NamedTuple):
+    """Objects below either are removed; both are in units of the image."""
+
+    area: float  # share of the area of the image
+    contrast: float  # mean over the object of the normalised channels: 0 the darkest, 1 the brightest part of the image
+
+
+@torch.no_grad()
+def find_objects(network: FlowNet, x: Tensor, floors: Floors) -> Tensor:
+    """Labels of the objects that one network finds in x, (B, C, H, W) in [-1, 1] -> (B, H, W) int32."""
+    chunks = [x.new_zeros((0, *x.shape[2:]), dtype=torch.int32)]
+    min_size = ceil(floors.area * x.shape[2] * x.shape[3])  # px^2
+    with torch.autocast(x.device.type, enabled=False):
+        for chunk in x.split(CHUNK):
+            planes = normalise(chunk)
+            out = network(planes.contiguous(memory_format=torch.channels_last))  # (b, 3, H, W)
+            labels = postprocess_labels(decode(out[:, :2], out[:, 2]), min_size)
+            chunks.append(remove_faint(labels, planes.mean(1), floors.contrast))
+    return torch.cat(chunks)
+
+
 class EmbeddedSegmenter(nn.Module):
     """Segment nuclei from DNA alone, and cells from actin and tubulin alone. Frozen. -> Masks.
 
     Args:
         nucleus_widths, cell_widths: of the two U-Nets, see `FlowNet`; by default 57 k and 156 k parameters.
-        min_nucleus_area, min_cell_area: px^2; smaller objects are removed.
+        min_nucleus_area, min_cell_area: shares of the image, in [0, 1]; smaller objects are removed. By default
+            30 and 100 px^2 of 96 x 96.
+        min_cell_contrast: in [0, 1]; a cell is removed if its mean of actin and tubulin, in the range of the
+            image (see `normalise`), is lower: it is background.
+
+    Raises:
+        ValueError: a floor is outside [0, 1].
     """
 
     shipped: ClassVar[Path] = ASSETS / "segmenter.safetensors"  # weights for the embedded world
@@ -93,16 +121,26 @@ class EmbeddedSegmenter(nn.Module):
         self,
         nucleus_widths: Sequence[int] = (8, 16, 24, 32),
         cell_widths: Sequence[int] = (8, 16, 32, 36, 48),
-        min_nucleus_area: int = 30,
-        min_cell_area: int = 100,
+        min_nucleus_area: float = 0.0032,
+        min_cell_area: float = 0.0108,
+        min_cell_contrast: float = 0.025,
     ):
         super().__init__()
+        floors = {
+            "min_nucleus_area": min_nucleus_area,
+            "min_cell_area": min_cell_area,
+            "min_cell_contrast": min_cell_contrast,
+        }
+        for name, floor in floors.items():
+            if not 0 <= floor <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], in units of the image and not in px; got {floor}")
         self.config: dict[str, Any] = {
             "nucleus_widths": list(nucleus_widths),
             "cell_widths": list(cell_widths),
-            "min_nucleus_area": min_nucleus_area,
-            "min_cell_area": min_cell_area,
+            **floors,
         }
+        self.nucleus_floors = Floors(min_nucleus_area, 0.0)  # nuclei are the brightest objects of DNA
+        self.cell_floors = Floors(min_cell_area, min_cell_contrast)
         self.nuclei = FlowNet(1, nucleus_widths)  # input: DNA
         self.cells = FlowNet(2, cell_widths)  # input: actin and tubulin
         self.multiple = 2 ** (max(len(nucleus_widths), len(cell_widths)) - 1)
@@ -117,17 +155,8 @@ class EmbeddedSegmenter(nn.Module):
             ValueError: images or channel names are not what `split_channels` needs.
         """
         dna, body = split_channels(images, channels, multiple=self.multiple)
-        nuclei = self.labels(self.nuclei, dna, self.config["min_nucleus_area"])
-        return Masks(nuclei, self.labels(self.cells, body, self.config["min_cell_area"]))
-
-    def labels(self, network: FlowNet, x: Tensor, min_size: int) -> Tensor:
-        """Objects that one network finds in x, (B, C, H, W) -> (B, H, W) int32."""
-        chunks = [x.new_zeros((0, *x.shape[2:]), dtype=torch.int32)]
-        with torch.autocast(x.device.type, enabled=False):
-            for chunk in x.split(CHUNK):
-                out = network(normalise(chunk).contiguous(memory_format=torch.channels_last))  # (b, 3, H, W)
-                chunks.append(postprocess_labels(decode(out[:, :2], out[:, 2]), min_size))
-        return torch.cat(chunks)
+        nuclei = find_objects(self.nuclei, dna, self.nucleus_floors)
+        return Masks(nuclei, find_objects(self.cells, body, self.cell_floors))
 
     def save_pretrained(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
         """Write weights and config, atomically; `training` records how they were made (command, scores)."""

@@ -14,7 +14,7 @@ from algorithms.losses.matching import (
     scaled_square,
     spread_rows,
 )
-from algorithms.renoise import draw_uniform_times
+from algorithms.training_times import uniform_time
 from cellenv.path import lift
 from cellenv.streams import rng_at
 from tests.algorithms.matching_toys import SHAPE, Scale, draw, models, omega, rows, velocities_of
@@ -47,8 +47,8 @@ def test_the_end_point_weight_measures_the_error_of_the_predicted_end_point():
 
 @pytest.mark.parametrize("name", TIME_WEIGHTS)
 def test_the_mean_weight_over_the_training_times_is_one(name):
-    t = draw_uniform_times([rng_at(0, i) for i in range(4000)])
-    assert TIME_WEIGHTS[name](t).mean().item() == pytest.approx(1, abs=0.05)
+    t = uniform_time((torch.arange(4000) + 0.5) / 4000)
+    assert TIME_WEIGHTS[name](t).mean().item() == pytest.approx(1, abs=0.01)
 
 
 def test_tensors_are_cast_to_the_widest_type_and_at_least_float32():

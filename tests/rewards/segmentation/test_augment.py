@@ -75,3 +75,43 @@ def test_degraded_images_lie_in_0_to_1_and_depend_on_rng_alone(blobs):
     assert torch.equal(x, augment.degrade(image, torch.Generator().manual_seed(0)))
     assert not torch.equal(x, augment.degrade(image, torch.Generator().manual_seed(1)))
     assert augment.empty_images_like(image, torch.Generator().manual_seed(0)).isfinite().all()
+
+
+def test_masking_leaves_the_largest_object_on_black(blobs):
+    image, labels = (value.repeat(64, *[1] * (value.ndim - 1)) for value in blobs)
+    image = image * 0.5 + 0.4  # a background that is not black
+    masked, kept = augment.mask_neighbours(image, labels, 1.0, torch.Generator().manual_seed(0))
+    largest = 1 if (labels[0] == 1).sum() > (labels[0] == 2).sum() else 2
+    assert torch.equal(kept, torch.where(labels == largest, largest, 0))
+    assert torch.equal(masked[:, 0][kept > 0], image[:, 0][kept > 0])
+    background = (labels == 0).unsqueeze(1)
+    whole = (masked == image)[background.expand_as(masked)].reshape(128, -1).all(1)  # others alone are black
+    assert 0.3 < whole.float().mean() < 0.7 and not masked[whole][:, 0][(labels == 3 - largest)[whole]].any()
+    near = masked[~whole]
+    assert (near == 0).float().mean((1, 2, 3)).min() > 0.5 and (near[:, 0] > 0).sum((1, 2)).max() < 900
+    assert (near[:, 0] > 0).sum((1, 2)).float().std() > 20  # the margin differs
+
+
+def test_a_share_of_the_images_is_masked_and_those_without_objects_never(blobs):
+    image, labels = (value.repeat(100, *[1] * (value.ndim - 1)) for value in blobs)
+    labels[::2] = 0
+    masked, kept = augment.mask_neighbours(image, labels, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(masked[::2], image[::2]) and not kept[::2].any()
+    untouched = (kept == labels).flatten(1).all(1)[1::2]
+    assert 0.3 < untouched.float().mean() < 0.7
+    assert torch.equal(masked[1::2][untouched], image[1::2][untouched])
+
+
+def test_the_background_is_dim_uneven_and_noisy(blobs):
+    image = blobs[0].repeat(32, 1, 1, 1)
+    dark = image == 0
+    seen, changed = augment.add_background(image, 1.0, torch.Generator().manual_seed(0))
+    assert changed.all()
+    assert seen.shape == image.shape and seen.min() >= 0 and seen.max() <= 1 and seen.isfinite().all()
+    background = seen[dark].reshape(64, -1)
+    assert 0.01 < background.mean() < 0.15 and background.std(1).median() > 0.01
+    assert (background == 0).any(1).float().mean() > 0.5  # below the black level
+    assert seen[~dark].mean() > image[~dark].mean()  # bright objects saturate
+    few, changed = augment.add_background(image, 0.25, torch.Generator().manual_seed(0))
+    assert 0.1 < changed.float().mean() < 0.4
+    assert torch.equal((few == image).flatten(1).all(1), ~changed)

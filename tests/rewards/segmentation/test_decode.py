@@ -4,7 +4,7 @@ import torch
 from cellpose.dynamics import compute_masks
 from skimage.measure import label as connected
 
-from rewards.segmentation.decode import FLOW_SCALE, decode, postprocess_labels
+from rewards.segmentation.decode import FLOW_SCALE, decode, postprocess_labels, remove_faint
 from rewards.segmentation.targets import unit_flows
 from tests.rewards.segmentation.cellpose_toys import voronoi_cells
 
@@ -80,3 +80,17 @@ def test_postprocessing_keeps_the_largest_component_drops_specks_and_fills_holes
     assert int((cleaned == cleaned[6, 6]).sum()) == 15 * 15 - 2
     for k in (1, 2, 3):
         assert connected(cleaned.numpy() == k, connectivity=1).max() == 1
+
+
+def test_faint_objects_are_removed_and_the_others_renumbered():
+    labels = torch.zeros(3, 8, 8, dtype=torch.int32)
+    light = torch.full((3, 8, 8), 0.5)
+    labels[0, :2], labels[0, 3:5], labels[0, 6:] = 1, 2, 3
+    light[0, :2], light[0, 3:5, 0], light[0, 3:5, 1:] = 0.1, 0.9, 0.1  # means 0.1 and 0.2
+    labels[1, :4] = 1  # its number is faint in the first image alone
+    expected = torch.zeros_like(labels)
+    expected[0, 3:5], expected[0, 6:], expected[1, :4] = 1, 2, 1
+    kept = remove_faint(labels, light, 0.2 - 1e-6)
+    assert kept.dtype == torch.int32 and torch.equal(kept, expected)
+    assert not remove_faint(labels, light, 0.6).any() and torch.equal(remove_faint(labels, light, 0.0), labels)
+    assert remove_faint(labels[:0], light[:0], 0.2).shape == (0, 8, 8)

@@ -19,6 +19,13 @@ def iou(labels, truth):
     return ((labels > 0) & (truth > 0)).sum() / ((labels > 0) | (truth > 0)).sum()
 
 
+def with_floors(segmenter, **floors):
+    """The segmenter with other floors."""
+    changed = type(segmenter)(**{**segmenter.config, **floors})
+    changed.load_state_dict(segmenter.state_dict())
+    return changed
+
+
 @BOTH
 def test_synthetic_cells_are_found(model, cells):
     images, (nuclei, body) = cells
@@ -79,14 +86,32 @@ def test_networks_are_small_and_frozen():
     assert FlowNet(1, (4, 8))(torch.zeros(2, 1, 16, 32)).shape == (2, 3, 16, 32)
 
 
-def test_smaller_objects_than_the_minimum_are_removed(cells):
+def test_objects_smaller_than_their_share_of_the_image_are_removed(cells):
     shipped = EmbeddedSegmenter.from_pretrained()
     nuclei, bodies = (measure(shipped(cells[0]))[f"{name}_area_max"] for name in ("nucleus", "cell"))
     for name, area, kind in (("min_nucleus_area", nuclei, 0), ("min_cell_area", bodies, 1)):
-        limited = EmbeddedSegmenter(**{**shipped.config, name: int(area.max())})
-        limited.load_state_dict(shipped.state_dict())
+        limited = with_floors(shipped, **{name: float(area.max()) / 96**2})
         present = limited(cells[0])[kind].flatten(1).any(1)
         assert torch.equal(present, area == area.max())
+
+
+def test_cells_fainter_than_the_floor_are_removed_and_nuclei_stay(cells):
+    shipped = EmbeddedSegmenter.from_pretrained()
+    images, before = cells[0], shipped(cells[0])
+    light = normalise(images[:, [CHANNELS.index("actin"), CHANNELS.index("tubulin")]]).mean(1)
+    floor = float(light[0][before.cells[0] == 1].mean())
+    after = with_floors(shipped, min_cell_contrast=floor + 1e-4)(images)
+    assert not after.cells[0][before.cells[0] == 1].any() and torch.equal(after.nuclei, before.nuclei)
+    assert with_floors(shipped, min_cell_contrast=floor - 1e-4)(images).cells[0][before.cells[0] == 1].all()
+    darker = 0.5 * images - 0.4  # the floor is in units of the range of the image
+    assert torch.equal(with_floors(shipped, min_cell_contrast=floor + 1e-4)(darker).cells > 0, after.cells > 0)
+
+
+@pytest.mark.parametrize("floor", ["min_nucleus_area", "min_cell_area", "min_cell_contrast"])
+@BOTH
+def test_floors_are_in_units_of_the_image(model, floor):
+    with pytest.raises(ValueError, match=rf"{floor} must lie in \[0, 1\], .* got 30"):
+        model(**{floor: 30})
 
 
 def test_save_and_load_give_the_same_masks(tmp_path, cells):

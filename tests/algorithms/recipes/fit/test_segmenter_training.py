@@ -11,8 +11,8 @@ from algorithms.recipes.fit.segmenter import PRESETS, SegmenterFitConfig
 from algorithms.recipes.fit.segmenter_training import (
     MODELS,
     Scenes,
-    average_precision,
     build_tasks,
+    clutter,
     crowd,
     draw_batch,
     estimate_fit,
@@ -36,28 +36,62 @@ def tasks():
     return build_tasks(initial_segmenter(SMOKE, 0), SMOKE)
 
 
-def test_average_precision_by_hand():
-    truth = torch.zeros(2, 10, 10, dtype=torch.int32)
-    truth[0, :4, :4], truth[0, 6:, 6:] = 1, 2
-    truth[1, :4, :4] = 1
-    found = torch.zeros_like(truth)
-    found[0, :4, :4], found[0, 6:, 8:] = 5, 1  # IoU 1; IoU 8 / 16, which is not above 1/2
-    found[1, 5:, 5:] = 1  # elsewhere
-    assert average_precision(found, truth) == pytest.approx(1 / 5)  # 1 hit, 2 false, 2 missed
-    assert average_precision(truth, truth) == 1
-    assert average_precision(torch.zeros_like(truth), truth) == 0
-
-
 def test_empty_images_have_empty_targets():
     scenes = Scenes(
         torch.full((4, 1, 32, 32), 200, dtype=torch.uint8),
         torch.ones(4, 32, 32, dtype=torch.uint8),
         torch.ones(4, 2, 32, 32, dtype=torch.float16),
     )
-    x, flows, mask = draw_batch(scenes, torch.arange(4), 1.0, rng_at(0))
+    x, flows, mask = draw_batch(scenes, torch.arange(4), cluttered=True, empty=1.0, rng=rng_at(0))
     assert not flows.any() and not mask.any() and 0 <= x.min() and x.max() <= 1
-    _, flows, mask = draw_batch(scenes, torch.arange(4), 0.0, rng_at(0))
+    _, flows, mask = draw_batch(scenes, torch.arange(4), cluttered=False, empty=0.0, rng=rng_at(0))
     assert flows.all() and mask.all()
+
+
+def test_masked_neighbours_are_no_targets(monkeypatch):
+    monkeypatch.setattr(segmenter_training, "MASKED", 1.0)
+    labels = torch.ones(4, 32, 32, dtype=torch.uint8)
+    labels[:, :, 20:] = 2
+    scenes = Scenes(torch.full((4, 1, 32, 32), 200, dtype=torch.uint8), labels, torch.ones(4, 2, 32, 32))
+    _, flows, mask = draw_batch(scenes, torch.arange(4), cluttered=True, empty=0.0, rng=rng_at(0))
+    assert torch.equal(flows != 0, mask.bool().unsqueeze(1).expand_as(flows))
+    assert mask.mean() == 20 / 32
+    assert draw_batch(scenes, torch.arange(4), cluttered=False, empty=0.0, rng=rng_at(0))[2].all()
+
+
+def test_an_object_that_the_background_hides_is_no_target(monkeypatch):
+    monkeypatch.setattr(segmenter_training, "MASKED", 0.0)
+    x, labels = torch.zeros(40, 2, 32, 32), torch.zeros(40, 32, 32, dtype=torch.int32)
+    x[:, :, 2:14, 2:14], labels[:, 2:14, 2:14] = 0.9, 1
+    x[:, :, 18:30, 18:30], labels[:, 18:30, 18:30] = 0.004, 2
+    for share, kept in ((0.0, 40), (1.0, 0)):
+        monkeypatch.setattr(segmenter_training, "BACKGROUND", share)
+        left = clutter(x, labels, rng_at(0))[1]
+        assert (left[:, 3, 3] > 0).all() and int((left[:, 20, 20] > 0).sum()) == pytest.approx(kept, abs=8)
+
+
+def test_training_goes_on_from_weights_and_leaves_the_network_without_steps(tmp_path):
+    start, file = tmp_path / "start.safetensors", tmp_path / "a.safetensors"
+    EmbeddedSegmenter().save_pretrained(start)
+    few = {"scenes": 4, "validation": 2, "nucleus_steps": 0, "cell_steps": 0, "clutter_steps": 1}
+    fit_segmenter(replace(SMOKE, start=start, weights=file, **few))
+    old, new = (EmbeddedSegmenter.from_pretrained(path).state_dict() for path in (start, file))
+    assert {name for name in old if torch.equal(old[name], new[name])} == {name for name in old if "nuclei" in name}
+    results = json.loads(file.with_suffix(".json").read_text())["training"]["results"]
+    assert "loss" in results["cells"] and "loss" not in results["nuclei"] and results["nuclei"]["iou"] >= 0
+    with pytest.raises(ValueError, match="got 0 for nuclei and 2 for cells; give --start"):
+        fit_segmenter(replace(SMOKE, weights=file, nucleus_steps=0))
+
+
+def test_cells_are_trained_on_plain_crops_and_then_on_cluttered_ones(data, tasks, monkeypatch):
+    drawn = []
+    draw = segmenter_training.draw_batch
+    monkeypatch.setattr(
+        segmenter_training, "draw_batch", lambda *args, **kw: drawn.append(kw["cluttered"]) or draw(*args, **kw)
+    )
+    for task in tasks:
+        train(task, make_scenes(data, task, 2, rng_at(0)), SMOKE, rng_at(1))
+    assert drawn == [False, False, False, False, True, True]
 
 
 def test_scenes_are_random_crops_with_their_flows(data, tasks):
@@ -92,12 +126,24 @@ def test_the_loss_by_hand():
     assert flow_loss(lambda _: off, x, flows, mask).item() == pytest.approx(0.5 + math.log(2))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_networks_run_in_bfloat16_only_where_the_hardware_has_it(native, monkeypatch):
+    monkeypatch.setattr(segmenter_training, "has_native_bf16", lambda: native)
+    network, seen = torch.nn.Conv2d(1, 3, 1), []
+    network.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    flow_loss(network, torch.rand(1, 1, 8, 8, generator=rng_at(0)), torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8))
+    assert seen == [torch.bfloat16 if native else torch.float32]
+
+
 def test_training_lowers_the_loss(data, tasks):
     whole = make_scenes(data, tasks[0], 8, rng_at(0))
     middle = slice(32, 64)
     scenes = Scenes(*(value[..., middle, middle] for value in (whole.pixels, whole.labels, whole.flows)))
     config = replace(SMOKE, batch_size=4)
-    first, last = (train(replace(tasks[0], steps=steps), scenes, config, rng_at(1)) for steps in (1, 12))
+    stage = tasks[0].stages[0]
+    first, last = (
+        train(replace(tasks[0], stages=(stage._replace(steps=steps),)), scenes, config, rng_at(1)) for steps in (1, 12)
+    )
     assert last < first
 
 
@@ -141,8 +187,8 @@ def test_the_estimate_scales_with_scenes_and_steps(monkeypatch):
     """Nothing is run but the making of a few scenes; each timed piece counts as 16 seconds: of 16 scenes, 4 steps."""
     monkeypatch.setattr(segmenter_training, "seconds_of", lambda work: 16.0)
     monkeypatch.setattr(segmenter_training, "make_scenes", lambda *_: None)
-    config = SegmenterFitConfig(scenes=100, validation=0, nucleus_steps=10, cell_steps=20)
+    config = SegmenterFitConfig(scenes=100, validation=0, nucleus_steps=10, cell_steps=15, clutter_steps=5)
     assert estimate_fit(config)[:2] == (0, 2 * 100 + 4 * 30)
     assert estimate_fit(replace(config, scenes=200)).seconds == 2 * 200 + 4 * 30
-    assert estimate_fit(replace(config, nucleus_steps=20, cell_steps=40)).seconds == 2 * 100 + 4 * 60
+    assert estimate_fit(replace(config, nucleus_steps=20, cell_steps=30, clutter_steps=10)).seconds == 2 * 100 + 4 * 60
     assert estimate_fit(replace(config, validation=10)).seconds == 2 * 110 + 4 * 30 + 2 * 10
