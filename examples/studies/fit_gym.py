@@ -2,8 +2,8 @@
 
     python -m examples.studies.fit_gym
 
-Writes cellenv/assets/gym.json; run it again whenever generator or rewards change. Steer's oracle is the best of 64
-random actions, so this samples 76,000 images in all.
+Writes cellenv/assets/gym.json; run it again whenever generator or rewards change. Steer's oracle is the best of 16
+random actions, so this samples 28,000 images in all.
 """
 
 from dataclasses import dataclass
