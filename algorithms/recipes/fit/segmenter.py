@@ -28,7 +28,7 @@ class SegmenterFitConfig:
     scenes: int = 3000  # training crops for each of the two networks
     nucleus_steps: int = 2000  # optimizer steps
     cell_steps: int = 3000  # optimizer steps
-    clutter_steps: int = 500  # further optimizer steps for cells: masked crops, backgrounds that are no objects
+    clutter_steps: int = 1500  # further optimizer steps for cells: masked crops, backgrounds that are no objects
     batch_size: int = 16  # images a step
     learning_rate: float = 2e-3  # peak, after the warm-up
     clutter_learning_rate: float = 1e-3  # the same, of the further steps
