@@ -42,16 +42,12 @@ class DataConfig(WorldConfig, FolderConfig):
 
     def __post_init__(self) -> None:
         of_world = {f.name for f in fields(WorldConfig)}
-        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
-        if self.path is None and (refused := given - of_world):
-            raise ValueError(f"need --data DIR for {_flags(refused)}: the embedded world takes none of these")
-        if self.path is not None and (refused := given & of_world):
-            raise ValueError(f"{_flags(refused)} chooses images of the embedded world: leave it out with --data")
-
-
-def _flags(names: set[str]) -> str:
-    """Command-line flags of some settings."""
-    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+        given = [f for f in fields(self) if getattr(self, f.name) != f.default]
+        refused = [f"--{f.name.replace('_', '-')}" for f in given if (f.name in of_world) == (self.path is not None)]
+        if refused and self.path is None:
+            raise ValueError(f"need --data DIR for {', '.join(refused)}: the embedded world takes none of these")
+        if refused:
+            raise ValueError(f"{', '.join(refused)} chooses images of the embedded world: leave it out with --data")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,21 +103,18 @@ def train(
         RuntimeError: the ranks hold different weights.
     """
     forwarder = accelerator.prepare(Forwarder(algorithm.loss))
-    groups = algorithm.parameter_groups()
-    optim = config.optim
-    make = OPTIMIZERS[optim.optimizer]
-    optimizer = accelerator.prepare(make(groups, optim.learning_rate, weight_decay=optim.weight_decay))
+    optimizer = accelerator.prepare(make_optimizer(algorithm, config.optim))
     critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
     state = TrainingState(
         accelerator=accelerator,
         loss=algorithm.loss,
         frozen=algorithm.frozen,
         optimizer=optimizer,
-        ema=EMA(algorithm.theta, optim.ema_decay),
+        ema=EMA(algorithm.theta, config.optim.ema_decay),
         resume_signature=resume_signature or {},
         output_dir=config.output_dir,
         iterations=config.iterations,
-        cooldown=optim.cooldown,
+        cooldown=config.optim.cooldown,
         further={} if critic is None else critic.state(),
     )
     start = state.load() if config.resume else 0
@@ -126,7 +123,7 @@ def train(
     logger = RunLogger(accelerator, config.output_dir, start)
     bar = logger.progress_bar(start, config.iterations)
     for iteration in bar:
-        if iteration == cooldown_start(config.iterations, optim.cooldown):
+        if iteration == cooldown_start(config.iterations, config.optim.cooldown):
             state.save(iteration, "stable")
         rollout = algorithm.collect(iteration, clock)
         batch = algorithm.build_batch(rollout, iteration)
@@ -135,7 +132,8 @@ def train(
         if critic is not None:
             metrics |= critic(batch, clock, config.seed, iteration)
         if iteration >= algorithm.first_update:
-            metrics |= update(accelerator, forwarder, optimizer, batch, optim, clock, (config.seed, iteration))
+            key = config.seed, iteration
+            metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
         state.ema.update(algorithm.theta)
         ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
         logger.log_metrics(iteration, metrics | {"lr": lr} | time_metrics(clock.lap()), bar)
@@ -159,6 +157,12 @@ class Forwarder(nn.Module):
         """Values of `loss.out_keys`, in order."""
         out = self.loss(rows)
         return tuple(out[key] for key in self.loss.out_keys)
+
+
+def make_optimizer(algorithm: Algorithm, optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of the config for the algorithm's parameter groups."""
+    make = OPTIMIZERS[optim.optimizer]
+    return make(algorithm.parameter_groups(), optim.learning_rate, weight_decay=optim.weight_decay)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, iteration: int) -> float:
