@@ -125,18 +125,10 @@ def train(
     for iteration in bar:
         if iteration == cooldown_start(config.iterations, config.optim.cooldown):
             state.save(iteration, "stable")
-        rollout = algorithm.collect(iteration, clock)
-        batch = algorithm.build_batch(rollout, iteration)
-        lr = set_learning_rate(optimizer, config, iteration)
-        metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
-        if critic is not None:
-            metrics |= critic(batch, clock, config.seed, iteration)
-        if iteration >= algorithm.first_update:
-            key = config.seed, iteration
-            metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+        metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
         state.ema.update(algorithm.theta)
         ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
-        logger.log_metrics(iteration, metrics | {"lr": lr} | time_metrics(clock.lap()), bar)
+        logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
         done = iteration + 1
         if done % config.save_every == 0 or done == config.iterations:
             state.save(done)
@@ -144,6 +136,29 @@ def train(
             with state.ema.swapped(algorithm.theta):
                 logger.log_samples(done, render_samples())
     return state.ema
+
+
+def learn(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    algorithm: Algorithm,
+    forwarder: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    critic: CriticUpdate | None,
+    clock: Clock,
+    iteration: int,
+) -> dict[str, float]:
+    """One iteration: a rollout, training rows from it, and updates of critic and theta; returns the metrics."""
+    rollout = algorithm.collect(iteration, clock)
+    batch = algorithm.build_batch(rollout, iteration)
+    lr = set_learning_rate(optimizer, config, iteration)
+    metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
+    if critic is not None:
+        metrics |= critic(batch, clock, config.seed, iteration)
+    if iteration >= algorithm.first_update:
+        key = config.seed, iteration
+        metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+    return metrics | {"lr": lr}
 
 
 class Forwarder(nn.Module):
