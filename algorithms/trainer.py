@@ -144,7 +144,7 @@ def learn(
     algorithm: Algorithm,
     forwarder: nn.Module,
     optimizer: torch.optim.Optimizer,
-    critic: CriticUpdate | None,
+    critic: "CriticUpdate | None",
     clock: Clock,
     iteration: int,
 ) -> dict[str, float]:
