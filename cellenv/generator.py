@@ -37,7 +37,7 @@ class Sampling:
 
     noise_level: float = 1.0  # std of the normal noise added to x0
     guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice
-    steps: int = 4  # K
+    steps: int = 8  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"
     grid: Literal["uniform", "edm"] = "uniform"
 
