@@ -48,7 +48,7 @@ def omega(weighting, t):
 
 def models():
     """Different theta, old and ref."""
-    return Scale(0.3, 0.1), Scale(0.2, -0.1), Scale(0.5, 0.0)
+    return Scale(0.3, 0.1), Scale(0.2, -0.1), Scale(0.5, 0.2)
 
 
 def rows(**more):
