@@ -62,7 +62,7 @@ def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
     done, planned = found[0]["iteration"], found[0]["steps"]
     raise ValueError(
         f"the run in {run} has done {done} of {planned} and is not the start of a run of {steps}, which needs a"
-        f" checkpoint up to {cooldown_start(min(planned, steps), cooldown)}; resume it with {planned} or with more"
+        f" checkpoint up to {cooldown_start(min(planned, steps), cooldown)}; resume it with {planned}"
     )
 
 

@@ -25,7 +25,7 @@ def uniform_time(u: Tensor, *, t_max: float = 0.999) -> Tensor:
 def grid_time(u: Tensor, *, times: Tensor) -> Tensor:
     """t uniform over a sampler's times except the last, (n,) float32; times: (S + 1,) for S steps."""
     S = len(times) - 1
-    return times.to(u.device)[(S * u).long().clamp(max=S - 1)].float()  # S u may round up to S
+    return times.to(u.device)[(S * u).long()].float()
 
 
 def independent_levels(rngs: Sequence[Generator]) -> Tensor:

@@ -30,7 +30,7 @@ def test_uniform_times_end_at_t_max():
 
 def test_grid_times_exclude_the_last():
     times = torch.tensor([0.0, 0.25, 0.8, 1.0], dtype=torch.float64)
-    u = torch.tensor([0.0, 0.32, 0.34, 0.66, 0.67, 1 - 2**-24])  # the last, times 3, rounds to 3
+    u = torch.tensor([0.0, 0.32, 0.34, 0.66, 0.67, 1 - 2**-24])  # the last is the largest below 1
     assert grid_time(u, times=times).tolist() == pytest.approx([0.0, 0.0, 0.25, 0.25, 0.8, 0.8])
 
 
