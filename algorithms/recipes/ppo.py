@@ -81,6 +81,7 @@ def build(components: Components[PPOConfig]) -> Algorithm:
     config, theta, ref = components.config, components.theta, components.ref
     loss, sampler, gather = config.loss, components.sde_sampler(), components.accelerator.gather
     critic = Critic(theta.config.size[0], theta.config.condition_dim, rng_at(config.seed, CRITIC_STREAM))
+    critic.to(components.accelerator.device)
     compounds, per_compound = len(components.data.compounds), loss.statistics_per == "compound"
     returns = NormalisedReturns(
         components.signal_weights,
