@@ -43,7 +43,7 @@ def velocity_error(mean: Tensor, mean_ref: Tensor, h: Tensor) -> Tensor:
     """|v - v_ref|^2 = |mean - mean_ref|^2 / h^2 of two Gaussian steps from one point, mean over C, H, W, (B,).
 
     The KL divergence of the steps is h / (2 eta^2) times this, eta^2 h being their variance (per pixel, as in
-    `log_density`): with the default h = 1/4 and eta = 1/2, half of it.
+    `log_density`): with the default h = 1/8 and eta = 1/2, a quarter of it.
     """
     return (mean - mean_ref).square().flatten(1).mean(1) / h.square()
 
