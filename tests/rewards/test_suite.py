@@ -111,10 +111,10 @@ def test_an_empty_batch_has_empty_rewards():
 
 def test_the_embedded_suite_prefers_real_images_to_noise(data):
     """With the shipped weights, real images get the rewards of real images on average; noise gets the worst."""
-    rows = data.treated[::16]  # 65
+    rows = data.treated[::15]  # 70, of all doses
     td = TensorDict({"action": data.images(rows), "moa": data.compound_moa[data.perturbation[rows]]}, [len(rows)])
     real = {name: value.mean().item() for name, value in cellflux_rewards()(td)["rewards"].items()}
-    assert real["moa"] > 0.8
+    assert real["moa"] > 0.65
     assert real["containment"] > 0.9
     for name in ("roundness", "nucleus_size", "cell_size", "nucleus_count", "cell_count"):
         assert -2 < real[name] < -0.4, name  # E[-z^2] = -1, less where |z| > 5 is clipped or sigma is at its floor

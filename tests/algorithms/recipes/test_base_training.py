@@ -177,7 +177,8 @@ def test_the_estimate_scales_with_steps_and_pairs(config, monkeypatch):
     monkeypatch.setattr(base_training, "seconds_of", lambda work: 1.0)  # of a step
     plain = replace(config, pairs=replace(config.pairs, guidance=0.0))
     assert estimate_base(plain)[:2] == (8 * 4 * 3, 8)  # forward, and backward as two
-    assert estimate_base(config).nfe == 8 * 4 * 4  # guidance evaluates the network without a condition, too
+    guided = replace(config, pairs=replace(config.pairs, guidance=0.7))
+    assert estimate_base(guided).nfe == 8 * 4 * 4  # guidance evaluates the network without a condition, too
     assert estimate_base(replace(plain, steps=16))[:2] == (2 * 8 * 4 * 3, 16)
     assert estimate_base(replace(plain, batch_size=8)).nfe == 2 * 8 * 4 * 3
     assert not config.output_dir.exists()

@@ -59,7 +59,7 @@ def test_mistakes_are_found_before_a_finished_run_is_moved_aside(run, tmp_path, 
     for flags, error, message in [
         ("--generator embeded", FileNotFoundError, "no generator at embeded"),
         ("--contexts 600", ValueError, "need 600 pairs"),
-        ("--resume --beta 0.5", ValueError, r"loss\.beta='1\.0', now '0\.5'"),
+        ("--resume --beta 0.5", ValueError, r"loss\.beta='0\.1', now '0\.5'"),
         (f"--resume --reward other={run.folder / 'mine.py'}:brightness", ValueError, r"reward\.terms="),
     ]:
         with pytest.raises(error, match=message):
@@ -205,8 +205,8 @@ def test_parts_of_an_algorithm_follow_the_config(components):
 
 @pytest.mark.parametrize("control", ["none", "flipped"])
 def test_what_is_learned_from_is_the_total_or_the_sum_of_normalised_rewards(components, control):
-    total = components(NFTConfig(control=control))
-    each = components(NFTConfig(control=control, loss=NFTLossConfig(normalise="rewards")))
+    total = components(NFTConfig(control=control, loss=NFTLossConfig(normalise="total")))
+    each = components(NFTConfig(control=control))
     weights = {spec.name: spec.signal_weight for spec in each.rewards.specs}
     rewards = {name: torch.arange(4.0)[:, None] ** k for k, name in enumerate(weights, start=1)}
     step = {"reward": torch.tensor([[0.0], [1.0], [5.0], [3.0]]), "rewards": rewards}

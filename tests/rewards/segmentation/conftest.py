@@ -18,6 +18,14 @@ def cells():
 
 
 @pytest.fixture(scope="session")
+def many_cells():
+    """Sixty synthetic crops and their true masks, for averages."""
+    data = SyntheticCells("test")
+    rows = torch.arange(0, len(data), len(data) // 60)[:60]
+    return data.images(rows), data.masks(rows)
+
+
+@pytest.fixture(scope="session")
 def cellpose(tmp_path_factory):
     """Cellpose 3.1 with a network that answers with the bright pixels."""
     if MAJOR >= 4:

@@ -11,9 +11,9 @@ def iou(labels, truth):
     return ((labels > 0) & (truth > 0)).sum() / ((labels > 0) | (truth > 0)).sum()
 
 
-def test_synthetic_cells_are_found(cells):
+def test_synthetic_cells_are_found(many_cells):
     """A threshold misses thin and dim cytoplasm, and so understates containment."""
-    images, (nuclei, body) = cells
+    images, (nuclei, body) = many_cells
     masks = ClassicalSegmenter()(images)
     assert iou(masks.nuclei, nuclei) > 0.9
     assert iou(masks.cells, body) > 0.65

@@ -27,8 +27,8 @@ def with_floors(segmenter, **floors):
 
 
 @BOTH
-def test_synthetic_cells_are_found(model, cells):
-    images, (nuclei, body) = cells
+def test_synthetic_cells_are_found(model, many_cells):
+    images, (nuclei, body) = many_cells
     masks = model.from_pretrained()(images)
     assert iou(masks.nuclei, nuclei) > 0.9
     assert iou(masks.cells, body) > 0.9
@@ -36,8 +36,8 @@ def test_synthetic_cells_are_found(model, cells):
 
 
 @BOTH
-def test_containment_falls_as_much_as_in_the_truth_when_the_nucleus_is_moved(model, cells):
-    images, (nuclei, body) = cells
+def test_containment_falls_as_much_as_in_the_truth_when_the_nucleus_is_moved(model, many_cells):
+    images, (nuclei, body) = many_cells
     shifted = images.clone()
     shifted[:, DNA] = images[:, DNA].roll(48, 2)
     moved = nuclei.roll(48, 1)
