@@ -41,7 +41,7 @@ def test_rewards_and_judges_agree_that_real_cells_are_real(embedded, cells):
     assert list(values["interval"].keys()) == ["total", *WEIGHTS, "judge_moa", "judge_containment"]
     weighted = sum(weight * values["interval", name] for name, weight in WEIGHTS.items())
     torch.testing.assert_close(values["interval", "total"], weighted)
-    for name, least in {"moa": 0.65, "judge_moa": 0.6, "containment": 0.9, "judge_containment": 0.9}.items():
+    for name, least in {"moa": 0.65, "judge_moa": 0.5, "containment": 0.9, "judge_containment": 0.9}.items():
         assert values["interval", name].mean() > least
     assert values["right"].double().mean() > 0.6
     assert (values["measure", "nucleus_size"] < values["measure", "cell_size"]).double().mean() > 0.9
