@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
+from algorithms.collapse import WINDOW
 from algorithms.train_config import OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -73,6 +74,13 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingEvalConfig(EvalConfig):
+    """The evaluation of a training, and what is watched during it."""
+
+    stop_on_collapse: bool = False  # end the run at a sign of collapse, with the weights from before; else only warn
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
     """What an iteration draws."""
 
@@ -133,7 +141,7 @@ class PostTrainingConfig(TrainConfig):
     rollout: RolloutConfig = RolloutConfig()
     optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
     loss: LossConfig = LossConfig()
-    eval: EvalConfig = EvalConfig()
+    eval: TrainingEvalConfig = TrainingEvalConfig()
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)
@@ -154,6 +162,11 @@ class PostTrainingConfig(TrainConfig):
         for name, (value, bound) in smallest.items():
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if self.eval.stop_on_collapse and self.save_every > WINDOW:
+            raise ValueError(
+                f"--eval.stop-on-collapse goes back to a checkpoint from before {WINDOW} bad iterations: need a "
+                f"save_every of at most {WINDOW}, got {self.save_every}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

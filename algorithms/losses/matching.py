@@ -63,8 +63,9 @@ class MatchingLoss(LossModule):
         return RegressionInputs(x_t, t, self.model(x_t, t, rows["condition"]), velocity(x0, x1))
 
     def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
-        """loss_kl = kl_weight kl, and kl = mean((v_theta - v_ref)^2)."""
+        """loss_kl = kl_weight kl, kl = mean((v_theta - v_ref)^2), and norm_ratio = rms(v_theta) / rms(v_ref)."""
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t, inputs.t, rows["condition"])
         kl = flow_matching(inputs.v_theta, v_ref).mean()
-        return {"loss_kl": self.kl_weight * kl, "kl": kl.detach()}
+        square, square_ref = (v.square().mean() for v in at_least_fp32(inputs.v_theta.detach(), v_ref))
+        return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

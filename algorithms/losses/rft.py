@@ -48,7 +48,7 @@ class RFTLoss(MatchingLoss):
     """Reads x0 (the source x0'), x1, t, scored, condition; writes loss_rft, and loss_kl and kl of `MatchingLoss`."""
 
     in_keys = ["x0", "x1", "t", "scored", "condition"]  # noqa: RUF012 - TorchRL's form
-    out_keys = ["loss_rft", "loss_kl", "kl"]  # noqa: RUF012
+    out_keys = ["loss_rft", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)

@@ -15,6 +15,7 @@ from algorithms.config import (
     RewardConfig,
     RolloutConfig,
     SegmenterConfig,
+    TrainingEvalConfig,
     check_models_of_data,
     presets,
 )
@@ -68,13 +69,21 @@ def test_own_cells_need_own_models():
         ("micro_batch_size", {"optim": OptimConfig(micro_batch_size=0)}),
         ("warmup_iterations", {"optim": OptimConfig(warmup_iterations=-1)}),
         ("lora_rank", {"lora_rank": -1}),
-        ("contexts", {"eval": EvalConfig(contexts=0)}),
+        ("contexts", {"eval": TrainingEvalConfig(contexts=0)}),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, changed):
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         PostTrainingConfig(output_dir=Path("out"), **changed)
     PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(warmup_iterations=0), lora_rank=0)
+
+
+def test_stopping_on_collapse_needs_checkpoints_from_before_it():
+    stopping = TrainingEvalConfig(stop_on_collapse=True)
+    PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=10)
+    with pytest.raises(ValueError, match="save_every of at most 10, got 11"):
+        PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=11)
+    PostTrainingConfig(output_dir=Path("out"), save_every=11)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
