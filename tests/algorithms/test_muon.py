@@ -1,10 +1,10 @@
-"""Muon: torch's own on matrices and AdamW on vectors, scale of a step, resuming."""
+"""Muon: equal to torch's on matrices and AdamW on vectors, scale of a step, resuming."""
 
 import pytest
 import torch
 from torch import nn
 
-from algorithms.muon import Muon, orthogonalise
+from algorithms.muon import Muon
 
 
 def layers(seed=0):
@@ -34,10 +34,8 @@ def test_filters_step_as_torch_muon_on_matrices_and_biases_as_adamw():
             expected = nn.Parameter(then.clone())
             expected.grad = parameter.grad
             torch.optim.AdamW([expected], lr, (0.9, 0.95), weight_decay=decay).step()
-        tolerance = 0.1 if parameter.ndim > 1 else 0  # of a step: torch orthogonalises in bfloat16
-        size = (now - then).abs().max().item()
-        torch.testing.assert_close(now, expected.detach().view_as(now), rtol=0, atol=tolerance * size)
-        assert size > 0
+        assert torch.equal(now, expected.detach().view_as(now))
+        assert not torch.equal(now, then)
 
 
 def test_step_is_orthogonal_with_the_rms_of_adamw():
@@ -47,18 +45,6 @@ def test_step_is_orthogonal_with_the_rms_of_adamw():
     singular = torch.linalg.svdvals(weight.detach().flatten(1)) / (0.2 * 36**0.5)
     assert ((singular > 0.5) & (singular < 1.5)).all()  # accuracy of five Newton-Schulz steps
     assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
-
-
-@pytest.mark.parametrize("shape", [(6, 40), (40, 6)])
-def test_newton_schulz_moves_the_singular_values_alone(shape):
-    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    u, s, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
-    s = s / s.norm()
-    for _ in range(5):
-        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
-    torch.testing.assert_close(orthogonalise(matrix), (u * s @ vh).float(), rtol=0, atol=1e-5)
-    assert ((s > 0.6) & (s < 1.3)).all()
-    assert orthogonalise(torch.zeros(shape)).equal(torch.zeros(shape))
 
 
 def test_learning_rate_of_the_group_is_used():
