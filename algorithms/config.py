@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
+from algorithms.collapse import WINDOW
 from algorithms.train_config import OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -83,6 +84,13 @@ class EvalConfig:
 
     contexts: int = 256  # fewer if there are not twice as many treated test images
     judge: Path | None = None  # weights of the held-out classifier; None: the embedded world's
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEvalConfig(EvalConfig):
+    """The evaluation of a training, and what is watched during it."""
+
+    stop_on_collapse: bool = False  # end the run at a sign of collapse, with the weights from before; else only warn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +173,7 @@ class PostTrainingConfig(TrainConfig):
     rollout: RolloutConfig = RolloutConfig()
     optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
     loss: LossConfig = LossConfig()
-    eval: EvalConfig = EvalConfig()
+    eval: TrainingEvalConfig = TrainingEvalConfig()
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)
@@ -189,6 +197,11 @@ class PostTrainingConfig(TrainConfig):
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
         if not 0 <= optim.cooldown <= 1:
             raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
+        if self.eval.stop_on_collapse and self.save_every > WINDOW:
+            raise ValueError(
+                f"--eval.stop-on-collapse goes back to a checkpoint from before {WINDOW} bad iterations: need a "
+                f"save_every of at most {WINDOW}, got {self.save_every}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ B samples of this rank. Metric keys follow TRL.
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,13 @@ from tqdm import tqdm
 from algorithms.advantages import Gather, frac_reward_zero_std, signal_shares
 from algorithms.files import save_png, write_whole
 
+logger = logging.getLogger(__name__)
+
 
 def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]:
     """reward, reward_std, rewards/{name}/mean and /std over all ranks, frac_reward_zero_std and frac_reward_nan.
 
+    pixel_diversity: see the function.
     signal_share/{name}, where each reward was normalised by itself: its share of the variance that is learned from.
     """
     step = rollout["next"]
@@ -35,7 +39,23 @@ def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]
     metrics |= {f"signal_share/{name}": share for name, share in signal_shares(rollout, gather).items()}
     metrics["frac_reward_zero_std"] = frac_reward_zero_std(reward, group).item()
     metrics["frac_reward_nan"] = 1 - reward.isfinite().float().mean().item()
+    metrics["pixel_diversity"] = pixel_diversity(rollout["action"], rollout["group"], gather)
     return metrics
+
+
+def pixel_diversity(images: Tensor, group: Tensor, gather: Gather) -> float:
+    """Root mean square difference of pixels between two images of a group, over all ranks; nan for groups of one.
+
+    images: (B, C, H, W) in [-1, 1]. A group lies on one rank. From the variance inside groups, sum of squares over
+    B - groups: the mean square difference of two samples is twice that.
+    """
+    pixels = images.flatten(1).float()  # (B, P)
+    ids, member = group.unique(return_inverse=True)
+    sums = pixels.new_zeros(len(ids), pixels.shape[1]).index_add(0, member, pixels)  # (groups, P)
+    centred = pixels - (sums / member.bincount()[:, None])[member]
+    spread = centred.square().mean(1).sum()
+    freedom = spread.new_tensor(float(len(pixels) - len(ids)))
+    return (2 * gather(spread[None]).sum() / gather(freedom[None]).sum()).sqrt().item()
 
 
 def mean_std(x: Tensor) -> tuple[float, float]:
@@ -70,15 +90,16 @@ def mean_signal_shares(log: Path) -> dict[str, float]:
 class RunLogger:
     """Writes log.jsonl and samples/ on the main process, and passes both to the trackers.
 
-    start: number of finished iterations; on resuming, lines of later ones are dropped.
+    start: number of finished iterations; on resuming, lines of later ones are dropped. finished: the lines that stay.
     """
 
     def __init__(self, accelerator: Accelerator, output_dir: Path, start: int):
         self.accelerator, self.output_dir, self.file = accelerator, output_dir, output_dir / "log.jsonl"
+        lines = self.file.read_text().splitlines() if start and self.file.exists() else []
+        kept = [line for line in lines if is_before(line, start)]
+        self.finished: list[dict[str, float]] = [json.loads(line) for line in kept]
         if accelerator.is_main_process:
-            lines = self.file.read_text().splitlines() if start and self.file.exists() else []
-            kept = "".join(f"{line}\n" for line in lines if is_before(line, start))
-            write_whole(self.file, kept.encode())
+            write_whole(self.file, "".join(f"{line}\n" for line in kept).encode())
 
     def progress_bar(self, start: int, total: int) -> "tqdm[int]":
         """Progress bar over iterations start .. total - 1, shown by the main process."""
@@ -96,6 +117,12 @@ class RunLogger:
         rewards = {key.split("/")[1]: value for key, value in metrics.items() if key.endswith("/mean")}
         shown = {"reward": metrics["reward"]} | rewards
         bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()})
+
+    def log_warnings(self, messages: Sequence[str]) -> None:
+        """Pass messages to the program's log, on the main process."""
+        if self.accelerator.is_main_process:
+            for message in messages:
+                logger.warning(message)
 
     def log_samples(self, iteration: int, picture: NDArray[np.uint8]) -> None:
         """Save a picture (H, W, 3) uint8 as samples/000010.png and pass it to trackers that take pictures."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from algorithms.clock import Clock
+from algorithms.collapse import CollapseMonitor
 from algorithms.ema import EMA
 from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
 from algorithms.minibatches import minibatches
@@ -89,11 +90,13 @@ def train(
     *,
     render_samples: Callable[[], NDArray[np.uint8]] | None = None,
     resume_signature: Mapping[str, Any] | None = None,
+    monitor: CollapseMonitor | None = None,
 ) -> EMA:
     """Train theta in place and return its EMA.
 
     render_samples: draws a picture (H, W, 3) of theta's samples; called with the EMA weights.
     resume_signature: config values that must be equal on resuming.
+    monitor: notices a collapse, see `ends_run`; None: one that only warns.
 
     Raises:
         FileNotFoundError: config.resume, and there is no checkpoint.
@@ -121,6 +124,8 @@ def train(
     state.check_ranks()
     clock = Clock(accelerator.device)
     logger = RunLogger(accelerator, config.output_dir, start)
+    monitor = monitor or CollapseMonitor()
+    monitor.replay(logger.finished)
     bar = logger.progress_bar(start, config.iterations)
     for iteration in bar:
         if iteration == cooldown_start(config.iterations, config.optim.cooldown):
@@ -130,6 +135,8 @@ def train(
         ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
         logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
         done = iteration + 1
+        if ends_run(monitor, iteration, metrics, state, logger):
+            break
         if done % config.save_every == 0 or done == config.iterations:
             state.save(done)
         if render_samples is not None and accelerator.is_main_process and done % config.show_every == 0:
@@ -159,6 +166,22 @@ def learn(
         key = config.seed, iteration
         metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
     return metrics | {"lr": lr}
+
+
+def ends_run(
+    monitor: CollapseMonitor, iteration: int, metrics: Mapping[str, float], state: TrainingState, logger: RunLogger
+) -> bool:
+    """Warn of signs of collapse that are new after an iteration; returns whether the monitor stops the run for them.
+
+    If so, the EMA gets the weights of the newest checkpoint from before the iterations that show them.
+    """
+    signs = monitor.update(iteration, metrics)
+    logger.log_warnings(signs)
+    if not signs or not monitor.stop:
+        return False
+    monitor.kept = state.restore_ema(iteration + 1 - monitor.window)
+    logger.log_warnings([f"stopped; the averaged weights are those after {monitor.kept} iterations"])
+    return True
 
 
 class Forwarder(nn.Module):

@@ -79,6 +79,24 @@ class TrainingState:
             checkpoint.set_rng_state(state["rng"][self.accelerator.process_index])
         return int(state["iteration"])
 
+    def restore_ema(self, iteration: int) -> int:
+        """Give the EMA the weights of the newest checkpoint up to this iteration, or else of the oldest one.
+
+        Returns the iterations behind that checkpoint; nothing else is restored.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: the checkpoint is damaged.
+        """
+        folder = self.output_dir / "checkpoints"
+        files = checkpoint.list_checkpoints(folder)
+        if not files:
+            raise FileNotFoundError(f"no checkpoint to go back to in {folder}: save more often")
+        earlier = [file for file in files if int(file.stem) <= iteration]
+        state = checkpoint.load(earlier[-1] if earlier else files[0])
+        self.ema.load_state_dict(state["ema"])
+        return int(state["iteration"])
+
     def check_ranks(self) -> None:
         """Check that every rank holds the same weights, bit for bit.
 

@@ -108,12 +108,15 @@ class MatchingLoss(LossModule):
         return RegressionInputs(x_t, t, v_theta, velocity(x0, x1), self.time_weight(t))
 
     def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
-        """loss_kl = kl_weight kl, and kl = mean((v_theta - v_ref)^2) over a share kl_share of the rows, `spread_rows`.
+        """loss_kl = kl_weight kl, kl = mean((v_theta - v_ref)^2), and norm_ratio = rms(v_theta) / rms(v_ref).
 
-        Rows are chosen by their place in the micro-batch alone, so the estimate is unbiased.
+        All on a share kl_share of the rows (`spread_rows`), chosen by their place in the micro-batch alone, so that the
+        estimates are unbiased.
         """
         some = spread_rows(len(inputs.t), self.kl_share).to(inputs.t.device)
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
-        kl = flow_matching(inputs.v_theta[some], v_ref).mean()
-        return {"loss_kl": self.kl_weight * kl, "kl": kl.detach()}
+        v_theta = inputs.v_theta[some]
+        kl = flow_matching(v_theta, v_ref).mean()
+        square, square_ref = (v.square().mean() for v in at_least_fp32(v_theta.detach(), v_ref))
+        return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

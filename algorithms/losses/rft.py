@@ -51,7 +51,7 @@ class RFTLoss(MatchingLoss):
     """
 
     in_keys = ["x0", "x1", "t", "scored", "condition"]  # noqa: RUF012 - TorchRL's form
-    out_keys = ["loss_rft", "loss_kl", "kl"]  # noqa: RUF012
+    out_keys = ["loss_rft", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)

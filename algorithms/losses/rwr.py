@@ -55,7 +55,7 @@ class RWRLoss(MatchingLoss):
     """
 
     in_keys = ["x0", "x1", "t", "weight", "condition"]  # noqa: RUF012 - TorchRL's form
-    out_keys = ["loss_rwr", "loss_kl", "kl"]  # noqa: RUF012
+    out_keys = ["loss_rwr", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)

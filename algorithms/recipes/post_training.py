@@ -18,6 +18,7 @@ from algorithms import controls
 from algorithms.advantages import RewardFn, normalised_rewards, total_reward
 from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
 from algorithms.checkpoint import archive_run
+from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
 from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
@@ -199,10 +200,12 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     accelerator.wait_for_everyone()
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
+    monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
     ema = train(
         accelerator,
         config,
         algorithm,
+        monitor=monitor,
         render_samples=sample_renderer(config, components),
         resume_signature=resume_signature(config) | {"mixed_precision": accelerator.mixed_precision},
     )
@@ -220,7 +223,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
             config.output_dir,
             evaluator=evaluator,
             options=Comparison(contexts=contexts),
-            config={"preset": config.reward.shaping, **learning_signal(config), **settings},
+            config={"preset": config.reward.shaping, **learning_signal(config), **monitor.summary(), **settings},
         )
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -18,6 +18,7 @@ from algorithms.config import (
     RewardConfig,
     RolloutConfig,
     SegmenterConfig,
+    TrainingEvalConfig,
     check_models_of_data,
     presets,
 )
@@ -71,7 +72,7 @@ def test_own_cells_need_own_models():
         ("micro_batch_size", {"optim": OptimConfig(micro_batch_size=0)}),
         ("warmup_iterations", {"optim": OptimConfig(warmup_iterations=-1)}),
         ("lora_rank", {"lora_rank": -1}),
-        ("contexts", {"eval": EvalConfig(contexts=0)}),
+        ("contexts", {"eval": TrainingEvalConfig(contexts=0)}),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, changed):
@@ -105,6 +106,14 @@ def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
     with pytest.raises(ValueError, match=message):
         RenoisedConfig(output_dir=Path("out"), **changed)
     RenoisedConfig(output_dir=Path("out"), rollout=OldPolicyRolloutConfig(train_on=12))
+
+
+def test_stopping_on_collapse_needs_checkpoints_from_before_it():
+    stopping = TrainingEvalConfig(stop_on_collapse=True)
+    PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=10)
+    with pytest.raises(ValueError, match="save_every of at most 10, got 11"):
+        PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=11)
+    PostTrainingConfig(output_dir=Path("out"), save_every=11)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

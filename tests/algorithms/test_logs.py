@@ -15,6 +15,7 @@ from algorithms.logs import (
     mean_metrics,
     mean_signal_shares,
     mean_time_per_phase,
+    pixel_diversity,
     rollout_metrics,
     time_metrics,
 )
@@ -25,11 +26,36 @@ SINGLE_PROCESS = SimpleNamespace(is_main_process=True, log=lambda *_, **__: None
 def test_rollout_metrics_leave_nan_out():
     reward = torch.tensor([[1.0], [3.0], [float("nan")], [2.0]])
     step = {"reward": reward, "rewards": {"size": -reward}}
-    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "action": torch.rand(4, 3, 2, 2), "next": step}, [4])
     metrics = rollout_metrics(rollout, identity)
     assert metrics["reward"] == 2 and metrics["rewards/size/mean"] == -2
     assert metrics["reward_std"] == pytest.approx((2 / 3) ** 0.5)
     assert metrics["frac_reward_nan"] == 0.25 and metrics["frac_reward_zero_std"] == 0.5
+
+
+def test_pixel_diversity_is_the_distance_of_two_images_of_a_group():
+    images = torch.rand(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    group = torch.tensor([5, 2, 5, 5, 2, 2, 2])
+    images[group == 2] += 100  # between groups there may be any distance
+    square = (images[:, None] - images[None]).square().mean((2, 3, 4))  # (7, 7)
+    within = [square[group == g][:, group == g].sum() / (n * (n - 1)) for g, n in ((5, 3), (2, 4))]
+    weighted = (2 * within[0] + 3 * within[1]) / 5  # by degrees of freedom
+    assert pixel_diversity(images, group, identity) == pytest.approx(weighted.sqrt().item(), rel=1e-4)
+    alike = images[group.argsort()[::4]].repeat_interleave(3, 0)
+    assert pixel_diversity(alike, torch.tensor([0, 0, 0, 1, 1, 1]), identity) == pytest.approx(0, abs=1e-4)
+
+
+def test_pixel_diversity_is_that_of_all_ranks():
+    images, group = torch.rand(6, 1, 2, 2), torch.tensor([0, 0, 0, 1, 1, 1])
+    ranks = []
+
+    def gather(x):  # what the other rank, asked before, gave at this point
+        ranks.append(x)
+        return torch.cat([x, ranks[len(ranks) - 3]]) if len(ranks) > 2 else x
+
+    whole = pixel_diversity(images, group, identity)
+    pixel_diversity(images[:3], group[:3], gather)
+    assert pixel_diversity(images[3:], group[3:], gather) == pytest.approx(whole, rel=1e-5)
 
 
 def test_time_outside_is_neither_rollout_nor_training():
@@ -59,7 +85,7 @@ def test_mean_signal_shares_of_a_log(tmp_path):
 
 def test_rollout_metrics_have_the_shares_of_normalised_rewards():
     step = {"reward": torch.arange(4.0)[:, None], "rewards": {"a": torch.arange(4.0)[:, None]}}
-    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "next": step}, [4])
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "action": torch.rand(4, 3, 2, 2), "next": step}, [4])
     assert not any(key.startswith("signal_share") for key in rollout_metrics(rollout, identity))
     normalised_rewards(rollout, 0, weights={"a": 3.0})
     assert rollout_metrics(rollout, identity)["signal_share/a"] == 1

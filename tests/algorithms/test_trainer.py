@@ -118,10 +118,12 @@ def test_warmup_and_log_keys(tmp_path):
     _, lines, _ = run(tmp_path, iterations=4, warmup_iterations=4, learning_rate=1e-3)
     assert [line["lr"] for line in lines] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
     assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
-    expected = "reward reward_std rewards/bright/mean rewards/bright/std frac_reward_zero_std frac_reward_nan kl drift"
+    expected = "reward reward_std rewards/bright/mean rewards/bright/std frac_reward_zero_std frac_reward_nan"
+    expected += " pixel_diversity kl norm_ratio drift"
     expected += " residual loss_nft loss_kl grad_norm lr time/rollout time/rewards time/train time/other time/outside"
     assert set(expected.split()) <= set(lines[-1])
     assert lines[0]["kl"] == 0 and lines[-1]["kl"] > 0
+    assert lines[0]["norm_ratio"] == 1 != lines[-1]["norm_ratio"]
 
 
 def test_the_learning_rate_falls_to_zero_over_the_last_part(tmp_path):

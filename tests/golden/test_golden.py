@@ -47,7 +47,7 @@ def test_two_small_iterations(name, tmp_path, one_thread, fresh_accelerate):
     found, recorded = run(name, tmp_path), RECORDED[name]
     assert len(found) == len(recorded)
     for now, then in zip(found, recorded, strict=True):
-        assert now == pytest.approx(then, rel=0.03, abs=0.02)
+        assert {key: now.get(key) for key in then} == pytest.approx(then, rel=0.03, abs=0.02)  # new keys may come
 
 
 if __name__ == "__main__":

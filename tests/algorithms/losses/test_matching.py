@@ -103,6 +103,14 @@ def test_kl_is_estimated_on_a_share_of_the_rows():
     torch.testing.assert_close(out["loss_kl"], 0.3 * (v_theta - v_ref)[some].square().mean())
 
 
+def test_norm_ratio_is_the_size_of_theta_beside_the_reference():
+    data = rows()
+    data["condition"] = torch.zeros_like(data["condition"])
+    loss = MatchingLoss(Scale(0.3, 0.0), Scale(0.0, 0.0), Scale(-0.6, 0.0))
+    found = loss.kl_penalty(loss.regression_inputs(data), data)["norm_ratio"]
+    assert not found.requires_grad and found.item() == pytest.approx(0.5)
+
+
 def test_two_uses_of_one_module_and_numbers_out_of_range_raise():
     theta, old, ref = models()
     for shared in ((theta, theta, ref), (theta, old, theta), (theta, old, old)):

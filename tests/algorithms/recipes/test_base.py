@@ -9,6 +9,7 @@ from algorithms.schedule import learning_rate_factor
 from cellenv import generator
 from cellenv.networks import PRESETS as NETWORKS
 
+
 def test_the_default_preset_made_the_shipped_generator():
     file = Path(generator.__file__).parent / "assets/embedded/config.json"
     made = json.loads(file.read_text())["metadata"]["config"]

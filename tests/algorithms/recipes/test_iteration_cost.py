@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from algorithms.config import EvalConfig, OldPolicyRolloutConfig, RewardConfig, SDERolloutConfig
+from algorithms.config import OldPolicyRolloutConfig, RewardConfig, SDERolloutConfig, TrainingEvalConfig
 from algorithms.estimate import Estimate
 from algorithms.recipes import iteration_cost, nft, ppo
 from algorithms.recipes.iteration_cost import estimate_post_training
@@ -24,7 +24,7 @@ def config(save_base, own_reward, monkeypatch):
         mixed_precision="no",
         reward=RewardConfig(terms=own_reward),
         rollout=OldPolicyRolloutConfig(groups=2, group_size=2, batch_size=4),
-        eval=EvalConfig(contexts=4),
+        eval=TrainingEvalConfig(contexts=4),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from accelerate.state import AcceleratorState
 from tensordict import TensorDict
 
 from algorithms.advantages import normalised_rewards
+from algorithms.collapse import CollapseMonitor, Sign
 from algorithms.command_line import parse
-from algorithms.config import EvalConfig, OldPolicyRolloutConfig, SDERolloutConfig
+from algorithms.config import OldPolicyRolloutConfig, SDERolloutConfig, TrainingEvalConfig
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
-from algorithms.recipes import grpo, nft
+from algorithms.recipes import grpo, nft, post_training
 from algorithms.recipes.nft import NFTConfig, NFTLossConfig
 from algorithms.recipes.post_training import (
     RESUMABLE_FIELDS,
@@ -133,6 +135,19 @@ def test_compiled_networks_train_as_others_and_are_not_evaluated(run, monkeypatc
     assert all(model.network not in called for model in run.evaluated[1][0].values())
 
 
+def test_a_collapse_stops_the_run_and_the_report_says_so(run, monkeypatch):
+    sign = Sign(metric="reward", meaning="everything is a sign", advice="", offset=-100)
+    monkeypatch.setattr(post_training, "CollapseMonitor", partial(CollapseMonitor, window=1, signs=[sign]))
+    flags = "--iterations 4 --save-every 1"
+    once = run.run("once", "--iterations 1 --save-every 1")
+    assert torch.equal(run.run("stopped", f"{flags} --eval.stop-on-collapse"), once)
+    run.run("warned", flags)
+    assert [len(run.log(name)) for name in ("stopped", "warned")] == [2, 4]
+    stopped, warned = (given["config"]["signs of collapse"] for *_, given in run.evaluated[1:])
+    assert "stopped; the weights are those after 1 iterations" in stopped
+    assert "reward is" in warned and "stopped" not in warned
+
+
 def test_adapters_are_merged_into_the_model(run, tmp_path):
     trained = run.run("run", "--lora-rank 2")
     assert trained.shape == weights(run.base).shape and not torch.equal(trained, weights(run.base))
@@ -230,13 +245,15 @@ def test_resume_signature_is_every_field_but_the_resumable_ones():
     names = flatten_config(asdict(config)).keys()
     assert set(RESUMABLE_FIELDS) < names
     assert resume_signature(config).keys() == names - set(RESUMABLE_FIELDS)
-    assert resume_signature(config) == resume_signature(replace(config, iterations=9, eval=EvalConfig(contexts=9)))
+    assert resume_signature(config) == resume_signature(
+        replace(config, iterations=9, eval=TrainingEvalConfig(contexts=9))
+    )
     assert resume_signature(config) != resume_signature(replace(config, rollout=replace(config.rollout, groups=9)))
 
 
 def test_more_contexts_than_the_embedded_world_has_are_refused():
-    config = NFTConfig(rollout=OldPolicyRolloutConfig(groups=1), eval=EvalConfig(contexts=600))
+    config = NFTConfig(rollout=OldPolicyRolloutConfig(groups=1), eval=TrainingEvalConfig(contexts=600))
     with pytest.raises(ValueError, match="need 600 pairs"):
         evaluation_contexts(config)
-    cells, contexts = evaluation_contexts(replace(config, eval=EvalConfig(contexts=30)))
+    cells, contexts = evaluation_contexts(replace(config, eval=TrainingEvalConfig(contexts=30)))
     assert cells.split == "test" and contexts == 30
