@@ -130,8 +130,8 @@ def test_rewards_are_those_of_the_terms_with_the_models_of_the_config(tmp_path, 
 
 
 def test_shaping_and_another_segmenter_reach_the_transform(data):
-    images = data.images(data.treated[:4])
-    contexts = data.contexts(data.treated[:4], torch.Generator().manual_seed(0)).set("action", -images)  # far off
+    images = data.images(data.treated[:16])
+    contexts = data.contexts(data.treated[:16], torch.Generator().manual_seed(0)).set("action", -images)  # far off
 
     def rewards(shaping, segmenter=None):
         suite = build_rewards(RewardConfig(shaping=shaping), "cpu")

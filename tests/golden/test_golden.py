@@ -1,8 +1,8 @@
 """Post-training still computes what it computed: recorded numbers of two small iterations of every algorithm.
 
-smoke.json holds every number of log.jsonl but times, of `cellfluxrl train NAME --preset smoke` in float32 on one thread.
-A run repeats them on the processor that recorded them; on another one, products of floats round differently, so that
-the tests allow a few percent. After a change that is meant to change them:
+smoke.json holds every number of log.jsonl but times, of `cellfluxrl train NAME --preset smoke` in float32 on one
+thread. A run repeats them on the processor that recorded them; on another one, products of floats round differently, so
+that the tests allow a few percent. After a change that is meant to change them:
 
     python -m tests.golden.test_golden
 """

@@ -3,8 +3,8 @@
     cellfluxrl fit segmenter
     cellfluxrl fit segmenter --preset judge
 
-The shipped weights learned from plain crops. On real crops they take dim background for cells. A second stage, on cluttered
-crops, mends much of that and costs accuracy in the embedded world, where some cells are as dim:
+The shipped weights learned from plain crops. On real crops they take dim background for cells. A second stage, on
+cluttered crops, mends much of that and costs accuracy in the embedded world, where some cells are as dim:
 
     cellfluxrl fit segmenter --start FILE --nucleus-steps 0 --cell-steps 0 --clutter-steps 600 --weights OWN
 

@@ -16,7 +16,6 @@ from algorithms.losses.matching import (
 )
 from algorithms.training_times import uniform_time
 from cellenv.path import lift
-from cellenv.streams import rng_at
 from tests.algorithms.matching_toys import SHAPE, Scale, draw, models, omega, rows, velocities_of
 
 
