@@ -13,9 +13,10 @@ def test_it_trains_and_resumes(runner):
 
 
 def test_flags_reach_the_training(runner):
-    flags = ["--clip-epsilon 1e-6", "--lmbda 0", "--eta 0.2", "--loss.kl-weight 30", "--statistics-per all"]
+    flags = ["--clip-epsilon 1e-6", "--lmbda 0", "--eta 0.2", "--loss.kl-weight 30", "--statistics-per compound"]
     flags += ["--statistics-memory 1", "--critic-epochs 0", "--critic-learning-rate 1e-4"]
-    check_flags(runner(ppo, SAMPLING), flags, "--iterations 2 --critic-warmup 0 --epochs 2 --optimizer-steps 2")
+    usual = "--iterations 2 --critic-warmup 0 --epochs 2 --optimizer-steps 2 --statistics-per all"  # its memory acts
+    check_flags(runner(ppo, SAMPLING), flags, usual)
 
 
 def test_before_the_first_update_the_ratio_is_one_in_low_precision(runner, fresh_accelerate):
