@@ -159,7 +159,7 @@ class MatchingLossConfig(RenoisedLossConfig):
 class PostTrainingConfig(TrainConfig):
     """What all post-training recipes share. A recipe has its own kind of `loss` and `rollout`."""
 
-    iterations: int = 160
+    iterations: int = 100
     generator: str = "embedded"  # base to start from: a name, a folder that save_pretrained wrote, or a published .pth
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
@@ -249,7 +249,7 @@ def presets(default: AnyPostTraining) -> dict[str, AnyPostTraining]:
         rollout=replace(default.rollout, groups=2, group_size=4),
         eval=replace(default.eval, contexts=16),
     )
-    long = replace(default, output_dir=folder.with_name(f"{folder.name}-long"), iterations=480)
+    long = replace(default, output_dir=folder.with_name(f"{folder.name}-long"), iterations=300)
     return {"default": default, "smoke": smoke, "long": long}
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
+from algorithms.train_config import OptimConfig
 
 if TYPE_CHECKING:
     from algorithms.recipes.post_training import Components
@@ -37,6 +38,7 @@ class NFTLossConfig(MatchingLossConfig):
 @dataclass(frozen=True, kw_only=True)
 class NFTConfig(RenoisedConfig):
     output_dir: Path = Path("runs/nft")
+    optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, micro_batch_size=48)
     loss: NFTLossConfig = NFTLossConfig()
 
 

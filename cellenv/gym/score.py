@@ -20,8 +20,8 @@ from cellenv.gym.task import Task
 from cellenv.streams import rng_at
 from cellenv.weights_io import write_atomically
 
-VERSION = 1  # of the fixed contexts; increase it when they change
-CONTEXTS = 1000
+VERSION = 2  # of the fixed contexts; increase it when they change
+CONTEXTS = 500
 SCALES = ASSETS / "gym.json"
 REBUILD = "python -m examples.studies.fit_gym"
 BATCH = 32  # contexts per batch

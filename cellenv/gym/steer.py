@@ -56,7 +56,7 @@ class Steer(Task):
         ValueError: if drafts < 2.
     """
 
-    tries = 16  # random actions, the best of which is the oracle
+    tries = 8  # random actions, the best of which is the oracle
 
     def __init__(self, world: World | None = None, *, drafts: int = 4, **options: Any):
         super().__init__(world, **options)
@@ -89,7 +89,7 @@ class Steer(Task):
             return torch.cat([steer(self.world.generator, part, chunk) for part, chunk in parts])
 
     def bounds(self, scene: TensorDict) -> tuple[Tensor, Tensor]:
-        """Mean reward of the drafts, and maximum over 16 random actions, which depend on the seed alone."""
+        """Mean reward of the drafts, and maximum over 8 random actions, which depend on the seed alone."""
         streams = [rng_at(seed, self.tries) for seed in scene["seed"].tolist()]
         size = self.tries, 2 + self.k
         actions = torch.stack([torch.rand(size, generator=rng) * 2 - 1 for rng in streams])  # (B, tries, 2 + K)

@@ -2,8 +2,8 @@
 
     python -m examples.studies.fit_gym
 
-Writes cellenv/assets/gym.json; run it again whenever generator or rewards change. Steer's oracle is the best of 16
-random actions, so this samples 28,000 images in all.
+Writes cellenv/assets/gym.json; run it again whenever generator or rewards change. Steer's oracle is the best of 8
+random actions, so this samples 10,000 images in all.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from examples.studies.command_line import parse_script
 class FitGymConfig:
     output: Path = Path("cellenv/assets/gym.json")
     generator: str = "embedded"  # a name, or a folder that save_pretrained wrote
-    contexts: int = 1000
+    contexts: int = 500
 
 
 PRESETS = {"default": FitGymConfig(), "smoke": FitGymConfig(output=Path("runs/gym-smoke/gym.json"), contexts=2)}

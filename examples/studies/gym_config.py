@@ -16,7 +16,7 @@ class BenchmarkConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     train_contexts: int = 2000  # shared by all agents
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of training images; auto: bf16 where the hardware has it
-    contexts: int = 1000  # on which agents are scored
+    contexts: int = 500  # on which agents are scored
     points: int = 10  # of a learning curve
     curve_contexts: int = 200  # of a point; the last one has all
     constants: int = 64  # actions among which the best constant is sought

@@ -27,7 +27,7 @@ from rewards.segmentation.decode import FLOW_SCALE, postprocess_labels, remove_f
 from rewards.segmentation.embedded import EmbeddedSegmenter, Floors, FlowNet, find_objects, normalise
 from rewards.segmentation.targets import unit_flows
 
-MODELS = {"segmenter": EmbeddedSegmenter, "judge": JudgeSegmenter}
+MODELS: dict[str, type[EmbeddedSegmenter]] = {"segmenter": EmbeddedSegmenter, "judge": JudgeSegmenter}
 SEEDS = {"segmenter": 0, "judge": 1}
 CHUNK = 50  # crops rendered at once
 CROWD_LAYERS = 4  # times that other cells are put beside those of a crop

@@ -152,7 +152,7 @@ def test_the_shipped_scale_is_what_the_shipped_generator_earns():
     drafts = Steer(world).prepare(few)["rated", "reward"].mean(1)
     assert np.median(np.abs(drafts.numpy() - steer.untouched[:4])) < 0.05
     assert np.mean(steer.untouched) == pytest.approx(np.mean(select.untouched), abs=0.5)  # four draws, and eight
-    assert np.mean(steer.oracle) > np.mean(select.oracle)  # 16 tries against eight
+    assert np.mean(steer.oracle) > np.mean(steer.untouched) + 1
 
 
 @pytest.mark.slow
