@@ -52,19 +52,23 @@ LIKELIHOOD_BASED = COMMON | {
 }
 REGULARIZED = COMMON | {"kl=0.4": {"loss.kl_weight": 0.4}}
 
-# The winner has the highest total at the end of the budget, on validation contexts: docs/comparison.md has the figures.
+# `chosen` is the setting with the highest total at the end of the budget, on validation contexts.
 SEARCHES: dict[AlgorithmName, Search] = {
     "nft": Search(
-        settings=COMMON | {"beta=0.1": {"loss.beta": 0.1}, "coupling=group": {"renoise.coupling": "group"}},
-        chosen="beta=0.1",
+        settings={
+            "default": {},
+            "lr=3e-4": {"optim.learning_rate": 3e-4},
+            "beta=1": {"loss.beta": 1.0},
+            "coupling=group": {"renoise.coupling": "group"},
+        }
     ),
     "grpo": Search(settings=LIKELIHOOD_BASED | {"steps=2": {"optim.optimizer_steps": 2}}),
     "ppo": Search(settings=LIKELIHOOD_BASED | {"group_size=2": {"rollout.group_size": 2}}),  # contexts for the critic
     "flowawr": Search(settings=COMMON | {"kl=0.1": {"loss.kl_weight": 0.1}, "kl=1": {"loss.kl_weight": 1.0}}),
     "ram": Search(settings=COMMON | {"c=0.3": {"loss.c": 0.3}, "c=3": {"loss.c": 3.0}}),
     "awm": Search(settings=REGULARIZED | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
-    "rwr": Search(settings=REGULARIZED | {"tau=0.2": {"loss.temperature": 0.2}}, chosen="kl=0.4"),
-    "rft": Search(settings=REGULARIZED | {"keep=1": {"loss.keep": 1}}, chosen="kl=0.4"),
+    "rwr": Search(settings=REGULARIZED | {"tau=0.2": {"loss.temperature": 0.2}}),
+    "rft": Search(settings=REGULARIZED | {"keep=1": {"loss.keep": 1}}),
 }
 
 if __name__ == "__main__":

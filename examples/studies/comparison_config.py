@@ -10,7 +10,7 @@ from algorithms.config import Precision
 # keys of `algorithms.recipes.ALGORITHMS`
 AlgorithmName = Literal["nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft"]
 ALGORITHM_NAMES: tuple[AlgorithmName, ...] = ("nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft")
-BUDGET = 90_000  # 44 iterations of DiffusionNFT, about four minutes of two cores, with the evaluations
+BUDGET = 90_000  # 34 iterations of DiffusionNFT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,13 +35,13 @@ def test_each_grid_holds_its_starting_setting_once(tmp_path):
     config = replace(DEFAULT, output_dir=tmp_path)
     for study in STUDIES.values():
         for grid in (study.reduced, study.full):
-            start = [c.name for c in grid.candidates if run_name(config, c) == "nft,loss.beta=0.1"]
+            start = [c.name for c in grid.candidates if run_name(config, c) == "nft"]
             assert start == [studies.baseline_of(config, grid.candidates)]
     baselines = {name: studies.baseline_of(config, study.reduced.candidates) for name, study in STUDIES.items()}
     assert (baselines["single"], baselines["kl"], baselines["beta"]) == (
         "combination",
         "kl_weight=0.4",
-        "beta=0.1,decay=0.8",
+        "beta=0.1,decay=default",
     )
     other = replace(config, group_size=4)
     assert studies.baseline_of(other, STUDIES["group_size"].reduced.candidates) == ""
