@@ -1,6 +1,6 @@
 """Post-train the generator with DiffusionNFT on the biological rewards, then compare it with its base.
 
-    cellfluxrl train nft                                       # about 14 minutes on two CPU cores
+    cellfluxrl train nft                                       # 100 iterations, about half an hour on one slow core
     cellfluxrl train nft --preset smoke                        # two iterations and the evaluation
     cellfluxrl train nft --resume                              # continue where it stopped
     cellfluxrl train nft --control shuffled --output-dir runs/nft-shuffled
