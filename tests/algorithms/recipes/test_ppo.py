@@ -1,6 +1,8 @@
 import pytest
 
+from algorithms.launch import start_accelerator
 from algorithms.recipes import ppo
+from algorithms.recipes.post_training import build_components
 from cellenv.generator import Sampling
 from tests.algorithms.recipes.recipe_toys import check_flags, check_ratio, check_training
 
@@ -15,10 +17,20 @@ def test_it_trains_and_resumes(runner):
 def test_flags_reach_the_training(runner):
     flags = ["--clip-epsilon 1e-6", "--lmbda 0", "--eta 0.2", "--loss.kl-weight 30", "--statistics-per all"]
     flags += ["--critic-epochs 0", "--critic-learning-rate 1e-4"]
-    usual = "--critic-warmup 0 --epochs 2 --optimizer-steps 2"
-    check_flags(runner(ppo, SAMPLING), flags, f"--iterations 2 {usual}")
-    enough = 6  # iterations of 8 images, until there are more images than compounds
-    check_flags(runner(ppo, SAMPLING), ["--statistics-memory 1"], f"--iterations {enough} --statistics-per all {usual}")
+    check_flags(runner(ppo, SAMPLING), flags, "--iterations 2 --critic-warmup 0 --epochs 2 --optimizer-steps 2")
+
+
+def test_statistics_follow_the_config(runner):
+    ppo_runner = runner(ppo, SAMPLING)
+
+    def moments(flags):
+        components = build_components(ppo_runner.config("any", flags), start_accelerator(threads=1))
+        return ppo.build(components).loss.returns.moments, len(components.data.compounds)
+
+    per_compound, compounds = moments("--statistics-memory 7")
+    assert (len(per_compound.mean), per_compound.memory) == (compounds, 7) and compounds > 1
+    over_all, _ = moments("--statistics-memory 7 --statistics-per all")
+    assert (len(over_all.mean), over_all.memory) == (1, 7 * compounds)
 
 
 def test_before_the_first_update_the_ratio_is_one_in_low_precision(runner, fresh_accelerate):
