@@ -49,11 +49,10 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def estimate_sampling(generators: Sequence[str], images: int, batch_size: int) -> Estimate:
+def estimate_sampling(generators: Sequence[CellFlux], images: int, batch_size: int) -> Estimate:
     """Estimate sampling this number of images with each generator from one batch."""
     nfe, seconds = 0, 0.0
-    for name in generators:
-        generator = CellFlux.from_pretrained(name)
+    for generator in generators:
         nfe += images * generator.sampling.nfe
         seconds += sampling_seconds(generator, min(batch_size, images)) * images
     return Estimate(nfe=nfe, seconds=seconds, memory=peak_memory())
@@ -74,7 +73,9 @@ def sample(generator: CellFlux, x0: torch.Tensor, condition: torch.Tensor, seed:
     return generator.sample(x0, condition, seed)[0].cpu()
 
 
-def estimate_evaluation(config: EvaluateConfig | BestOfNConfig, generators: Sequence[str], images: int) -> Estimate:
+def estimate_evaluation(
+    config: EvaluateConfig | BestOfNConfig, generators: Sequence[CellFlux], images: int
+) -> Estimate:
     """Estimate an evaluation: sampling this number of images with each generator; measuring them, and as many real."""
     from algorithms.build import build_cells, build_judge, build_rewards
     from algorithms.evaluation.evaluator import build_evaluator

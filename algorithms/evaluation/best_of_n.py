@@ -58,10 +58,10 @@ def main(config: BestOfNConfig) -> None:
 def estimate(config: BestOfNConfig) -> Estimate:
     """Estimate the cost of drawing and scoring all samples of all models."""
     from algorithms.estimate import estimate_evaluation
-    from algorithms.evaluation.evaluate import named_folders
+    from algorithms.evaluation.evaluate import load_generators
 
-    folders = [config.base, *named_folders(config.model, "rl").values()]
-    return estimate_evaluation(config, folders, config.eval.contexts * config.most)
+    generators = load_generators(config.base, config.model)
+    return estimate_evaluation(config, list(generators.values()), config.eval.contexts * config.most)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from algorithms.evaluation.gap import CONFIRMED_SHARE
+from algorithms.evaluation.headline import percent_interval
+
 CONTROLS = ("zero-reward", "shuffled-reward", "flipped-reward")  # rows that were trained to show no gain
 DISTANCE_RATIO = 1.1  # of the baseline's Frechet and kernel distance, at most
 DIVERSITY_RATIO = 0.8  # of the baseline's diversity inside a group, at least
-CONFIRMED_SHARE = 0.6  # of a reward's gain that the judge must see too, at least
-GAP_SHARE = 0.5  # of the way from the baseline's total to that of real images, at least
+GAP_SHARE = 0.5  # of the gap to real images, capped at real in each reward, at least
 
 Figures = Mapping[str, Any]
 
@@ -23,7 +25,8 @@ class Check(NamedTuple):
 def acceptance_checks(evaluation: Figures, row: str = "rl", baseline: str = "base") -> list[Check]:
     """All checks of a row against its baseline: rewards, distances, diversity, judges and the gap to real images."""
     new, old = evaluation["rows"][row], evaluation["rows"][baseline]
-    gain, rewards = evaluation["paired"][f"{row}-{baseline}"], evaluation["rewards"]
+    pair, rewards = f"{row}-{baseline}", evaluation["rewards"]
+    gain = evaluation["paired"][pair]
     low, high = gain["total"]["ci"]
     worse = [r["label"] for r in rewards if r["name"] in gain and (gain[r["name"]]["ci"][1] or 0) < 0]
     checks = [
@@ -42,13 +45,13 @@ def acceptance_checks(evaluation: Figures, row: str = "rl", baseline: str = "bas
         figures = f"{_number(old['w1_mean'])} to {_number(new['w1_mean'])} σ"
         checks.append(Check("Measures come closer to real cells (mean W1)", closer, figures))
     checks += [_confirmed_by_judge(reward, gain) for reward in rewards if reward["judge"]]
-    return checks + ([_gap_closed(gain, evaluation["rows"], baseline)] if "real" in evaluation["rows"] else [])
+    return checks + ([_gap_closed(evaluation["gap"][pair]["share"])] if "gap" in evaluation else [])
 
 
 def _ratio(name: str, new: float | None, old: float | None, *, at_most: float = 0, at_least: float = 0) -> Check:
     """new / old within its bound; an old value of 0 or less (a kernel distance can be) asks for no increase."""
     bound = f"at most {at_most:g}" if at_most else f"at least {at_least:g}"
-    criterion = f"{name} {bound} × the base's"
+    criterion = f"{name} {bound} × the baseline's"
     if new is None or old is None:
         return Check(criterion, None, "undefined")
     if old <= 0:
@@ -58,26 +61,25 @@ def _ratio(name: str, new: float | None, old: float | None, *, at_most: float = 
 
 
 def _confirmed_by_judge(reward: Figures, gain: Figures) -> Check:
-    """The judge sees a share of what the reward gained: less is reward hacking."""
+    """The judge sees a gain, and not significantly less than its share of what the reward gained: no reward hacking."""
     name = reward["name"]
-    gained, confirmed = (gain.get(key, {"mean": None})["mean"] for key in (name, f"judge_{name}"))
     criterion = f"Judge sees {CONFIRMED_SHARE:.0%} of the gain in {reward['label']}"
-    if gained is None or confirmed is None or gained <= 0:
-        return Check(criterion, None, "no gain to confirm")
-    passed = confirmed >= CONFIRMED_SHARE * gained
-    return Check(criterion, passed, f"{_signed(confirmed)} of {_signed(gained)}")
+    if name not in gain or f"judge_{name}" not in gain or (gain[name]["ci"][0] or 0) <= 0:
+        return Check(criterion, None, "no significant gain to confirm")
+    seen, margin = gain[f"judge_{name}"], gain[f"judge_margin_{name}"]
+    least_gain, greatest_margin = seen["ci"][0], margin["ci"][1]
+    undefined = least_gain is None or greatest_margin is None
+    passed = None if undefined else least_gain > 0 and greatest_margin >= 0
+    figures = f"{_signed(seen['mean'])} {_span(*seen['ci'])} of {_signed(gain[name]['mean'])}"
+    return Check(criterion, passed, f"{figures}; over {CONFIRMED_SHARE:.0%}: {_span(*margin['ci'])}")
 
 
-def _gap_closed(gain: Figures, rows: Figures, baseline: str) -> Check:
-    """The share of the gap in total between baseline and real images that was closed."""
-    criterion = f"{GAP_SHARE:.0%} of the gap in total to real is closed"
-    rise, real, old = (figures["total"]["mean"] for figures in (gain, rows["real"], rows[baseline]))
-    if rise is None or real is None or old is None:
+def _gap_closed(share: Figures) -> Check:
+    """The share of the gap to real images that was closed, each reward capped at their level."""
+    criterion = f"{GAP_SHARE:.0%} of the gap to real is closed, each reward capped at real"
+    if share["mean"] is None:
         return Check(criterion, None, "undefined")
-    gap = real - old
-    if gap <= 0:
-        return Check(criterion, None, "the baseline's total is not below that of real cells")
-    return Check(criterion, rise >= GAP_SHARE * gap, f"{rise / gap:.0%}".replace("-", "−"))
+    return Check(criterion, share["mean"] >= GAP_SHARE, percent_interval(share))
 
 
 def _if_defined(value: float | None, question: Callable[[], bool]) -> bool | None:

@@ -25,6 +25,7 @@ from algorithms.evaluation.metrics import (
     save_evaluation,
 )
 from algorithms.evaluation.report import Gallery, page, save_page, tables
+from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
@@ -77,7 +78,8 @@ def evaluate_models(
 ) -> Figures:
     """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation.
 
-    models: generators by row, "base" among them. data: a held-out split. config: goes into the report.
+    models: generators by row, "base" among them; one that shares its network is the base by another sampler, and rows
+        by that sampler are compared with it too. data: a held-out split. config: goes into the report.
     folders: generated images by row. Those for just the contexts of the other rows are rows like them; others stand on
     their own contexts, without a difference to the base, and their distances are to real images of their compounds.
 
@@ -93,10 +95,12 @@ def evaluate_models(
     aligned = {row: folder.match_contexts(contexts) for row, folder in folders.items()}
     own_contexts = {row: folders[row].group_by_context(data) for row, images in aligned.items() if images is None}
     given = {row: images for row, images in aligned.items() if images is not None}
-    about: dict[str, object] = {name: getattr(options, name) for name in ("contexts", "group_size", "seed")}
-    about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
-    about |= ({"images": list(folders)} if folders else {}) | dict(config or {})
-    settings = EvaluationOptions(seed=options.seed, batch_size=options.batch_size, config=about)
+    settings = EvaluationOptions(
+        seed=options.seed,
+        batch_size=options.batch_size,
+        config=describe_rows(models, folders, options) | dict(config or {}),
+        baselines=same_sampler_baselines(models),
+    )
     with tqdm(desc="evaluate", unit="image", leave=False) as bar:
         bar.total = options.contexts * (2 * len(models) * options.group_size + 2)
         bar.total += sum(map(count_images, given.values()))
@@ -110,16 +114,27 @@ def evaluate_models(
             all_rows, references_of_all = samples | {"real": real}, data.images(references)
             evaluation = evaluate(all_rows, references_of_all, contexts, evaluator, settings, bar.update)
             for row, (images, own) in own_contexts.items():
-                alone = replace(settings, baseline=row)
+                alone = replace(settings, baseline=row, baselines={})
                 evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, bar.update)
+    for row, model in models.items():
+        evaluation["rows"][row]["nfe"] = model.sampling.nfe
     columns = {"control": contexts["x0"]} | {row: images[:, 0] for row, images in samples.items()}
     gallery = first_of_each_moa(columns | {"real": real[:, 0]}, contexts["moa"], data)
     title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
     save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
     save_page(page(evaluation, gallery, title=title, phases=clock.seconds), Path(output_dir) / f"{name}.html")
-    for table in tables(evaluation):
-        Console().print(table)
+    Console().print(*tables(evaluation), sep="\n")
     return evaluation
+
+
+def describe_rows(
+    models: Mapping[str, CellFlux], folders: Mapping[str, ImageFolder], options: Comparison
+) -> dict[str, object]:
+    """What a report says of the rows: how much was drawn, by which sampler, and which rows no training made."""
+    about: dict[str, object] = {name: getattr(options, name) for name in ("contexts", "group_size", "seed")}
+    about |= {f"{row} draws with": str(model.sampling) for row, model in models.items()}
+    untrained = {"images": list(folders), "base by other samplers": base_sampler_rows(models)}
+    return about | {name: rows for name, rows in untrained.items() if rows}
 
 
 def evaluate_alone(

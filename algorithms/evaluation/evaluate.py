@@ -4,6 +4,11 @@
     cellfluxrl evaluate --model rl=runs/nft/model --output-dir runs/nft --unseen
     cellfluxrl evaluate --model rl=runs/nft/model --images theirs=DIR     # a folder as `cellfluxrl generate` writes
     cellfluxrl evaluate --model rl=runs/nft/model --reward sharpness=mylab.rewards:sharpness:0.5
+    cellfluxrl evaluate --model rl=runs/nft/model --sampler base-8=base:steps=8 --sampler rl-8=rl:steps=8
+
+--sampler adds a row that draws with a model's weights by another sampler, NAME=MODEL:SETTING=VALUE,... with settings of
+steps, guidance, noise_level, solver (euler, heun, midpoint, multistep) and grid (uniform, edm); what is not named is as
+MODEL draws. A row by the same sampler as a row of the base is compared with that one too: above, rl-8 with base-8.
 
 Prints the table and writes evaluation.json and evaluation.html (with --unseen: evaluation_unseen.*). What each figure
 means: docs/evaluation.md.
@@ -22,12 +27,14 @@ from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
+    from cellenv.generator import CellFlux
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
     images: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
+    sampler: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=MODEL:steps=8,guidance=0.2; may be repeated
     base: str = "embedded"  # generator that the models started from: DIR, or the name of a shipped one
     output_dir: Path = Path("runs/evaluation")
     group_size: int = 4  # samples of each context, which differ by noise alone
@@ -69,6 +76,20 @@ def named_folders(entries: Sequence[str], default: str = "") -> dict[str, str]:
     return found
 
 
+def load_generators(base: str, models: Sequence[str], samplers: Sequence[str] = ()) -> dict[str, CellFlux]:
+    """Generators by row: "base", those of NAME=DIR entries, and their rows by other samplers.
+
+    Raises:
+        ValueError: an entry is invalid; see `named_folders` and `add_sampler_rows`.
+    """
+    from algorithms.evaluation.samplers import add_sampler_rows
+    from cellenv.generator import CellFlux
+
+    sources = {"base": base} | named_folders(models, "rl")
+    generators = {name: CellFlux.from_pretrained(folder) for name, folder in sources.items()}
+    return add_sampler_rows(generators, samplers)
+
+
 def main(config: EvaluateConfig) -> None:
     import torch
 
@@ -77,16 +98,15 @@ def main(config: EvaluateConfig) -> None:
     from algorithms.evaluation.evaluator import build_evaluator
     from algorithms.evaluation.image_folder import ImageFolder
     from algorithms.logs import flatten_config
-    from cellenv.generator import CellFlux
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sources, images = named_folders(config.model, "rl"), named_folders(config.images)
-    if both := sources.keys() & images.keys():
-        raise ValueError(f"need another NAME for each --model and --images; {', '.join(sorted(both))} stand twice")
-    sources = {"base": config.base} | sources
+    images = named_folders(config.images)
+    if both := images.keys() & {*named_folders(config.model, "rl"), *(x.partition("=")[0] for x in config.sampler)}:
+        raise ValueError(f"need another NAME for each row; {', '.join(sorted(both))} stand twice")
+    generators = load_generators(config.base, config.model, config.sampler)
+    models = {name: model.to(device) for name, model in generators.items()}
     data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
     folders = {name: ImageFolder.read(folder, data) for name, folder in images.items()}
-    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in sources.items()}
     check_generators(data, *models.values())
     evaluator = build_evaluator(
         data,
@@ -108,7 +128,7 @@ def main(config: EvaluateConfig) -> None:
         config={
             "preset": config.reward.shaping,
             **settings,
-            "generators": str(sources),
+            "generators": str({"base": config.base} | named_folders(config.model, "rl")),
             "folders": str(images),
         },
         name="evaluation_unseen" if config.unseen else "evaluation",
@@ -119,8 +139,8 @@ def estimate(config: EvaluateConfig) -> Estimate:
     """Estimate the cost of drawing and scoring all images of all models."""
     from algorithms.estimate import estimate_evaluation
 
-    folders = [config.base, *named_folders(config.model, "rl").values()]
-    return estimate_evaluation(config, folders, config.eval.contexts * config.group_size)
+    generators = load_generators(config.base, config.model, config.sampler)
+    return estimate_evaluation(config, list(generators.values()), config.eval.contexts * config.group_size)
 
 
 if __name__ == "__main__":

@@ -70,8 +70,10 @@ def main(config: GenerateConfig, load: Callable[[str], CellFlux] | None = None) 
 def estimate(config: GenerateConfig) -> Estimate:
     """Estimate the cost of sampling all images from one batch."""
     from algorithms.estimate import estimate_sampling
+    from cellenv.generator import CellFlux
 
-    return estimate_sampling([config.generator], config.contexts * config.group_size, config.batch_size)
+    generator = CellFlux.from_pretrained(config.generator)
+    return estimate_sampling([generator], config.contexts * config.group_size, config.batch_size)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,14 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from algorithms.evaluation.distances import diversity, frechet_distance, kernel_distance, standardise
-from algorithms.evaluation.statistics import bootstrap_counts, mean_interval, nan_mean, wasserstein_by_group
+from algorithms.evaluation.gap import ContextMeans, GapShares, gap_shares, judge_margins
+from algorithms.evaluation.statistics import (
+    Interval,
+    bootstrap_counts,
+    mean_interval,
+    nan_mean,
+    wasserstein_by_group,
+)
 from algorithms.files import write_whole
 from rewards.suite.spec import RewardSpec
 
@@ -99,9 +106,13 @@ def finite_or_nan(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """How rows are compared. config goes into the report; seed is the bootstrap's."""
+    """How rows are compared. config goes into the report; seed is the bootstrap's.
+
+    baselines: of a row the further one that it is compared with, for instance the base by the same sampler.
+    """
 
     baseline: str = "base"
+    baselines: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 64
     config: Mapping[str, object] = field(default_factory=dict)
@@ -115,20 +126,22 @@ def evaluate(
     options: EvaluationOptions,
     progress: ProgressCallback = lambda n: None,
 ) -> Figures:
-    """{"rows": {row: figures}, "paired": {"row-baseline": differences}, "rewards": [...], "config": {...}} for JSON.
+    """{"rows": {row: figures}, "paired": {"row-baseline": differences}, "gap": ..., "rewards": [...], ...} for JSON.
 
     rows: for each row its images (n, G, C, H, W) in [-1, 1], aligned with the contexts [n]; G may differ.
     reference_images: real images of the same compounds, (n, C, H, W), none of them in a row: where distances are
         taken to.
-    A figure is {"mean": m, "ci": [low, high]} (95 %, contexts resampled) or a number; undefined is None. "rewards" says
-    of each reward its name, label, unit, weight, and whether a judge and a measure stand behind it.
+    A figure is {"mean": m, "ci": [low, high]} (95 %, contexts resampled) or a number; undefined is None. "paired" holds
+    row - baseline, and for rewards with a judge its margin (`judge_margins`). "gap" holds, of each pair, the `share` of
+    the gap to the row "real" that is closed, and each reward's and judge's `own` (`gap_shares`). "rewards" says of each
+    reward its name, label, unit, weight, and whether a judge and a measure stand behind it. "baselines", "config":
+    those of the options.
 
     Raises:
-        ValueError: no baseline among the rows, a measure without sigma, or not one reference image a context.
+        ValueError: a baseline is not among the rows, a measure has no sigma, or not one reference image a context.
     """
-    baseline = options.baseline
-    if baseline not in rows:
-        raise ValueError(f"need the baseline row {baseline!r} among the rows; got {', '.join(rows)}")
+    if missing := {options.baseline, *options.baselines, *options.baselines.values()} - set(rows):
+        raise ValueError(f"need the rows {', '.join(sorted(missing))} to compare with; got {', '.join(rows)}")
     counts = bootstrap_counts(len(contexts), np.random.default_rng(options.seed))
     real = _reference_values(reference_images, evaluator, options.batch_size, progress)
     if missing := set(real["measure"].keys()) - set(evaluator.sigma):
@@ -144,22 +157,20 @@ def evaluate(
         for name, row in values.items()
     }
     numbers = {name: _numbers(row, real, contexts["moa"], evaluator.sigma) for name, row in values.items()}
-    paired = {}
-    for name in rows:
-        if name != baseline:
-            gain = {key: means[name][key] - means[baseline][key] for key in means[baseline]}
-            change: Figures = {
-                key: json_number(numbers[name][key] - numbers[baseline][key]) for key in numbers[baseline]
-            }
-            change["n_contexts"] = len(contexts)
-            paired[f"{name}-{baseline}"] = intervals(gain, counts) | change
-    return {
-        "rows": {
-            name: intervals(means[name], counts) | {key: json_number(value) for key, value in numbers[name].items()}
-            for name in rows
-        },
-        "paired": paired,
+    pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
+    found: Figures = {
+        "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
+        "paired": {f"{a}-{b}": _differences(means[a], means[b], numbers[a], numbers[b], counts) for a, b in pairs},
+    }
+    if "real" in rows:
+        found["gap"] = {
+            f"{a}-{b}": _gap_figures(gap_shares(means[a], means[b], means["real"], evaluator.specs, counts))
+            for a, b in pairs
+            if a != "real"
+        }
+    return found | {
         "rewards": [describe(spec) for spec in evaluator.specs],
+        "baselines": dict(options.baselines),
         "config": dict(options.config),
     }
 
@@ -174,6 +185,23 @@ def describe(spec: RewardSpec) -> Figures:
         "measure": spec.measure,
         "judge": spec.has_judge,
     }
+
+
+def _differences(
+    row: ContextMeans,
+    baseline: ContextMeans,
+    row_numbers: Mapping[str, float],
+    baseline_numbers: Mapping[str, float],
+    counts: NDArray[np.float64],
+) -> Figures:
+    """Paired differences of everything, and the judges' margins."""
+    gain = {key: row[key] - baseline[key] for key in baseline}
+    change = {key: row_numbers[key] - baseline_numbers[key] for key in baseline_numbers}
+    return intervals(gain | judge_margins(gain), counts) | _json_numbers(change | {"n_contexts": len(counts[0])})
+
+
+def _gap_figures(shares: GapShares) -> Figures:
+    return {"share": figure(shares.share), "own": {name: figure(interval) for name, interval in shares.own.items()}}
 
 
 def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
@@ -226,12 +254,17 @@ def metric_key(metric: str, network: str) -> str:
 
 
 def intervals(values: Mapping[str, NDArray[np.float64]], counts: NDArray[np.float64]) -> Figures:
-    """{"mean": m, "ci": [low, high]} of each; values (n,) by name, counts (K, n) from `bootstrap_counts`."""
-    found = {name: mean_interval(value, counts) for name, value in values.items()}
-    return {
-        name: {"mean": json_number(i.mean), "ci": [json_number(i.low), json_number(i.high)]}
-        for name, i in found.items()
-    }
+    """Figure of each; values (n,) by name, counts (K, n) from `bootstrap_counts`."""
+    return {name: figure(mean_interval(value, counts)) for name, value in values.items()}
+
+
+def figure(interval: Interval) -> Figures:
+    """{"mean": m, "ci": [low, high]}, None where undefined."""
+    return {"mean": json_number(interval.mean), "ci": [json_number(interval.low), json_number(interval.high)]}
+
+
+def _json_numbers(numbers: Mapping[str, float]) -> Figures:
+    return {name: json_number(value) for name, value in numbers.items()}
 
 
 def json_number(value: float) -> float | None:

@@ -13,11 +13,13 @@ from rich import box
 from rich.table import Table
 
 from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
+from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
 from algorithms.files import write_whole
 from cellenv.pictures import png
 
 STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 TONES = {1: "green", -1: "red", 0: "dim"}
+MAX_COLUMNS = 7  # of rows and differences in one table of the terminal
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither
 
 
@@ -36,7 +38,7 @@ REWARD_SECTIONS = {"probability": FUNCTION, "share": FUNCTION, "z-score reward":
 
 
 def sections(evaluation: Figures) -> list[Section]:
-    """The sections of the table: total, rewards by unit, distances, variety."""
+    """The sections of the table: total, rewards by unit, distances, variety, cost."""
     rewards = evaluation["rewards"]
     found = [Section("Total reward", "weighted sum of the rewards", {"total": "total"})]
     grouped: dict[tuple[str, str], dict[str, str]] = {}
@@ -57,7 +59,8 @@ def sections(evaluation: Figures) -> list[Section]:
         )
     )
     variety = {"diversity": "diversity in group", "moa_accuracy": "accuracy, judge", "undefined": "undefined measures"}
-    return [*found, Section("Variety and recognition", "", variety)]
+    cost = Section("Cost", "evaluations of the network for one image; guidance doubles them", {"nfe": "NFE"})
+    return [*found, Section("Variety and recognition", "", variety), cost]
 
 
 class Difference(NamedTuple):
@@ -102,27 +105,17 @@ def lines(section: Section, evaluation: Figures) -> list[Line]:
     rows, paired = evaluation["rows"], shown_pairs(evaluation)
     present = {name: label for name, label in section.figures.items() if any(name in row for row in rows.values())}
     bounds = [
-        abs(bound) for name in present for pair in paired for bound in _ends(evaluation["paired"][pair].get(name))
+        abs(bound) for name in present for pair in paired for bound in _ends(evaluation["paired"][pair.key].get(name))
     ]
     reach = max(bounds, default=0)  # one axis a section
     return [
         Line(
             label,
             [_cell(row.get(name)) for row in rows.values()],
-            [_difference(evaluation["paired"][pair].get(name), reach) for pair in paired],
+            [_difference(evaluation["paired"][pair.key].get(name), reach) for pair in paired],
         )
         for name, label in present.items()
     ]
-
-
-def shown_pairs(evaluation: Figures) -> list[str]:
-    """The paired differences worth a column: all but that of real images."""
-    return [name for name in evaluation["paired"] if name != "real-base"]
-
-
-def pair_title(pair: str) -> str:
-    """Column title of a paired difference: "rl-base" -> "rl − base"."""
-    return f"{pair.removesuffix('-base')} − base"
 
 
 def unpaired_note(evaluation: Figures) -> str:
@@ -138,26 +131,60 @@ def unpaired_note(evaluation: Figures) -> str:
 
 
 def tables(evaluation: Figures) -> list[Table]:
-    """For the terminal: figures by row, then the checks of each trained row. Print them with a rich console.
+    """For the terminal: shares of the gap, figures, the checks of each trained row. Print them with a rich console."""
+    checks = [_checks_table(row, found) for row, found in checks_of_rows(evaluation).items()]
+    return [*_headline_tables(evaluation), *figure_tables(evaluation), *checks]
+
+
+def figure_tables(evaluation: Figures) -> list[Table]:
+    """Figures by row and the differences of pairs of rows: in one table, or in two where one would be too wide.
 
     The intervals of the differences are shown when there is one difference; with more the lines would break.
     """
-    pairs = shown_pairs(evaluation)
+    rows, pairs = list(evaluation["rows"]), shown_pairs(evaluation)
     n = next(iter(evaluation["rows"].values()))["n_contexts"]
-    legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference"
-    caption = "\n".join(filter(None, [legend if pairs else "", unpaired_note(evaluation)]))
-    table = Table(title=f"Evaluation on {n} held-out contexts", caption=caption or None, **STYLE)
+    title = f"Evaluation on {n} held-out contexts"
+    legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference" if pairs else ""
+    note = unpaired_note(evaluation)
+    if len(rows) + len(pairs) <= MAX_COLUMNS:
+        return [_figure_table(evaluation, title, rows, pairs, caption="\n".join(filter(None, [legend, note])))]
+    return [
+        _figure_table(evaluation, title, rows, [], caption=note),
+        _figure_table(evaluation, "Paired differences", [], pairs, caption=legend),
+    ]
+
+
+def _figure_table(
+    evaluation: Figures, title: str, rows: Sequence[str], pairs: Sequence[Pair], *, caption: str
+) -> Table:
+    """Figures of these rows and pairs, section by section."""
+    table = Table(title=title, caption=caption or None, **STYLE)
     table.add_column("")
-    for name in (*evaluation["rows"], *map(pair_title, pairs)):
+    for name in (*rows, *(pair.title for pair in pairs)):
         table.add_column(name, justify="right")
     for section in sections(evaluation):
         for line in lines(section, evaluation):
+            means = [mean for mean, _ in line.cells] if rows else []
             differences = (
                 f"[{TONES[d.tone]}]{d.text} {d.span if len(pairs) == 1 else ''} {d.mark}" for d in line.differences
             )
-            table.add_row(line.label, *(mean for mean, _ in line.cells), *(" ".join(d.split()) for d in differences))
+            texts = [*means, *(" ".join(d.split()) for d in differences if pairs)]
+            table.add_row(line.label, *texts)
         table.add_section()
-    return [table, *(_checks_table(row, checks) for row, checks in checks_of_rows(evaluation).items())]
+    return table
+
+
+def _headline_tables(evaluation: Figures) -> list[Table]:
+    """One table, or none without real images."""
+    found = headline(evaluation)
+    if not found.lines:
+        return []
+    table = Table(title="Share of the gap to real cells that is closed", caption=NOTE, **STYLE)
+    for name in ("", *found.columns):
+        table.add_column(name, justify="right" if name else "left")
+    for title, shares in found.lines.items():
+        table.add_row(title, *shares)
+    return [table]
 
 
 def _checks_table(row: str, checks: Sequence[Check]) -> Table:
@@ -169,10 +196,17 @@ def _checks_table(row: str, checks: Sequence[Check]) -> Table:
 
 
 def checks_of_rows(evaluation: Figures) -> dict[str, list[Check]]:
-    """The checks of every row that was trained to improve: not the baseline, real, a control, or given images."""
-    trained = [pair.removesuffix("-base") for pair in shown_pairs(evaluation) if pair.endswith("-base")]
-    others = {*CONTROLS, *evaluation["config"].get("images", ())}
-    return {row: acceptance_checks(evaluation, row) for row in trained if row not in others}
+    """The checks of every row that was trained to improve: not real, a control, given images, or the base itself.
+
+    The baseline is the base by the same sampler, if there is such a row, so that only training makes the difference.
+    """
+    config, baselines = evaluation["config"], evaluation["baselines"]
+    others = {*CONTROLS, *config.get("images", ()), *config.get("base by other samplers", ())}
+    pairs = [pair for pair in shown_pairs(evaluation) if pair.row not in others]
+    checked = [pair for pair in pairs if pair.baseline == baselines.get(pair.row, "base")]
+    return {
+        pair.row if pair.baseline == "base" else pair.title: acceptance_checks(evaluation, *pair) for pair in checked
+    }
 
 
 def page(
@@ -194,7 +228,9 @@ def page(
         title=title,
         rows=evaluation["rows"],
         unpaired_note=unpaired_note(evaluation),
-        pairs=[pair_title(pair) for pair in shown_pairs(evaluation)],
+        headline=headline(evaluation),
+        headline_note=NOTE,
+        pairs=[pair.title for pair in shown_pairs(evaluation)],
         sections=[(section, found) for section in sections(evaluation) if (found := lines(section, evaluation))],
         checks=checks_of_rows(evaluation),
         config=evaluation["config"],

@@ -21,7 +21,7 @@ from algorithms.build import build_judge, build_rewards, check_generators
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.comparison import held_out_cells
-from algorithms.evaluation.evaluate import named_folders
+from algorithms.evaluation.evaluate import load_generators
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import held_out
 from algorithms.evaluation.metrics import (
@@ -33,7 +33,7 @@ from algorithms.evaluation.metrics import (
     intervals,
     save_evaluation,
 )
-from algorithms.evaluation.report import tables
+from algorithms.evaluation.report import figure_tables
 from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.files import write_whole
 from algorithms.logs import flatten_config
@@ -49,8 +49,7 @@ def load_models(
 ) -> tuple[dict[str, CellFlux], CellData, Evaluator, BestOfNConfig]:
     """Generators by row, held-out cells, evaluator, and the config with as many contexts as the cells allow."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    folders = {"base": config.base} | named_folders(config.model, "rl")
-    models = {name: CellFlux.from_pretrained(folder).to(device) for name, folder in folders.items()}
+    models = {name: model.to(device) for name, model in load_generators(config.base, config.model).items()}
     data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
     check_generators(data, *models.values())
     rewards = build_rewards(config.reward, device)
@@ -142,9 +141,9 @@ def publish(result: Figures, config: BestOfNConfig) -> None:
     save_evaluation(result, config.output_dir / "best_of_n.json")
     write_whole(config.output_dir / "best_of_n.png", plot(result, config))
     for N, evaluation in result["best_of"].items():
-        table = tables(evaluation)[0]
-        table.title = f"Best of {N} by {config.scorer}, {config.eval.contexts} held-out contexts"
-        Console().print(table)
+        first, *others = figure_tables(evaluation)
+        first.title = f"Best of {N} by {config.scorer}, {config.eval.contexts} held-out contexts"
+        Console().print(first, *others, sep="\n")
 
 
 def plot(result: Figures, config: BestOfNConfig) -> bytes:

@@ -42,21 +42,40 @@ def mean_interval(values: ArrayLike, counts: NDArray[np.float64], *, level: floa
 
     For a paired difference, pass values_a - values_b: a context that is nan on one side counts on neither.
     With the same counts for all metrics and rows, their intervals rest on the same resampled contexts.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
 
     Raises:
         ValueError: not one value per resampled context.
     """
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or counts.shape[1:] != values.shape:
+    if values.ndim != 1:
+        raise ValueError(f"need one value for each context, (n,); got {values.shape}")
+    return percentile_interval(float(nan_mean(values)), resampled_means(values, counts), level=level)
+
+
+def resampled_means(values: ArrayLike, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over contexts in each bootstrap resample, nan left out; (n,) -> (K,) or (n, R) -> (K, R).
+
+    Raises:
+        ValueError: the values are not of the resampled contexts.
+    """
+    values = np.asarray(values, np.float64)
+    if counts.shape[1:] != values.shape[:1]:
         raise ValueError(f"need one value for each of the {counts.shape[1]} resampled contexts; got {values.shape}")
     seen = ~np.isnan(values)
-    if not seen.any():
-        return Interval(np.nan, np.nan, np.nan)
-    weight = counts[:, seen].sum(1)  # (K,)
-    means = (counts[:, seen] @ values[seen])[weight > 0] / weight[weight > 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values[seen].mean()), float(low), float(high))
+    total, weight = counts @ np.where(seen, values, 0), counts @ seen  # (K,) or (K, R)
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+
+
+def percentile_interval(estimate: float, resampled: NDArray[np.float64], *, level: float = 0.95) -> Interval:
+    """An estimate and the quantiles of its bootstrap resamples, (K,); nan left out, nan if all are.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if not len(known):
+        return Interval(estimate, np.nan, np.nan)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
 
 
 def wasserstein_by_group(

@@ -41,7 +41,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
     scale = config.iterations * rollout.groups / groups
     evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)
     images = config.eval.contexts * evaluate.group_size
-    evaluation = estimate_evaluation(evaluate, [config.generator, config.generator], images)
+    evaluation = estimate_evaluation(evaluate, [components.ref, components.theta], images)
     return Estimate(
         nfe=round(nfe.total / 2 * scale) + evaluation.nfe,
         seconds=last["time/total"] * scale + evaluation.seconds,

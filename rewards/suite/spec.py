@@ -121,7 +121,7 @@ SUITE: tuple[RewardSpec, ...] = (
 WEIGHTS = {spec.name: spec.weight for spec in SUITE}
 
 # Names of other figures of an evaluation.
-RESERVED = ("total", "reward", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts")
+RESERVED = ("total", "reward", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts", "nfe")
 RESERVED_PREFIXES = ("judge_", "w1_", "frechet_", "kernel_", "diversity_")
 INPUTS: dict[str, NestedKey] = {"images": "action", "nuclei": NUCLEI, "cells": CELLS, "moa": "moa", "x0": "x0"}
 

@@ -5,7 +5,9 @@ import pytest
 from algorithms import estimate
 from algorithms.estimate import Estimate, estimate_evaluation, estimate_sampling, seconds_of
 from algorithms.evaluation.evaluate import EvaluateConfig
-from cellenv.generator import Sampling
+from cellenv.generator import CellFlux, Sampling
+
+load = CellFlux.from_pretrained
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_the_first_call_warms_up_and_is_not_timed(monkeypatch):
 
 
 def test_sampling_scales_with_images_and_generators(save_base, second_per_call):
-    base = str(save_base(Sampling(steps=3, solver="heun", noise_level=0.5)))  # 6 evaluations an image
+    base = load(save_base(Sampling(steps=3, solver="heun", noise_level=0.5)))  # 6 evaluations an image
     once = estimate_sampling([base], images=10, batch_size=4)
     assert (once.nfe, once.seconds) == (60, 2.5)
     assert estimate_sampling([base], images=20, batch_size=4)[:2] == (120, 5)
@@ -42,12 +44,12 @@ def test_sampling_runs_a_batch_of_the_generator(save_base, monkeypatch):
     """What is timed are samples of the batch size."""
     sizes = []
     monkeypatch.setattr(estimate, "seconds_of", lambda work: sizes.append(tuple(work().shape)) or 1.0)
-    estimate_sampling([str(save_base())], images=10, batch_size=3)
+    estimate_sampling([load(save_base())], images=10, batch_size=3)
     assert sizes == [(3, 3, 96, 96)]
 
 
 def test_an_evaluation_samples_its_generators_and_measures_real_images_too(save_base, second_per_call):
-    base, config = str(save_base()), EvaluateConfig(batch_size=4)
+    base, config = load(save_base()), EvaluateConfig(batch_size=4)
     sampling = estimate_sampling([base, base], images=8, batch_size=4)
     whole = estimate_evaluation(config, [base, base], images=8)
     assert whole.nfe == sampling.nfe

@@ -84,10 +84,14 @@ def row(total: float, **numbers) -> dict:
 def evaluation() -> dict:
     """What `evaluate` returns for base, rl and real, of a run that passes every check."""
     gain = {name: interval(0.2, 0.1, 0.3) for name in ("total", *REWARDS, *JUDGES)}
+    gain |= {name.replace("judge_", "judge_margin_"): interval(0.08, 0.0, 0.15) for name in JUDGES}
+    shares = {name: interval(0.7, 0.6, 0.8) for name in (*REWARDS, *JUDGES)}
     numbers = {"frechet": -0.5, "kernel": 0.001, "diversity": -0.1, "moa_accuracy": 0.1, "w1_mean": -0.1}
     return {
         "rows": {"base": row(1.0), "rl": row(1.2, frechet=3.5, diversity=0.9), "real": row(1.3, diversity=None)},
         "paired": {name: gain | numbers | {"n_contexts": 32} for name in ("rl-base", "real-base")},
+        "gap": {"rl-base": {"share": interval(0.65, 0.5, 0.75), "own": shares}},
         "rewards": [describe(spec) for spec in SUITE],
+        "baselines": {},
         "config": {"preset": "default", "seed": 0},
     }

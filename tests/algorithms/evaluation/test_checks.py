@@ -23,9 +23,10 @@ def test_a_good_run_passes_everything():
         ("kernel", ("rows", "rl", "kernel"), 0.0221),
         ("diversity", ("rows", "rl", "diversity"), 0.79),
         ("w1", ("paired", "rl-base", "w1_mean"), 0.01),
-        ("judge_moa", ("paired", "rl-base", "judge_moa"), interval(0.11, 0.05, 0.2)),
-        ("judge_containment", ("paired", "rl-base", "judge_containment"), interval(0.11, 0.05, 0.2)),
-        ("gap", ("rows", "real", "total"), interval(1.41, 1.3, 1.5)),
+        ("judge_moa", ("paired", "rl-base", "judge_moa"), interval(0.11, -0.01, 0.2)),
+        ("judge_moa", ("paired", "rl-base", "judge_margin_moa"), interval(-0.05, -0.1, -0.01)),
+        ("judge_containment", ("paired", "rl-base", "judge_margin_containment"), interval(-0.05, -0.1, -0.01)),
+        ("gap", ("gap", "rl-base", "share"), interval(0.49, 0.4, 0.6)),
     ],
 )
 def test_each_check_fails_by_its_own_figure_alone(failed, where, value):
@@ -37,7 +38,8 @@ def test_each_check_fails_by_its_own_figure_alone(failed, where, value):
 def test_the_bounds_themselves_pass():
     changed = evaluation()
     changed["rows"]["rl"] |= {"frechet": 4.4, "kernel": 0.022, "diversity": 0.8}
-    changed["paired"]["rl-base"]["judge_moa"] = interval(0.12, -0.1, 0.3)  # 60 % of 0.2
+    changed["paired"]["rl-base"]["judge_margin_moa"] = interval(-0.05, -0.1, 0.0)  # not surely less than 60 %
+    changed["gap"]["rl-base"]["share"] = interval(0.5, 0.1, 0.9)
     changed["paired"]["rl-base"]["cell_size"] = interval(-0.1, -0.3, 0.1)  # not significantly worse
     assert set(answers(changed).values()) == {True}
 
@@ -45,20 +47,39 @@ def test_the_bounds_themselves_pass():
 def test_checks_that_do_not_apply_neither_pass_nor_fail():
     changed = evaluation()
     changed["paired"]["rl-base"]["moa"] = interval(-0.01, -0.1, 0.1)
-    changed["rows"]["real"]["total"] = interval(0.9, 0.8, 1.0)
+    changed["gap"]["rl-base"]["share"] = interval(None, None, None)
     changed["rows"]["base"]["diversity"] = None
     found = answers(changed)
     assert (found["judge_moa"], found["gap"], found["diversity"]) == (None, None, None)
-    del changed["rows"]["real"]
+    del changed["gap"]  # there are no real images
     assert len(acceptance_checks(changed)) == len(NAMES) - 1
 
 
-def test_an_undefined_total_is_neither_a_rise_nor_a_closed_gap():
+def test_an_undefined_total_is_no_rise():
     changed = evaluation()
-    for figures in (*changed["rows"].values(), *changed["paired"].values()):
-        figures["total"] = interval(None, None, None)
-    found = answers(changed)
-    assert found["total"] is None and found["gap"] is None
+    changed["paired"]["rl-base"]["total"] = interval(None, None, None)
+    assert answers(changed)["total"] is None
+
+
+def test_a_gain_that_may_be_chance_asks_for_no_confirmation():
+    changed = evaluation()
+    changed["paired"]["rl-base"] |= {"moa": interval(0.2, -0.01, 0.4), "judge_moa": interval(-0.2, -0.3, -0.1)}
+    assert answers(changed)["judge_moa"] is None
+
+
+def test_figures_of_a_confirmation_are_those_behind_it():
+    (check,) = [check for check in acceptance_checks(evaluation()) if "gain in MoA" in check.criterion]
+    assert check.figures == "+0.200 (+0.100, +0.300) of +0.200; over 60%: (+0.000, +0.150)"
+
+
+def test_a_row_is_checked_against_the_baseline_that_is_asked_for():
+    changed = evaluation()
+    changed["rows"]["base-8"] = changed["rows"]["base"] | {"frechet": 3.0}
+    changed["paired"]["rl-base-8"] = changed["paired"]["rl-base"]
+    changed["gap"]["rl-base-8"] = {"share": interval(0.1, 0.0, 0.2)}
+    checks = dict(zip(NAMES, acceptance_checks(changed, baseline="base-8"), strict=True))
+    assert [name for name, check in checks.items() if not check.passed] == ["frechet", "gap"]
+    assert checks["gap"].figures == "10 % (0 to 20)"
 
 
 def test_kernel_distance_below_zero_is_compared_by_difference():
@@ -74,6 +95,7 @@ def test_rewards_and_judges_are_those_of_the_evaluation():
     sharpness = {"name": "sharpness", "label": "sharpness of mine", "judge": True}
     changed["rewards"] = [sharpness]
     changed["paired"]["rl-base"] |= {"sharpness": interval(0.5, 0.4, 0.6), "judge_sharpness": interval(0.1, 0.0, 0.2)}
+    changed["paired"]["rl-base"]["judge_margin_sharpness"] = interval(-0.2, -0.3, -0.1)
     changed["paired"]["rl-base"]["moa"] = interval(-0.2, -0.3, -0.1)  # not reported, so it cannot fail
     failed = [check for check in acceptance_checks(changed) if not check.passed]
     assert [check.criterion for check in failed] == ["Judge sees 60% of the gain in sharpness of mine"]

@@ -16,6 +16,7 @@ from algorithms.evaluation.comparison import (
 from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
+from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from tests.algorithms.evaluation.evaluation_toys import BrightnessEvaluator, generator
@@ -113,6 +114,25 @@ def test_a_folder_on_other_contexts_is_a_row_without_a_pair(data, save_base, tmp
     assert row["total"]["ci"][0] < row["total"]["mean"] < row["total"]["ci"][1] and row["frechet"] > 0
     assert row["diversity"] is None and len(toy.measured[-2]) == len(contexts) == n
     assert f"On contexts of its own: other ({n})." in (tmp_path / "evaluation.html").read_text()
+
+
+def test_rows_by_another_sampler_are_compared_with_the_base_by_it(data, tmp_path, capsys):
+    models = add_sampler_rows(
+        {"base": generator(data, 0.1), "rl": generator(data, 0.3)},
+        ["base-noisy=base:noise_level=0.3", "rl-noisy=rl:noise_level=0.3,steps=2", "rl-2=rl:noise_level=0.3"],
+    )
+    found, _ = run(models, data, tmp_path)
+    assert set(found["paired"]) == {f"{row}-base" for row in (*models, "real") if row != "base"} | {"rl-2-base-noisy"}
+    assert found["baselines"] == {"rl-2": "base-noisy"} and found["config"]["base by other samplers"] == ["base-noisy"]
+    assert {row: figures.get("nfe") for row, figures in found["rows"].items()} == {
+        **dict.fromkeys(("base", "base-noisy", "rl", "rl-2"), 1),
+        "rl-noisy": 2,
+        "real": None,
+    }
+    printed = capsys.readouterr().out
+    assert "rl-2 − base-noisy: acceptance checks" in printed and "base-noisy: acceptance checks" not in (
+        printed.replace("− base-noisy:", "")
+    )
 
 
 def test_another_seed_takes_other_contexts(data, tmp_path):

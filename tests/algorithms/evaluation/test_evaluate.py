@@ -35,6 +35,8 @@ def test_folders_are_named_and_a_lone_one_gets_the_default():
         {"images": ("b",)},
         {"model": ("base=b",)},
         {"images": ("real=b",)},
+        {"sampler": ("base=base:steps=8",)},
+        {"sampler": ("x=base:steps=8",), "images": ("x=b",)},
     ],
 )
 def test_rows_need_names_of_their_own(given):
@@ -102,6 +104,7 @@ def test_the_report_says_where_rows_come_from_and_checks_only_what_was_trained(s
             SMOKE,
             base=base,
             model=(f"rl={base}",),
+            sampler=("rl-1=rl:steps=1",),
             images=(f"theirs={tmp_path / 'images'}",),
             reward=RewardConfig(terms=("roundness=0",)),
             eval=EvalConfig(contexts=4),
@@ -110,7 +113,7 @@ def test_the_report_says_where_rows_come_from_and_checks_only_what_was_trained(s
         )
     )
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert list(evaluation["rows"]) == ["base", "rl", "theirs", "real"]
+    assert list(evaluation["rows"]) == ["base", "rl", "rl-1", "theirs", "real"]
     config = evaluation["config"]
     assert config["base"] == base and config["images"] == ["theirs"]
     assert config["generators"] == str({"base": base, "rl": base})
@@ -126,6 +129,7 @@ def test_estimate_counts_every_image_of_every_model(save_base, monkeypatch):
     base = str(save_base(Sampling(steps=2)))
     config = replace(SMOKE, base=base, model=(base,), group_size=3, batch_size=2, eval=EvalConfig(contexts=4))
     assert estimate(config).nfe == 2 * 4 * 3 * 2  # models, contexts, samples, steps
+    assert estimate(replace(config, sampler=("base-8=base:steps=8",))).nfe == (2 + 8 + 2) * 4 * 3
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,11 @@ def test_form_is_that_of_the_design():
         "measure": None,
         "judge": True,
     }
-    assert evaluation["rewards"] == [described]
+    assert evaluation["rewards"] == [described] and evaluation["baselines"] == {}
+    assert set(evaluation["gap"]) == {"rl-base"} and set(evaluation["gap"]["rl-base"]["own"]) == {
+        "bright",
+        "judge_bright",
+    }
     assert set(evaluation["rows"]) == {"base", "rl", "real"} and set(evaluation["paired"]) == {"rl-base", "real-base"}
     for figures in (*evaluation["rows"].values(), *evaluation["paired"].values()):
         for name in ("total", "bright", "judge_bright"):
@@ -97,6 +101,42 @@ def test_paired_difference_has_the_mean_of_the_rows_and_a_narrow_interval():
     assert gain["total"]["ci"][0] > 0 and gain["total"]["ci"][1] - gain["total"]["ci"][0] < width["base"] / 4
     assert gain["frechet"] == pytest.approx(rows["rl"]["frechet"] - rows["base"]["frechet"])
     assert gain["frechet"] < 0 and gain["w1_size"] < 0
+
+
+def test_the_gap_is_that_to_real_images_and_its_share_that_of_the_gain():
+    evaluation = toy_evaluation()
+    gain, gap = (evaluation["paired"][pair]["bright"]["mean"] for pair in ("rl-base", "real-base"))
+    closed = evaluation["gap"]["rl-base"]
+    assert closed["share"]["mean"] == pytest.approx(gain / gap) and 0.5 < gain / gap < 0.9
+    assert closed["share"] == closed["own"]["bright"] != closed["own"]["judge_bright"]
+    low, high = closed["share"]["ci"]
+    assert low < closed["share"]["mean"] < high
+    assert "gap" not in toy_evaluation(rows={"base": toy_images(0.2), "rl": toy_images(0.4)})
+
+
+def test_the_judges_margin_has_the_interval_of_paired_differences():
+    gain = toy_evaluation()["paired"]["rl-base"]
+    margin = gain["judge_margin_bright"]
+    assert margin["mean"] == pytest.approx(gain["judge_bright"]["mean"] - 0.6 * gain["bright"]["mean"])
+    assert margin["ci"][0] < margin["mean"] < margin["ci"][1]
+
+
+def test_a_row_may_have_a_further_baseline():
+    rows = {
+        "base": toy_images(0.2),
+        "base-8": toy_images(0.3),
+        "rl-8": toy_images(0.4),
+        "real": toy_images(0.5, seed=1),
+    }
+    evaluation = toy_evaluation(rows=rows, options=EvaluationOptions(baselines={"rl-8": "base-8"}))
+    assert set(evaluation["paired"]) == {"base-8-base", "rl-8-base", "rl-8-base-8", "real-base"}
+    assert set(evaluation["gap"]) == {"base-8-base", "rl-8-base", "rl-8-base-8"}
+    means = {name: row["total"]["mean"] for name, row in evaluation["rows"].items()}
+    step = means["rl-8"] - means["base-8"]
+    assert evaluation["paired"]["rl-8-base-8"]["total"]["mean"] == pytest.approx(step)
+    share = evaluation["gap"]["rl-8-base-8"]["share"]["mean"]
+    assert share == pytest.approx(step / (means["real"] - means["base-8"]), rel=1e-6)
+    assert evaluation["baselines"] == {"rl-8": "base-8"}
 
 
 def test_each_image_is_scored_in_its_own_context():
@@ -171,8 +211,10 @@ def test_progress_counts_every_image_once():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="need the baseline row 'base' among the rows; got rl"):
+    with pytest.raises(ValueError, match="need the rows base to compare with; got rl"):
         toy_evaluation(rows={"rl": toy_images(0.1)})
+    with pytest.raises(ValueError, match="need the rows base-8 to compare with; got base, rl, real"):
+        toy_evaluation(options=EvaluationOptions(baselines={"rl": "base-8"}))
     with pytest.raises(ValueError, match=r"on 30 contexts; got \(9, 4, 3, 4, 4\)"):
         toy_evaluation(rows={"base": toy_images(0.1, n=9)})
     with pytest.raises(ValueError, match="one reference image a context, 30; got 7"):

@@ -13,10 +13,8 @@ from algorithms.evaluation.report import (
     lines,
     number,
     page,
-    pair_title,
     save_page,
     sections,
-    shown_pairs,
     tables,
 )
 from tests.algorithms.evaluation import evaluation_toys
@@ -45,6 +43,7 @@ def test_a_row_without_a_pair_gets_a_note(evaluation):
 
 def test_given_images_are_not_checked(evaluation):
     evaluation["rows"]["theirs"], evaluation["paired"]["theirs-base"] = row(0.7), evaluation["paired"]["rl-base"]
+    evaluation["gap"]["theirs-base"] = evaluation["gap"]["rl-base"]
     assert "theirs: acceptance checks" in terminal(evaluation)
     evaluation["config"]["images"] = ["theirs"]
     assert "theirs: acceptance" not in terminal(evaluation) and "rl: acceptance" in terminal(evaluation)
@@ -77,7 +76,7 @@ def test_controls_are_shown_but_not_checked(evaluation):
     control = copy.deepcopy(evaluation["rows"]["base"])
     evaluation["rows"]["flipped-reward"] = control
     evaluation["paired"]["flipped-reward-base"] = copy.deepcopy(evaluation["paired"]["rl-base"])
-    assert shown_pairs(evaluation) == ["rl-base", "flipped-reward-base"]
+    evaluation["gap"]["flipped-reward-base"] = evaluation["gap"]["rl-base"]
     text = terminal(evaluation, width=120)
     assert "flipped-reward − base" in text and "flipped-reward: acceptance" not in text
 
@@ -141,7 +140,7 @@ def test_page_escapes_what_comes_from_outside(evaluation):
 
 
 def test_page_without_pictures_phases_and_checks(evaluation):
-    only_base = evaluation | {"rows": {"base": evaluation["rows"]["base"]}, "paired": {}, "config": {}}
+    only_base = evaluation | {"rows": {"base": evaluation["rows"]["base"]}, "paired": {}, "gap": {}, "config": {}}
     html = page(only_base)
     assert "<img" not in html and "acceptance" not in html and "Configuration" not in html and "Time" not in html
 
@@ -172,8 +171,43 @@ def test_rewards_are_grouped_by_unit_and_own_ones_come_in_a_section_of_their_own
     assert all("sharpness" in text for text in (terminal(evaluation), page(evaluation)))
 
 
-def test_a_row_may_be_called_as_real_cells_and_base_are(evaluation):
-    gain = evaluation["paired"]["rl-base"]
-    evaluation["paired"] = {"real-base": gain, "real-ft-base": gain, "x-base2-base": gain}
-    assert shown_pairs(evaluation) == ["real-ft-base", "x-base2-base"]
-    assert [pair_title(pair) for pair in shown_pairs(evaluation)] == ["real-ft − base", "x-base2 − base"]
+SAMPLERS = (("base", "base", 4), ("base-8", "base", 16), ("rl", "rl", 4), ("rl-8", "rl", 16))
+
+
+def with_samplers(evaluation: dict) -> dict:
+    """base and rl by another sampler too."""
+    rows, gap = evaluation["rows"], evaluation["gap"]["rl-base"]
+    evaluation["rows"] = {name: rows[kind] | {"nfe": nfe} for name, kind, nfe in SAMPLERS} | {"real": rows["real"]}
+    for pair in ("base-8-base", "rl-8-base", "rl-8-base-8"):
+        evaluation["paired"][pair] = copy.deepcopy(evaluation["paired"]["rl-base"])
+        evaluation["gap"][pair] = copy.deepcopy(gap)
+    evaluation["baselines"] = {"rl-8": "base-8"}
+    evaluation["config"]["base by other samplers"] = ["base-8"]
+    return evaluation
+
+
+def test_rows_by_the_same_sampler_are_compared_and_checked_against_each_other(evaluation):
+    evaluation = with_samplers(evaluation)
+    evaluation["paired"]["rl-8-base-8"]["total"] = interval(0.77, 0.7, 0.8)
+    evaluation["gap"]["rl-8-base-8"]["share"] = interval(0.31, 0.2, 0.4)
+    for text in (terminal(evaluation, width=200), page(evaluation)):
+        assert "+0.770" in text and "31 % (20 to 40)" in text
+        checked = re.findall(r"(\S.*): acceptance checks", text)
+        assert [re.sub("<.*?>", "", name) for name in checked] == ["rl", "rl-8 − base-8"]
+
+
+def test_many_rows_and_differences_get_a_table_each(evaluation):
+    assert "Paired differences" not in terminal(evaluation)
+    rows, differences = (
+        terminal(with_samplers(evaluation), width=200).split("held-out contexts")[1].split("Paired diff")
+    )
+    heads = [next(line for line in part.splitlines() if "base-8" in line) for part in (rows, differences)]
+    assert heads[0].split() == ["base", "base-8", "rl", "rl-8", "real"]
+    pairs = ["base-8 − base", "rl − base", "rl-8 − base", "rl-8 − base-8"]
+    assert re.split("  +", heads[1].strip()) == pairs
+
+
+def test_evaluations_of_the_network_are_a_figure_of_a_row(evaluation):
+    rows = terminal(with_samplers(evaluation), width=200).split("Paired differences")[0]
+    (line,) = [line for line in rows.splitlines() if line.strip().startswith("NFE")]
+    assert line.split() == ["NFE", "4", "16", "4", "16", "–"]
