@@ -12,25 +12,27 @@ WINDOW = 10  # k
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
-    """A metric of log.jsonl whose mean over the last k iterations has a limit, factor * first + offset.
+    """A metric of log.jsonl whose mean over the last k iterations has a limit, factor * start + offset.
 
-    first: its mean over the first k. falls: what is below the limit is a sign; otherwise, what is above.
+    start: its value before training, where that is known; None: its mean over the first k iterations.
+    falls: what is below the limit is a sign; otherwise, what is above.
     """
 
     metric: str
     meaning: str
     advice: str  # what to try
+    start: float | None = None
     factor: float = 1.0
     offset: float = 0.0
     falls: bool = False
 
-    def limit(self, first: float) -> float:
-        """The limit, given the mean of the first iterations."""
-        return self.factor * first + self.offset
+    def limit(self, start: float) -> float:
+        """The limit, given the value at the start."""
+        return self.factor * start + self.offset
 
-    def shows(self, first: float, last: float) -> bool:
+    def shows(self, start: float, last: float) -> bool:
         """Whether the mean of the last iterations is beyond the limit."""
-        return last < self.limit(first) if self.falls else last > self.limit(first)
+        return last < self.limit(start) if self.falls else last > self.limit(start)
 
 
 HOLD_BACK = "try a smaller --optim.learning-rate, or a larger --loss.kl-weight"
@@ -43,21 +45,23 @@ SIGNS = (
         falls=True,
     ),
     Sign(
-        metric="norm_ratio",  # RL inflates the velocity by 5 to 15 % where it goes well
-        meaning="the velocity grows beyond the reference's, and contrast with it",
+        metric="norm_ratio",
+        meaning="the velocity outgrows the reference's, and the contrast of the images with it",
         advice=HOLD_BACK,
-        factor=1.2,
+        start=1.0,
+        factor=1.15,
     ),
     Sign(
-        metric="kl",  # about 0 in the first iterations
+        metric="kl",  # rises with the first steps of AdamW, and falls again where training goes well
         meaning="the weights leave the reference",
         advice=HOLD_BACK,
-        offset=0.03,
+        start=0.0,
+        offset=0.1,
     ),
     Sign(
         metric="frac_reward_nan",
         meaning="more images cannot be scored",
-        advice="look at samples/, and at what the rewards find undefined; " + HOLD_BACK,
+        advice="look at samples/, and at what the rewards leave undefined; " + HOLD_BACK,
         offset=0.1,
     ),
 )
@@ -65,10 +69,9 @@ SIGNS = (
 
 @dataclass(kw_only=True)
 class CollapseMonitor:
-    """Compares the last k iterations of a run with its first k, from 2 k on, and reports each sign once.
+    """Compares the last k iterations of a run with its start, and reports each sign once.
 
-    stop: whether a sign ends the run. It depends on the metrics alone: fed with the log of a run that was stopped, it
-    goes on as if there had been no stop.
+    A start that has to be measured is compared with from 2 k iterations on. stop: whether a sign ends the run.
     """
 
     stop: bool = False
@@ -78,25 +81,29 @@ class CollapseMonitor:
     kept: int | None = None  # iterations behind the weights that a stopped run went back to
     _first: list[Mapping[str, float]] = field(default_factory=list)
     _last: list[Mapping[str, float]] = field(default_factory=list)
+    _seen: int = 0
 
     def update(self, iteration: int, metrics: Mapping[str, float]) -> list[str]:
         """Take in the metrics of an iteration; returns the messages of signs that show for the first time."""
-        if len(self._first) < self.window:
-            self._first.append(metrics)
-            return []
+        self._seen += 1
+        self._first = [*self._first, metrics][: self.window]
         self._last = [*self._last, metrics][-self.window :]
-        if len(self._last) < self.window:
-            return []
         new = {}
         for sign in self.signs:
-            first, last = (finite_mean(sign.metric, rows) for rows in (self._first, self._last))
-            if sign.metric not in self.found and sign.shows(first, last):
+            start, last = self._start(sign), finite_mean(sign.metric, self._last)
+            if sign.metric not in self.found and self._seen >= self.window and sign.shows(start, last):
                 new[sign.metric] = (
                     f"iteration {iteration}: {sign.metric} is {last:.3g} (mean of {self.window} iterations), limit "
-                    f"{sign.limit(first):.3g}, {first:.3g} at the start: {sign.meaning}; {sign.advice}"
+                    f"{sign.limit(start):.3g}, {start:.3g} at the start: {sign.meaning}; {sign.advice}"
                 )
         self.found |= new
         return list(new.values())
+
+    def _start(self, sign: Sign) -> float:
+        """Value of a metric at the start; nan, with which nothing shows, before the window that measures it is over."""
+        if sign.start is not None:
+            return sign.start
+        return finite_mean(sign.metric, self._first) if self._seen >= 2 * self.window else math.nan
 
     def replay(self, log: Iterable[Mapping[str, float]]) -> None:
         """Take in the lines of a log.jsonl, so that the run goes on as if it had not been stopped."""

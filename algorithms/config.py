@@ -197,10 +197,10 @@ class PostTrainingConfig(TrainConfig):
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
         if not 0 <= optim.cooldown <= 1:
             raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
-        if self.eval.stop_on_collapse and self.save_every > WINDOW:
+        if self.eval.stop_on_collapse and self.save_every < WINDOW:
             raise ValueError(
-                f"--eval.stop-on-collapse goes back to a checkpoint from before {WINDOW} bad iterations: need a "
-                f"save_every of at most {WINDOW}, got {self.save_every}"
+                f"--eval.stop-on-collapse goes back {WINDOW} iterations, and two checkpoints are kept: need a "
+                f"save_every of at least {WINDOW}, got {self.save_every}"
             )
 
 

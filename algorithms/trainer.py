@@ -124,8 +124,7 @@ def train(
     state.check_ranks()
     clock = Clock(accelerator.device)
     logger = RunLogger(accelerator, config.output_dir, start)
-    monitor = monitor or CollapseMonitor()
-    monitor.replay(logger.finished)
+    monitor = start_monitor(monitor, start, state, logger)
     bar = logger.progress_bar(start, config.iterations)
     for iteration in bar:
         if iteration == cooldown_start(config.iterations, config.optim.cooldown):
@@ -166,6 +165,20 @@ def learn(
         key = config.seed, iteration
         metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
     return metrics | {"lr": lr}
+
+
+def start_monitor(
+    monitor: CollapseMonitor | None, start: int, state: TrainingState, logger: RunLogger
+) -> CollapseMonitor:
+    """The monitor as it was after `start` iterations; None is one that only warns.
+
+    A run that it may stop saves its start, to which it goes back from a collapse in the first iterations.
+    """
+    monitor = monitor or CollapseMonitor()
+    monitor.replay(logger.finished)
+    if monitor.stop and start == 0:
+        state.save(0)
+    return monitor
 
 
 def ends_run(

@@ -80,20 +80,17 @@ class TrainingState:
         return int(state["iteration"])
 
     def restore_ema(self, iteration: int) -> int:
-        """Give the EMA the weights of the newest checkpoint up to this iteration, or else of the oldest one.
-
-        Returns the iterations behind that checkpoint; nothing else is restored.
+        """Give the EMA the weights of the newest checkpoint up to this iteration; returns the iterations behind it.
 
         Raises:
-            FileNotFoundError: there is no checkpoint.
+            FileNotFoundError: there is no such checkpoint.
             ValueError: the checkpoint is damaged.
         """
         folder = self.output_dir / "checkpoints"
-        files = checkpoint.list_checkpoints(folder)
+        files = [file for file in checkpoint.list_checkpoints(folder) if int(file.stem) <= iteration]
         if not files:
-            raise FileNotFoundError(f"no checkpoint to go back to in {folder}: save more often")
-        earlier = [file for file in files if int(file.stem) <= iteration]
-        state = checkpoint.load(earlier[-1] if earlier else files[0])
+            raise FileNotFoundError(f"no checkpoint of the first {iteration} iterations in {folder}; save less often")
+        state = checkpoint.load(files[-1])
         self.ema.load_state_dict(state["ema"])
         return int(state["iteration"])
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from algorithms import checkpoint
 from algorithms.collapse import SIGNS, CollapseMonitor, Sign
 from algorithms.launch import start_accelerator
 from algorithms.trainer import train
@@ -31,12 +30,12 @@ def signs_of(changed: dict[str, float], *, start: int = 40, steps: int = 80, **s
 
 def test_a_healthy_run_shows_no_sign():
     assert signs_of({}) == {}
-    assert signs_of({"pixel_diversity": 0.45, "norm_ratio": 1.15, "kl": 0.02, "frac_reward_nan": 0.05}) == {}
+    assert signs_of({"pixel_diversity": 0.45, "norm_ratio": 1.08, "kl": 0.09, "frac_reward_nan": 0.05}) == {}
 
 
 @pytest.mark.parametrize(
     ("metric", "value"),
-    [("pixel_diversity", 0.3), ("norm_ratio", 1.4), ("kl", 0.1), ("frac_reward_nan", 0.3)],
+    [("pixel_diversity", 0.3), ("norm_ratio", 1.4), ("kl", 0.3), ("frac_reward_nan", 0.3)],
 )
 def test_each_collapse_shows_its_own_sign_once_with_the_number_and_what_to_try(metric, value):
     ((iteration, (message,)),) = signs_of({metric: value}).items()
@@ -66,20 +65,33 @@ def test_nothing_is_said_before_the_windows_are_full_and_apart():
     assert [i for i in range(9) if monitor.update(i, {"x": 1.0 if i < 3 else 9.0})] == [5]
 
 
-def test_metrics_that_are_missing_or_not_finite_are_left_out():
+def test_a_start_that_is_known_shows_a_collapse_of_the_first_iterations():
+    monitor = CollapseMonitor()
+    assert [i for i in range(30) if monitor.update(i, {"kl": 2.0, "norm_ratio": 1.0})] == [9]
+    assert "kl is 2 (mean of 10 iterations), limit 0.1, 0 at the start" in monitor.found["kl"]
+
+
+def test_a_peak_of_the_first_steps_is_no_sign():
+    monitor = CollapseMonitor()
+    kl = [0.0, 0.02, 0.02, 0.02, 0.07, 0.08, 0.003, 0.04, 0.01] + 20 * [0.01]  # of a training that went well
+    assert [i for i, value in enumerate(kl) if monitor.update(i, {"kl": value})] == []
+
+
+@pytest.mark.parametrize("metric", ["kl", "frac_reward_nan"])
+def test_metrics_that_are_missing_or_not_finite_are_left_out(metric):
     monitor = CollapseMonitor(window=2)
-    lines = [{"kl": 0.0}, {"kl": math.nan}, {}, {"kl": math.inf}, {"kl": math.nan}, {"kl": 1.0}]
+    lines = [{metric: 0.0}, {metric: math.nan}, {}, {metric: math.inf}, {metric: math.nan}, {metric: 1.0}]
     assert [bool(monitor.update(i, line)) for i, line in enumerate(lines)] == [False] * 5 + [True]
-    assert "kl is 1 (mean" in monitor.summary()["signs of collapse"]
+    assert f"{metric} is 1 (mean" in monitor.summary()["signs of collapse"]
 
 
 def test_replaying_a_log_leaves_the_monitor_as_it_was():
-    lines = [{"iteration": i, "kl": 0.01 * i} for i in range(30)]
+    lines = [{"iteration": i, "kl": 0.01 * i, "pixel_diversity": 1 / (1 + i)} for i in range(30)]
     straight, resumed = CollapseMonitor(window=4), CollapseMonitor(window=4)
     for line in lines:
         straight.update(line["iteration"], line)
     resumed.replay(lines)
-    assert resumed == straight and "kl" in resumed.found
+    assert resumed == straight and set(resumed.found) == {"kl", "pixel_diversity"}
     assert resumed.update(30, {"kl": 9.0}) == []  # said already
 
 
@@ -153,9 +165,12 @@ def test_resuming_changes_nothing(tmp_path, caplog):
     assert len({record.message for record in caplog.records}) == 2
 
 
-def test_without_an_earlier_checkpoint_the_oldest_is_taken(tmp_path):
-    _, monitor = run(tmp_path / "stopped", stop=True, save_every=1)
-    files = checkpoint.list_checkpoints(tmp_path / "stopped" / "checkpoints")
-    assert monitor.kept == 6 and [int(file.stem) for file in files] == [6, 7]
-    with pytest.raises(FileNotFoundError, match="no checkpoint to go back to in"):
-        run(tmp_path / "none", stop=True, save_every=100)
+def test_a_collapse_of_the_first_iterations_goes_back_to_the_start(tmp_path):
+    ema, monitor = run(tmp_path, stop=True, save_every=100)
+    start = dict(toy_algorithm().theta.named_parameters())
+    assert monitor.kept == 0 and all(torch.equal(value, start[name]) for name, value in ema.average.items())
+
+
+def test_checkpoints_that_do_not_reach_back_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of the first 5 iterations in .*save less often"):
+        run(tmp_path, stop=True, save_every=1)  # the last two are kept

@@ -111,9 +111,9 @@ def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
 def test_stopping_on_collapse_needs_checkpoints_from_before_it():
     stopping = TrainingEvalConfig(stop_on_collapse=True)
     PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=10)
-    with pytest.raises(ValueError, match="save_every of at most 10, got 11"):
-        PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=11)
-    PostTrainingConfig(output_dir=Path("out"), save_every=11)
+    with pytest.raises(ValueError, match="save_every of at least 10, got 9"):
+        PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=9)
+    PostTrainingConfig(output_dir=Path("out"), save_every=9)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

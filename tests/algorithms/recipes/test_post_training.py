@@ -138,13 +138,12 @@ def test_compiled_networks_train_as_others_and_are_not_evaluated(run, monkeypatc
 def test_a_collapse_stops_the_run_and_the_report_says_so(run, monkeypatch):
     sign = Sign(metric="reward", meaning="everything is a sign", advice="", offset=-100)
     monkeypatch.setattr(post_training, "CollapseMonitor", partial(CollapseMonitor, window=1, signs=[sign]))
-    flags = "--iterations 4 --save-every 1"
-    once = run.run("once", "--iterations 1 --save-every 1")
-    assert torch.equal(run.run("stopped", f"{flags} --eval.stop-on-collapse"), once)
-    run.run("warned", flags)
-    assert [len(run.log(name)) for name in ("stopped", "warned")] == [2, 4]
-    stopped, warned = (given["config"]["signs of collapse"] for *_, given in run.evaluated[1:])
-    assert "stopped; the weights are those after 1 iterations" in stopped
+    stopped = run.run("stopped", "--iterations 3 --save-every 10 --eval.stop-on-collapse")
+    warned = run.run("warned", "--iterations 3 --save-every 10")
+    assert [len(run.log(name)) for name in ("stopped", "warned")] == [2, 3]
+    assert torch.equal(stopped, weights(run.base)) and not torch.equal(warned, stopped)
+    stopped, warned = (given["config"]["signs of collapse"] for *_, given in run.evaluated)
+    assert "stopped; the weights are those after 0 iterations" in stopped
     assert "reward is" in warned and "stopped" not in warned
 
 
