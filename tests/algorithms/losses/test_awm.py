@@ -9,11 +9,9 @@ from algorithms.losses.awm import AWMLoss, awm_loss, is_clipped, likelihood_rati
 from algorithms.losses.matching import TIME_WEIGHTS
 from cellenv.path import lift
 from tests.algorithms.matching_toys import (
-    SHAPE,
     Scale,
     check_learning,
     check_module,
-    draw,
     gradient,
     models,
     omega,
@@ -22,11 +20,6 @@ from tests.algorithms.matching_toys import (
 
 A = torch.tensor([-2.0, -0.5, 0.0, 3.0], dtype=torch.float64)
 OMEGA = torch.tensor([0.8, 1.0, 1.3, 0.9], dtype=torch.float64)
-
-
-@pytest.fixture
-def velocities():
-    return draw(*SHAPE, seed=1), draw(*SHAPE, seed=2), draw(*SHAPE, seed=3)
 
 
 def test_on_policy_the_gradient_is_that_of_weighted_flow_matching(velocities):

@@ -9,11 +9,9 @@ from algorithms.losses.flowawr import FlowAWRLoss, flowawr_loss
 from algorithms.losses.nft import nft_loss_adaptive
 from cellenv.path import lift
 from tests.algorithms.matching_toys import (
-    SHAPE,
     Scale,
     check_learning,
     check_module,
-    draw,
     gradient,
     models,
     rows,
@@ -21,12 +19,6 @@ from tests.algorithms.matching_toys import (
 
 A = torch.tensor([-2.0, -0.4, 0.0, 2.5], dtype=torch.float64)
 T = torch.tensor([0.0, 0.3, 0.7, 0.95], dtype=torch.float64)
-
-
-@pytest.fixture
-def velocities():
-    """v_theta, v_old, v."""
-    return draw(*SHAPE, seed=1), draw(*SHAPE, seed=2), draw(*SHAPE, seed=3)
 
 
 def test_it_equals_its_formula_row_by_row(velocities):

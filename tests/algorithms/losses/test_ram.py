@@ -9,7 +9,6 @@ from algorithms.losses.matching import TIME_WEIGHTS
 from algorithms.losses.ram import RAMLoss, ram_loss
 from cellenv.path import lift
 from tests.algorithms.matching_toys import (
-    SHAPE,
     Scale,
     check_learning,
     check_outputs,
@@ -23,12 +22,6 @@ from tests.algorithms.matching_toys import (
 
 A = torch.tensor([-2.0, -0.4, 0.0, 3.0], dtype=torch.float64)
 C = 0.7
-
-
-@pytest.fixture
-def velocities():
-    """v_theta, v_ref, v."""
-    return draw(*SHAPE, seed=1), draw(*SHAPE, seed=2), draw(*SHAPE, seed=3)
 
 
 def test_it_equals_its_formula_row_by_row(velocities):

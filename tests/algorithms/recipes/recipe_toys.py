@@ -63,6 +63,11 @@ def check_flags(runner: Runner, flags: Sequence[str], usual: str = "--iterations
     assert ignored == []
 
 
+def moves_without_reward(runner: Runner) -> bool:
+    """Whether an iteration changes the weights when no image is rewarded."""
+    return not torch.equal(runner.run("zero", "--control zero --iterations 1"), weights(runner.base))
+
+
 def check_ratio(runner: Runner, flags: str = "") -> None:
     """Before the first update the ratio of probabilities is 1, in low precision too. flags: for one optimizer step."""
     runner.run("first", f"--iterations 1 --micro-batch-size 16 --mixed-precision bf16 {flags}")
