@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import logging
+import math
 import pickle
 import random
 import zipfile
@@ -35,9 +36,8 @@ def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
     torch.save(dict(state) | {"iteration": iteration}, content)
     path = Path(folder) / f"{iteration:06d}.pt"
     write_whole(path, content.getvalue())
-    checkpoints = list_checkpoints(folder)
-    kept = [file for file in checkpoints if int(file.stem) <= iteration][-KEEP_LAST:]
-    for other in set(checkpoints) - set(kept):  # later ones are left over from before the run was taken up again
+    kept = list_checkpoints(folder, up_to=iteration)[-KEEP_LAST:]
+    for other in set(list_checkpoints(folder)) - set(kept):  # later ones are from before the run was taken up again
         other.unlink()
     return path
 
@@ -52,14 +52,15 @@ def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
         FileNotFoundError: there is no checkpoint.
         ValueError: the learning rate fell, or the run ended, too late for `steps`.
     """
-    states = [load_latest(run / "checkpoints"), load_latest(run / "stable")]
-    found = [state for state in states if state is not None]
-    if not found:
-        raise FileNotFoundError(f"no checkpoint to resume in {run / 'checkpoints'}; leave out --resume to start")
-    for state in found:
-        if continues(state["iteration"], state["steps"], steps, cooldown):
+    newest = None
+    for folder in ("checkpoints", "stable"):
+        state = load_latest(run / folder)
+        if state is not None and continues(state["iteration"], state["steps"], steps, cooldown):
             return state
-    done, planned = found[0]["iteration"], found[0]["steps"]
+        newest = newest or state
+    if newest is None:
+        raise FileNotFoundError(f"no checkpoint to resume in {run / 'checkpoints'}; leave out --resume to start")
+    done, planned = newest["iteration"], newest["steps"]
     raise ValueError(
         f"the run in {run} has done {done} of {planned} and is not the start of a run of {steps}, which needs a"
         f" checkpoint up to {cooldown_start(min(planned, steps), cooldown)}; resume it with {planned}"
@@ -105,9 +106,10 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def list_checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoint files in a folder, oldest first."""
-    return sorted(path for path in Path(folder).glob("*.pt") if path.stem.isdecimal())
+def list_checkpoints(folder: str | Path, *, up_to: float = math.inf) -> list[Path]:
+    """Checkpoint files in a folder, oldest first; up_to: of so many iterations at most."""
+    files = sorted(path for path in Path(folder).glob("*.pt") if path.stem.isdecimal())
+    return [path for path in files if int(path.stem) <= up_to]
 
 
 def archive_run(folder: str | Path) -> Path | None:

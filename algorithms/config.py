@@ -156,6 +156,13 @@ class MatchingLossConfig(RenoisedLossConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightingConfig:
+    """How the times weigh in a loss; for those that take a `time_weight`."""
+
+    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostTrainingConfig(TrainConfig):
     """What all post-training recipes share. A recipe has its own kind of `loss` and `rollout`."""
 

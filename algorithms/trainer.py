@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 from torchrl.objectives import LossModule
 
 from algorithms.clock import Clock
@@ -106,7 +107,7 @@ def train(
         RuntimeError: the ranks hold different weights.
     """
     forwarder = accelerator.prepare(Forwarder(algorithm.loss))
-    optimizer = accelerator.prepare(make_optimizer(algorithm, config.optim))
+    optimizer = accelerator.prepare(make_optimizer(algorithm.parameter_groups(), config.optim))
     critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
     state = TrainingState(
         accelerator=accelerator,
@@ -210,10 +211,9 @@ class Forwarder(nn.Module):
         return tuple(out[key] for key in self.loss.out_keys)
 
 
-def make_optimizer(algorithm: Algorithm, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer of the config for the algorithm's parameter groups."""
-    make = OPTIMIZERS[optim.optimizer]
-    return make(algorithm.parameter_groups(), optim.learning_rate, weight_decay=optim.weight_decay)
+def make_optimizer(parameters: ParamsT, optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of the config for these parameters, or groups of them."""
+    return OPTIMIZERS[optim.optimizer](parameters, optim.learning_rate, weight_decay=optim.weight_decay)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, iteration: int) -> float:
@@ -258,14 +258,12 @@ def update(
 
 
 class CriticUpdate:
-    """The critic's loss and its AdamW, prepared by Accelerate; a call is its update of an iteration."""
+    """The critic's loss and its optimizer, prepared by Accelerate; a call is its update of an iteration."""
 
     def __init__(self, accelerator: Accelerator, critic: CriticTraining):
         self.accelerator, self.loss, self.optim = accelerator, critic.loss, critic.optim
         self.forwarder = accelerator.prepare(Forwarder(critic.loss))
-        parameters, optim = critic.loss.parameters(), critic.optim
-        adamw = torch.optim.AdamW(parameters, optim.learning_rate, weight_decay=optim.weight_decay)
-        self.optimizer = accelerator.prepare(adamw)
+        self.optimizer = accelerator.prepare(make_optimizer(critic.loss.parameters(), critic.optim))
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """What a checkpoint must hold, by name."""

@@ -87,8 +87,7 @@ class TrainingState:
             ValueError: the checkpoint is damaged.
         """
         folder = self.output_dir / "checkpoints"
-        files = [file for file in checkpoint.list_checkpoints(folder) if int(file.stem) <= iteration]
-        if not files:
+        if not (files := checkpoint.list_checkpoints(folder, up_to=iteration)):
             raise FileNotFoundError(f"no checkpoint of the first {iteration} iterations in {folder}; save less often")
         state = checkpoint.load(files[-1])
         self.ema.load_state_dict(state["ema"])

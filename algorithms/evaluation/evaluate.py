@@ -100,8 +100,8 @@ def main(config: EvaluateConfig) -> None:
     from algorithms.logs import flatten_config
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images = named_folders(config.images)
-    if both := images.keys() & {*named_folders(config.model, "rl"), *(x.partition("=")[0] for x in config.sampler)}:
+    images, trained = named_folders(config.images), named_folders(config.model, "rl")
+    if both := images.keys() & {*trained, *(x.partition("=")[0] for x in config.sampler)}:
         raise ValueError(f"need another NAME for each row; {', '.join(sorted(both))} stand twice")
     generators = load_generators(config.base, config.model, config.sampler)
     models = {name: model.to(device) for name, model in generators.items()}
@@ -128,7 +128,7 @@ def main(config: EvaluateConfig) -> None:
         config={
             "preset": config.reward.shaping,
             **settings,
-            "generators": str({"base": config.base} | named_folders(config.model, "rl")),
+            "generators": str({"base": config.base} | trained),
             "folders": str(images),
         },
         name="evaluation_unseen" if config.unseen else "evaluation",

@@ -4,7 +4,6 @@ In our direction of time x_t = (1 - t) x0' + t x1 and v = x1 - x0', with x0' the
 B batch, C channels, H, W pixels, D condition size.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,10 +12,10 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
+from algorithms.training_times import GOLDEN_RATIO
 from cellenv.path import interpolate, velocity
 
 TimeWeight = Callable[[Tensor], Tensor]  # t (B,) -> omega (B,), the weight of a row's squared error
-GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
 
 def end_point_weight(t: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from algorithms.downsampling import rank_in_group
 from algorithms.losses.matching import MatchingLoss, flow_matching
 from algorithms.renoise import Renoise
 
@@ -24,13 +25,10 @@ def best_rows(reward: Tensor, group: Tensor, *, keep: int) -> Tensor:
     Raises:
         ValueError: keep is not between 1 and the size of the smallest group.
     """
-    size = torch.unique(group, return_counts=True)[1]  # (G,)
+    _, member, size = group.unique(return_inverse=True, return_counts=True)
     if not 0 < keep <= size.min():
         raise ValueError(f"need 1 <= keep <= {size.min().item()}, the samples of a group; got {keep}")
-    order = torch.argsort(reward.where(reward.isfinite(), -torch.inf), descending=True, stable=True)
-    order = order[torch.argsort(group[order], stable=True)]  # by group, then by descending reward
-    rank = torch.cat([torch.arange(n, device=group.device) for n in size.tolist()])  # within the group, (B,)
-    return order[rank < keep].sort().values
+    return (rank_in_group(-reward, member) < keep).nonzero().squeeze(1)
 
 
 def build_rft_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise, keep: int) -> TensorDictBase:

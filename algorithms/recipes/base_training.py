@@ -14,7 +14,7 @@ from algorithms.config import DataConfig
 from algorithms.ema import EMA
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
-from algorithms.launch import start_accelerator
+from algorithms.launch import prepare_output_dir, start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
@@ -156,9 +156,7 @@ def train_base(config: BaseConfig) -> None:
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
-    if not config.resume and accelerator.is_main_process and (moved := checkpoint.archive_run(config.output_dir)):
-        print(f"{config.output_dir} held another run; it is in {moved} now (--resume would have continued it)")
-    accelerator.wait_for_everyone()
+    prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
     accelerator.init_trackers("base")
     training = BaseTraining(config, accelerator, *build_data(config.data))
     start = training.load() if config.resume else 0

@@ -17,14 +17,13 @@ from torchrl.objectives import LossModule
 from algorithms import controls
 from algorithms.advantages import RewardFn, normalised_rewards, total_reward
 from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
-from algorithms.checkpoint import archive_run
 from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
 from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
-from algorithms.launch import start_accelerator
+from algorithms.launch import prepare_output_dir, start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
 from algorithms.losses.matching import MatchingLoss
@@ -195,9 +194,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
     algorithm = build(components)
     check_iterations(config, algorithm)
-    if not config.resume and accelerator.is_main_process and (moved := archive_run(config.output_dir)):
-        print(f"{config.output_dir} held another run; it is in {moved} now (--resume would have continued it)")
-    accelerator.wait_for_everyone()
+    prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)

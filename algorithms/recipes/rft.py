@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, Weighting, presets
+from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, WeightingConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RFTLossConfig(MatchingLossConfig):
+class RFTLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.rft`."""
 
     keep: int = 3  # images of each group
-    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
 
 
 @dataclass(frozen=True, kw_only=True)

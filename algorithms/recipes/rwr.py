@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, Weighting, presets
+from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, WeightingConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RWRLossConfig(MatchingLossConfig):
+class RWRLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.rwr`."""
 
     temperature: float = 0.5  # in standard deviations of the reward; lower is greedier
-    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from algorithms.config import Precision
 
 # keys of `algorithms.recipes.ALGORITHMS`
 AlgorithmName = Literal["nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft"]
-ALGORITHM_NAMES: tuple[AlgorithmName, ...] = ("nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft")
+ALGORITHM_NAMES: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
 BUDGET = 90_000  # 34 iterations of DiffusionNFT
 
 

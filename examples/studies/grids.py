@@ -7,9 +7,8 @@ from itertools import product
 from examples.studies.comparison_config import Candidate
 from rewards.suite.spec import SUITE
 
-START: Mapping[
-    str, object
-] = {}  # a study varies one option of these, the setting of DiffusionNFT that compare.py chose
+# a study varies one option of these, the setting of DiffusionNFT that compare.py chose
+START: Mapping[str, object] = {}
 SHORT = 50_000  # NFE: 19 iterations
 LONG = 260_000  # NFE: 100 iterations, as `train nft`
 TWO, THREE = (1, 2), (1, 2, 3)  # seeds; 0 chose the defaults
