@@ -5,7 +5,7 @@
     python -m examples.studies.studies form --preset smoke
 
 Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. The runs
-are in runs/studies/runs, where studies share those of equal config. A second call continues after the last finished
+are in runs/studies/runs-test, where studies share those of equal config. A second call continues after the last finished
 run; when all are finished it only prints.
 """
 
@@ -18,14 +18,14 @@ import tyro
 from examples.studies.command_line import parse_script
 from examples.studies.comparison_config import ComparisonConfig
 
-StudyName = Literal["single", "signal", "kl", "beta", "coupling", "group_size", "form"]
+StudyName = Literal["levers", "single", "signal", "kl", "beta", "coupling", "group_size", "form"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(ComparisonConfig):
     study: tyro.conf.Positional[StudyName] = tyro.MISSING
     full: bool = False  # the larger grid
-    output_dir: Path = Path("runs/studies")  # NAME and runs, or NAME-full and runs-full, are put under it
+    output_dir: Path = Path("runs/studies")  # NAME and runs-SPLIT, or NAME-full and runs-SPLIT-full, are put under it
     budget: int | None = None  # NFE of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
     points: int = 1
@@ -65,10 +65,10 @@ def main(config: StudyConfig) -> None:
     comparison = replace(
         config,
         output_dir=folder,
-        runs_dir=config.runs_dir or config.output_dir / f"runs{size}",
+        runs_dir=config.runs_dir or config.output_dir / f"runs-{study.split}{size}",
         budget=config.budget or grid.budget,
     )
-    results = run_all(comparison, grid.candidates, config.seeds or grid.seeds, split="test")
+    results = run_all(comparison, grid.candidates, config.seeds or grid.seeds, split=study.split)
     write_report(
         results,
         load_csv(folder / "results.csv", "setting"),
