@@ -70,6 +70,14 @@ def test_flags_replace_the_values_of_the_full_grid(asked, tmp_path):
     assert (config.output_dir, config.runs_dir) == (tmp_path / "form-full", tmp_path / "runs-test-full")
 
 
+def test_a_study_runs_only_the_settings_that_are_named(asked, tmp_path):
+    studies.main(replace(DEFAULT, study="levers", full=True, only=("muon", "default"), output_dir=tmp_path))
+    ((_, candidates, _, _),) = asked
+    assert [c.name for c in candidates] == ["default", "muon"]
+    with pytest.raises(ValueError, match="--only mu: the grid has default, lag-as-published"):
+        studies.main(replace(DEFAULT, study="levers", only=("mu", "muon"), output_dir=tmp_path))
+
+
 def test_the_document_says_what_the_code_does():
     assert tuple(STUDIES) == get_args(studies.StudyName)
     text = DOCUMENT.read_text()
