@@ -6,8 +6,8 @@
     python -m examples.studies.studies form --preset smoke
 
 Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. The runs
-are in runs/studies/runs-test, where studies share those of equal config. A second call continues after the last finished
-run; when all are finished it only prints.
+are in runs/studies/runs-test, where studies share those of equal config. A second call continues after the last
+finished run; when all are finished it only prints.
 """
 
 from dataclasses import dataclass
