@@ -20,6 +20,7 @@ def start_accelerator(
     trackers: Sequence[str] = (),
     output_dir: str | Path | None = None,
     threads: int | None = None,
+    other_processes: int = 0,
 ) -> Accelerator:
     """Return the Accelerator of this process, on a GPU if there is one, else on the CPU.
 
@@ -27,6 +28,7 @@ def start_accelerator(
     trackers: names, as Accelerate knows them.
     threads: CPU threads of a process on a machine without a GPU; None shares the cores among the processes
     (`accelerate launch` gives one thread to each).
+    other_processes: that this one starts beside it, which take a core each.
 
     Raises:
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
@@ -45,7 +47,7 @@ def start_accelerator(
     check_launch(accelerator)
     if cpu:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(threads or max(1, available_cores() // processes))
+        torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
     return accelerator
 
 

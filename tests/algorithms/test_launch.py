@@ -41,3 +41,14 @@ def test_ranks_that_do_not_see_each_other_raise(monkeypatch):
     monkeypatch.setattr(launch, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
     with pytest.raises(ValueError, match="2 processes were started, but each believes that there are 1"):
         start_accelerator(threads=1)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize(("asked", "processes", "others", "threads"), [(None, 2, 0, 4), (None, 2, 3, 1), (6, 2, 3, 6)])
+def test_processes_beside_this_one_get_a_core_each(monkeypatch, fresh_accelerate, asked, processes, others, threads):
+    monkeypatch.setattr(launch, "available_cores", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    start_accelerator(threads=asked, other_processes=others)
+    assert given == [threads]
