@@ -126,7 +126,7 @@ def reinforce(env: EnvBase | list[Callable[[], EnvBase]], config: ReinforceConfi
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        collector.update_policy_weights_()  # sent to the processes that draw, if there are any
+        collector.update_policy_weights_()  # sent to the processes that draw; on a CPU they share memory with this one
         yield reward.nanmean().item()
     collector.shutdown()
 
