@@ -86,6 +86,18 @@ def load_latest(folder: str | Path) -> dict[str, Any] | None:
     return None
 
 
+def load_up_to(folder: str | Path, iteration: int) -> dict[str, Any]:
+    """State in the newest checkpoint of so many iterations at most, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is damaged.
+    """
+    if not (files := list_checkpoints(folder, up_to=iteration)):
+        raise FileNotFoundError(f"no checkpoint of the first {iteration} iterations in {folder}; save less often")
+    return load(files[-1])
+
+
 def load(path: Path) -> dict[str, Any]:
     """State in one file, on the CPU, after a check of its checksums.
 

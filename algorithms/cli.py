@@ -44,7 +44,10 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
                 print(f"{name} = {value}")
             print(f"\n{module.estimate(config)}")
         else:
-            module.main(config)
+            from algorithms.presence import named_timeouts
+
+            with named_timeouts():
+                module.main(config)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,15 +12,17 @@ class Clock:
     """Accumulates seconds per phase: `with clock("train"): ...`; time outside any phase is `other`.
 
     device: if not a CPU, it is synchronised at every reading, so that its work counts in the phase that launched it.
+    started: called with the name of every phase that begins.
     """
 
-    def __init__(self, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+    def __init__(self, device: torch.device | str = "cpu", started: Callable[[str], object] = lambda phase: None):
+        self.device, self.started = torch.device(device), started
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.start = self._now()
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
+        self.started(phase)
         start = self._now()
         try:
             yield

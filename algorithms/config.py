@@ -3,6 +3,7 @@
 Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -15,6 +16,17 @@ from algorithms.train_config import OptimConfig, TrainConfig
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """Several processes, as torchrun and `accelerate launch` start them."""
+
+    timeout: float = 1800.0  # seconds that a process waits for the others before it stops
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"distributed.timeout must be a number of seconds above 0, got {self.timeout}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +219,7 @@ class PostTrainingConfig(TrainConfig):
     optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
     loss: LossConfig = LossConfig()
     eval: TrainingEvalConfig = TrainingEvalConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)

@@ -79,7 +79,7 @@ def estimate_evaluation(
     """Estimate an evaluation: sampling this number of images with each generator; measuring them, and as many real."""
     from algorithms.build import build_cells, build_judge, build_rewards
     from algorithms.evaluation.evaluator import build_evaluator
-    from algorithms.evaluation.metrics import compute_metrics
+    from algorithms.evaluation.metrics import measure_images
 
     sampling = estimate_sampling(generators, images, config.batch_size)
     data = build_cells(config.data, "test", unseen=config.unseen)
@@ -89,7 +89,7 @@ def estimate_evaluation(
     )
     rows = data.treated[: config.batch_size]
     contexts = data.contexts(rows, torch.Generator().manual_seed(0))
-    real = data.images(rows).unsqueeze(1)  # (B, 1, C, H, W)
-    measuring = seconds_of(lambda: compute_metrics(real, contexts, evaluator)) / len(rows)
+    real = data.images(rows)
+    measuring = seconds_of(lambda: measure_images(real, contexts, evaluator)) / len(rows)
     seconds = sampling.seconds + measuring * images * (len(generators) + 1)
     return Estimate(nfe=sampling.nfe, seconds=seconds, memory=peak_memory())

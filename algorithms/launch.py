@@ -3,15 +3,33 @@
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
 
 from algorithms.checkpoint import archive_run
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
+TIMEOUT = 1800.0  # seconds that a process waits for the others
+
+
+def start_processes(*, timeout: float = TIMEOUT) -> PartialState:
+    """Join the processes that a launcher started, if any; returns the rank and the device of this one.
+
+    For what needs no training. The processes of a machine without a GPU share its cores.
+
+    Raises:
+        ValueError: ranks that do not see each other.
+    """
+    cpu = not torch.accelerator.is_available()
+    state = PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))
+    check_processes(state.num_processes)
+    if cpu and state.num_processes > 1:
+        share_cores()
+    return state
 
 
 def start_accelerator(
@@ -21,6 +39,7 @@ def start_accelerator(
     output_dir: str | Path | None = None,
     threads: int | None = None,
     other_processes: int = 0,
+    timeout: float = TIMEOUT,
 ) -> Accelerator:
     """Return the Accelerator of this process, on a GPU if there is one, else on the CPU.
 
@@ -29,10 +48,13 @@ def start_accelerator(
     threads: CPU threads of a process on a machine without a GPU; None shares the cores among the processes
     (`accelerate launch` gives one thread to each).
     other_processes: that this one starts beside it, which take a core each.
+    timeout: seconds that a process waits for the others.
 
     Raises:
-        ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
+        ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher;
+            an engine that shards the weights.
     """
+    check_engine()
     cpu = not torch.accelerator.is_available()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
@@ -42,13 +64,21 @@ def start_accelerator(
         mixed_precision=precision,
         log_with=list(trackers) or None,
         project_dir=output_dir,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
+        ],
     )
     check_launch(accelerator)
     if cpu:
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
+        share_cores(threads, other_processes)
     return accelerator
+
+
+def share_cores(threads: int | None = None, other_processes: int = 0) -> None:
+    """Set the CPU threads of this process; None shares the cores of its machine among the processes on it."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
 
 
 def prepare_output_dir(accelerator: Accelerator, output_dir: Path, *, resume: bool) -> None:
@@ -64,16 +94,32 @@ def check_launch(accelerator: Accelerator) -> None:
     Raises:
         ValueError: each rank believes that it is alone, or the launcher asks for gradient accumulation.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != world_size:
-        raise ValueError(
-            f"{world_size} processes were started, but each believes that there are {accelerator.num_processes} and "
-            "would train alone; start with torchrun --nproc_per_node N"
-        )
+    check_processes(accelerator.num_processes)
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             f"gradient accumulation of {accelerator.gradient_accumulation_steps} came from the launcher; leave it "
             "at 1: the trainer accumulates over micro-batches by itself"
+        )
+
+
+def check_engine() -> None:
+    """Raise ValueError if the launcher asks for an engine that shards the weights."""
+    engines = {"DeepSpeed": "ACCELERATE_USE_DEEPSPEED", "FSDP": "ACCELERATE_USE_FSDP"}
+    for name, variable in engines.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ValueError(
+                f"{name} is not supported: it shards the weights, of which each process keeps whole old and averaged "
+                "copies; launch with accelerate_configs/multi_gpu.yaml or multi_node.yaml"
+            )
+
+
+def check_processes(known: int) -> None:
+    """Raise ValueError if a launcher started another number of processes than this one knows of."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if known != started:
+        raise ValueError(
+            f"{started} processes were started, but each believes that there are {known} and would work alone; start "
+            "with torchrun --nproc_per_node N"
         )
 
 

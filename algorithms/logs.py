@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from algorithms.advantages import Gather, frac_reward_zero_std, signal_shares
 from algorithms.files import save_png, write_whole
+from algorithms.processes import from_main
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +97,7 @@ class RunLogger:
 
     def __init__(self, accelerator: Accelerator, output_dir: Path, start: int):
         self.accelerator, self.output_dir, self.file = accelerator, output_dir, output_dir / "log.jsonl"
-        lines = self.file.read_text().splitlines() if start and self.file.exists() else []
-        kept = [line for line in lines if is_before(line, start)]
+        kept = from_main(partial(lines_before, self.file, start), "read log.jsonl") if start else []
         self.finished: list[dict[str, float]] = [json.loads(line) for line in kept]
         if accelerator.is_main_process:
             write_whole(self.file, "".join(f"{line}\n" for line in kept).encode())
@@ -134,6 +135,12 @@ class RunLogger:
                 tracker.log_images({"samples": picture[None]}, step=iteration, dataformats="NHWC")
             elif tracker.name == "wandb":
                 tracker.log_images({"samples": [picture]}, step=iteration)
+
+
+def lines_before(log: Path, start: int) -> list[str]:
+    """Lines of a log.jsonl, which need not be there, of iterations before start."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line for line in lines if is_before(line, start)]
 
 
 def is_before(line: str, start: int) -> bool:

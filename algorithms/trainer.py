@@ -25,6 +25,7 @@ from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metri
 from algorithms.minibatches import minibatches
 from algorithms.muon import OPTIMIZERS
 from algorithms.old_policy import ema_update
+from algorithms.presence import report
 from algorithms.schedule import cooldown_start, learning_rate_factor
 from algorithms.train_config import OptimConfig, TrainConfig
 from algorithms.training_state import TrainingState
@@ -123,7 +124,7 @@ def train(
     )
     start = state.load() if config.resume else 0
     state.check_ranks()
-    clock = Clock(accelerator.device)
+    clock = Clock(accelerator.device, started=lambda phase: report(f"{phase} of iteration {iteration}"))
     logger = RunLogger(accelerator, config.output_dir, start)
     monitor = start_monitor(monitor, start, state, logger)
     bar = logger.progress_bar(start, config.iterations)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from algorithms import checkpoint
 from algorithms.ema import EMA
+from algorithms.processes import from_main
 
 
 @dataclass(kw_only=True)
@@ -61,12 +63,15 @@ class TrainingState:
     def load(self) -> int:
         """Restore a checkpoint (`checkpoint.load_to_continue`) and return the number of finished iterations.
 
+        The main process reads it, for the others may not see its disk.
+
         Raises:
             FileNotFoundError: there is no checkpoint.
             ValueError: the run was started with another resume signature or other pretrained weights, or its learning
                 rate fell too early for a run of so many iterations.
         """
-        state = checkpoint.load_to_continue(self.output_dir, self.iterations, self.cooldown)
+        read = partial(checkpoint.load_to_continue, self.output_dir, self.iterations, self.cooldown)
+        state = from_main(read, "read a checkpoint")
         self._check_same_run(state)
         self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -86,10 +91,9 @@ class TrainingState:
             FileNotFoundError: there is no such checkpoint.
             ValueError: the checkpoint is damaged.
         """
-        folder = self.output_dir / "checkpoints"
-        if not (files := checkpoint.list_checkpoints(folder, up_to=iteration)):
-            raise FileNotFoundError(f"no checkpoint of the first {iteration} iterations in {folder}; save less often")
-        state = checkpoint.load(files[-1])
+        state = from_main(
+            partial(checkpoint.load_up_to, self.output_dir / "checkpoints", iteration), "read a checkpoint"
+        )
         self.ema.load_state_dict(state["ema"])
         return int(state["iteration"])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction
 
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config import DataConfig, DistributedConfig, EvalConfig, RewardConfig, check_models_of_data
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -37,6 +37,7 @@ class BestOfNConfig:
     data: DataConfig = DataConfig()
     reward: RewardConfig = RewardConfig()
     eval: EvalConfig = EvalConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)

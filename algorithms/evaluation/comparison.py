@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor
-from tqdm import tqdm
 
 from algorithms.build import build_cells
 from algorithms.clock import Clock
@@ -20,8 +19,10 @@ from algorithms.evaluation.metrics import (
     EvaluationOptions,
     Evaluator,
     Figures,
-    ProgressCallback,
+    Row,
+    compute_metrics,
     evaluate,
+    measure_references,
     save_evaluation,
 )
 from algorithms.evaluation.report import Gallery, page, save_page, tables
@@ -54,15 +55,15 @@ def held_out_cells(config: DataConfig, contexts: int, *, unseen: bool = False) -
     return data, min(contexts, pairs)
 
 
-def sample_groups(generator: CellFlux, contexts: TensorDict, group_size: int, batch_size: int, bar: tqdm) -> Tensor:
-    """G samples of each context, (n, G, C, H, W) on the CPU; the same noise for every generator."""
-    device = next(generator.parameters()).device
-    images = []
-    for batch in repeat_groups(contexts, group_size).split(batch_size):
-        batch = batch.to(device)
-        images.append(generator.eval().sample(batch["x0"], batch["condition"], batch["seed"])[0].cpu())
-        bar.update(len(batch))
-    return torch.cat(images).unflatten(0, (len(contexts), group_size))
+def sampled_row(generator: CellFlux, contexts: TensorDict, group_size: int) -> Row:
+    """G samples of each context, on the CPU; the same noise for every generator."""
+    repeated, device = repeat_groups(contexts, group_size), next(generator.parameters()).device
+
+    def sample(index: Tensor) -> Tensor:
+        batch = repeated[index].to(device)
+        return generator.eval().sample(batch["x0"], batch["condition"], batch["seed"])[0].cpu()
+
+    return Row(sample, group_size)
 
 
 def evaluate_models(
@@ -78,10 +79,12 @@ def evaluate_models(
 ) -> Figures:
     """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation.
 
+    All processes share the images and return the evaluation; the main one prints and writes it.
+
     models: generators by row, "base" among them; one that shares its network is the base by another sampler, and rows
         by that sampler are compared with it too. data: a held-out split. config: goes into the report.
     folders: generated images by row. Those for just the contexts of the other rows are rows like them; others stand on
-    their own contexts, without a difference to the base, and their distances are to real images of their compounds.
+        their own contexts, without a difference to the base, and their distances are to real images of their compounds.
 
     Raises:
         ValueError: no model is called "base", or one is called "real".
@@ -90,41 +93,54 @@ def evaluate_models(
         raise ValueError(f"need a generator 'base' and none called 'real'; got {', '.join(models)}")
     clock = Clock()
     contexts, rows, references = held_out(data, options.contexts, options.seed)
-    real = data.images(rows).unsqueeze(1)  # (n, 1, C, H, W)
     folders = folders or {}
     aligned = {row: folder.match_contexts(contexts) for row, folder in folders.items()}
     own_contexts = {row: folders[row].group_by_context(data) for row, images in aligned.items() if images is None}
     given = {row: images for row, images in aligned.items() if images is not None}
     settings = EvaluationOptions(
         seed=options.seed,
-        batch_size=options.batch_size,
         config=describe_rows(models, folders, options) | dict(config or {}),
         baselines=same_sampler_baselines(models),
     )
-    with tqdm(desc="evaluate", unit="image", leave=False) as bar:
-        bar.total = options.contexts * (2 * len(models) * options.group_size + 2)
-        bar.total += sum(map(count_images, given.values()))
-        bar.total += sum(count_images(images) + len(images) for images, _ in own_contexts.values())
-        sample = partial(
-            sample_groups, contexts=contexts, group_size=options.group_size, batch_size=options.batch_size, bar=bar
-        )
-        with clock("sample"):
-            samples = {row: sample(model) for row, model in models.items()} | given
-        with clock("measure"):
-            all_rows, references_of_all = samples | {"real": real}, data.images(references)
-            evaluation = evaluate(all_rows, references_of_all, contexts, evaluator, settings, bar.update)
-            for row, (images, own) in own_contexts.items():
-                alone = replace(settings, baseline=row, baselines={})
-                evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, bar.update)
+    sampled = {row: sampled_row(model, contexts, options.group_size) for row, model in models.items()}
+    all_rows = {
+        **{row: timed(clock, "sample", source) for row, source in sampled.items()},
+        **{row: Row.of(images) for row, images in given.items()},
+        "real": Row(lambda index: data.images(rows[index]), 1),
+    }
+    size = options.batch_size
+    reference = measure_references(
+        lambda index: data.images(references[index]), len(references), evaluator, batch_size=size
+    )
+    values = {
+        row: compute_metrics(source, contexts, evaluator, batch_size=size, what=f"evaluate {row}")
+        for row, source in all_rows.items()
+    }
+    evaluation = evaluate(values, reference, contexts["moa"], evaluator, settings)
+    for row, (images, own) in own_contexts.items():
+        alone = replace(settings, baseline=row, baselines={})
+        evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, size)
     for row, model in models.items():
         evaluation["rows"][row]["nfe"] = model.sampling.nfe
-    columns = {"control": contexts["x0"]} | {row: images[:, 0] for row, images in samples.items()}
-    gallery = first_of_each_moa(columns | {"real": real[:, 0]}, contexts["moa"], data)
-    title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
-    save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
-    save_page(page(evaluation, gallery, title=title, phases=clock.seconds), Path(output_dir) / f"{name}.html")
-    Console().print(*tables(evaluation), sep="\n")
+    seconds = clock.lap()
+    phases = {"sample": seconds["sample"], "measure": seconds["other"]}
+    if PartialState().is_main_process:
+        save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
+        Console().print(*tables(evaluation), sep="\n")
+        gallery = first_of_each_moa(contexts, all_rows, data)
+        title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
+        save_page(page(evaluation, gallery, title=title, phases=phases), Path(output_dir) / f"{name}.html")
     return evaluation
+
+
+def timed(clock: Clock, phase: str, row: Row) -> Row:
+    """The row, with the time that its images take counted in a phase."""
+
+    def images_at(index: Tensor) -> Tensor:
+        with clock(phase):
+            return row.images_at(index)
+
+    return row._replace(images_at=images_at)
 
 
 def describe_rows(
@@ -143,24 +159,22 @@ def evaluate_alone(
     data: CellData,
     evaluator: Evaluator,
     options: EvaluationOptions,
-    progress: ProgressCallback,
+    batch_size: int,
 ) -> Figures:
     """Figures of one row, called `options.baseline`, against random real images of the compounds of its contexts."""
-    rng = torch.Generator().manual_seed(options.seed)
-    references = data.images(draw_references(contexts["perturbation"], data, rng))
-    found = evaluate({options.baseline: images}, references, contexts, evaluator, options, progress)
-    figures: Figures = found["rows"][options.baseline]
+    row, rng = options.baseline, torch.Generator().manual_seed(options.seed)
+    rows = draw_references(contexts["perturbation"], data, rng)
+    reference = measure_references(lambda i: data.images(rows[i]), len(rows), evaluator, batch_size=batch_size)
+    values = compute_metrics(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
+    figures: Figures = evaluate({row: values}, reference, contexts["moa"], evaluator, options)["rows"][row]
     return figures
 
 
-def count_images(images: Tensor) -> int:
-    """n G of images (n, G, C, H, W)."""
-    return len(images) * images.shape[1]
-
-
-def first_of_each_moa(columns: Mapping[str, Tensor], moa: Tensor, data: CellData) -> Gallery:
-    """The first context of each MoA, in all columns; moa: (n,) ids of the contexts."""
+def first_of_each_moa(contexts: TensorDict, rows: Mapping[str, Row], data: CellData) -> Gallery:
+    """The first context of each MoA: its control, and its first image in all rows, made anew."""
+    moa = contexts["moa"]  # (n,)
     moas = moa.unique().tolist()
     first = torch.tensor([int((moa == m).nonzero()[0]) for m in moas])
-    pictures = {name: composite(images[first], data.channels) for name, images in columns.items()}
-    return Gallery([data.moas[m] for m in moas], pictures)
+    images = {"control": contexts["x0"][first]}
+    images |= {name: row.images_at(first * row.group_size) for name, row in rows.items()}
+    return Gallery([data.moas[m] for m in moas], {name: composite(x, data.channels) for name, x in images.items()})

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction
 
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config import DataConfig, DistributedConfig, EvalConfig, RewardConfig, check_models_of_data
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -46,6 +46,7 @@ class EvaluateConfig:
     data: DataConfig = DataConfig()
     reward: RewardConfig = RewardConfig()
     eval: EvalConfig = EvalConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)
@@ -91,15 +92,14 @@ def load_generators(base: str, models: Sequence[str], samplers: Sequence[str] = 
 
 
 def main(config: EvaluateConfig) -> None:
-    import torch
-
     from algorithms.build import build_judge, build_rewards, check_generators
     from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
     from algorithms.evaluation.evaluator import build_evaluator
     from algorithms.evaluation.image_folder import ImageFolder
+    from algorithms.launch import start_processes
     from algorithms.logs import flatten_config
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = start_processes(timeout=config.distributed.timeout).device
     images, trained = named_folders(config.images), named_folders(config.model, "rl")
     if both := images.keys() & {*trained, *(x.partition("=")[0] for x in config.sampler)}:
         raise ValueError(f"need another NAME for each row; {', '.join(sorted(both))} stand twice")

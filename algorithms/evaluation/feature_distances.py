@@ -7,12 +7,12 @@ from typing import Self
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from tqdm import tqdm
 
-from algorithms.evaluation.comparison import sample_groups
+from algorithms.evaluation.comparison import sampled_row
 from algorithms.evaluation.distances import standardise
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.metrics import distances
+from algorithms.processes import map_batches
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -42,22 +42,32 @@ class FeatureDistances:
         """On the contexts that `cellfluxrl evaluate` draws of a held-out split; fewer if it does not have as many."""
         drawn, rows, references = held_out(data, min(contexts, count_pairs(data)), seed)
         real, own = (
-            {name: features_of(data.images(r), network, device) for name, network in networks.items()}
+            features_of(lambda i, r=r: data.images(r[i]), len(r), networks, device)  # type: ignore[misc]
             for r in (references, rows)
         )
         return cls(contexts=drawn, real=real, floor=all_distances(own, real), networks=networks, device=device)
 
     def __call__(self, model: CellFlux) -> dict[str, float]:
-        with tqdm(total=len(self.contexts), desc="compare with real cells", unit="image", leave=False) as bar:
-            images = sample_groups(model, self.contexts, 1, 64, bar).squeeze(1)
-        own = {name: features_of(images, network, self.device) for name, network in self.networks.items()}
-        return all_distances(own, self.real)
+        """The distances of a generator, whose images the processes share; all of them must ask, and get them."""
+        images_at = sampled_row(model, self.contexts, 1).images_at
+        return all_distances(features_of(images_at, len(self.contexts), self.networks, self.device), self.real)
 
 
-@torch.no_grad()
-def features_of(images: Tensor, network: FeatureNetwork, device: torch.device | str) -> Tensor:
-    """(n, C, H, W) -> (n, F), on the CPU; 64 images at once."""
-    return torch.cat([network(batch.to(device)).cpu() for batch in images.split(64)])
+def features_of(
+    images_at: Callable[[Tensor], Tensor],
+    n: int,
+    networks: Mapping[str, FeatureNetwork],
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    """Features (n, F) of n images by network, on the CPU of every process; images_at: as that of a `Row`."""
+
+    @torch.no_grad()
+    def features(index: Tensor) -> dict[str, Tensor]:
+        images = images_at(index).to(device)
+        return {name: network(images).cpu() for name, network in networks.items()}
+
+    parts = map_batches(features, torch.arange(n).split(64), "compare with real cells")
+    return {name: torch.cat([part[name] for part in parts]) for name in networks}
 
 
 def all_distances(own: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import DataConfig
+from algorithms.config import DataConfig, DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -30,6 +30,7 @@ class GenerateConfig:
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts and noise
     data: DataConfig = DataConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
 
 PRESETS = {
@@ -45,26 +46,34 @@ def main(config: GenerateConfig, load: Callable[[str], CellFlux] | None = None) 
 
     Raises:
         FileExistsError: the folder holds images already.
+        FileNotFoundError: the processes do not share the folder.
         ValueError: the generator does not fit the data.
     """
     import torch
-    from tqdm import tqdm
 
     from algorithms.build import check_generators
-    from algorithms.evaluation.comparison import held_out_cells, sample_groups
+    from algorithms.evaluation.comparison import held_out_cells, sampled_row
     from algorithms.evaluation.held_out import held_out
-    from algorithms.evaluation.image_folder import check_new, write_folder
+    from algorithms.evaluation.image_folder import check_new, write_images, write_index
+    from algorithms.launch import start_processes
+    from algorithms.processes import map_batches
     from cellenv.generator import CellFlux
 
+    processes = start_processes(timeout=config.distributed.timeout)
     check_new(config.output_dir)
     load = CellFlux.from_pretrained if load is None else load
-    generator = load(config.generator).to("cuda" if torch.cuda.is_available() else "cpu")
+    generator = load(config.generator).to(processes.device)
     data, n = held_out_cells(config.data, config.contexts, unseen=config.unseen)
     check_generators(data, generator)
     contexts, _, _ = held_out(data, n, config.seed)
-    with tqdm(total=n * config.group_size, desc="generate", unit="image") as bar:
-        images = sample_groups(generator, contexts, config.group_size, config.batch_size, bar)
-    write_folder(config.output_dir, images, contexts, data)
+    row = sampled_row(generator, contexts, config.group_size)
+
+    def write(index: torch.Tensor) -> None:
+        write_images(config.output_dir, row.images_at(index), index, config.group_size)
+
+    map_batches(write, torch.arange(n * config.group_size).split(config.batch_size), "generate")
+    if processes.is_main_process:
+        write_index(config.output_dir, contexts, config.group_size, data)
 
 
 def estimate(config: GenerateConfig) -> Estimate:

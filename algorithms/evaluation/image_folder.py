@@ -174,18 +174,34 @@ def check_new(path: str | Path) -> Path:
     return Path(path)
 
 
-def write_folder(path: str | Path, images: Tensor, contexts: TensorDict, data: CellData) -> None:
-    """Write images (n, G, C, H, W) in [-1, 1], rounded to bytes, for contexts from `held_out`; the table comes last."""
-    path = check_new(path)
+def write_images(path: str | Path, images: Tensor, index: Tensor, group_size: int) -> None:
+    """Write images (B, C, H, W) in [-1, 1], rounded to bytes; index (B,): of sample g of context i, i G + g."""
+    for pixels, number in zip(to_uint8(images).movedim(1, -1).numpy(), index.tolist(), strict=True):  # (H, W, C)
+        content = io.BytesIO()
+        np.save(content, pixels)
+        write_whole(Path(path) / f"{image_key(number, group_size)}.npy", content.getvalue())
+
+
+def write_index(path: str | Path, contexts: TensorDict, group_size: int, data: CellData) -> None:
+    """Write the table of G images of each of these contexts from `held_out`, which makes the folder complete.
+
+    Raises:
+        FileNotFoundError: an image is missing: it was written by a process that does not share the folder.
+    """
+    path = Path(path)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    pixels = to_uint8(images).movedim(2, -1).numpy()  # (n, G, H, W, C)
     pairs = zip(contexts["perturbation"].tolist(), contexts["control"].tolist(), strict=True)
     for i, (compound, control) in enumerate(pairs):
-        for g, image in enumerate(pixels[i]):
-            key, content = f"{i:05d}-{g:02d}", io.BytesIO()
-            np.save(content, image)
-            write_whole(path / f"{key}.npy", content.getvalue())
+        for number in range(i * group_size, (i + 1) * group_size):
+            key = image_key(number, group_size)
+            if not (path / f"{key}.npy").is_file():
+                raise FileNotFoundError(f"{path} lacks {key}.npy: need a folder that all processes share")
             writer.writerow((key, data.compounds[compound], data.keys[control]))
     write_whole(path / INDEX, table.getvalue().encode())
+
+
+def image_key(number: int, group_size: int) -> str:
+    """Key of sample g of context i, which has the number i G + g."""
+    return f"{number // group_size:05d}-{number % group_size:02d}"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,10 +29,27 @@ from algorithms.evaluation.statistics import (
     wasserstein_by_group,
 )
 from algorithms.files import write_whole
+from algorithms.processes import map_batches
 from rewards.suite.spec import RewardSpec
 
-ProgressCallback = Callable[[int], object]  # called with the number of images done
 Figures = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """G images of each of n contexts, each made or read when it is measured, by one process."""
+
+    images_at: Callable[[Tensor], Tensor]  # indices (B,), of sample g of context i: i G + g -> images (B, C, H, W)
+    group_size: int  # G
+
+    @classmethod
+    def of(cls, images: Tensor) -> Self:
+        """A row of images in memory, (n, G, C, H, W)."""
+        return cls(images.flatten(0, 1).__getitem__, images.shape[1])
+
+    def all_images(self, n: int, batch_size: int = 64) -> Tensor:
+        """All images, (n, G, C, H, W), made by this process alone."""
+        images = [self.images_at(index) for index in torch.arange(n * self.group_size).split(batch_size)]
+        return torch.cat(images).unflatten(0, (n, self.group_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,43 +76,56 @@ class Evaluator:
     device: torch.device | str = "cpu"
 
 
-@torch.no_grad()
 def compute_metrics(
-    images: Tensor,
-    contexts: TensorDict,
-    evaluator: Evaluator,
-    *,
-    batch_size: int = 64,
-    progress: ProgressCallback = lambda n: None,
+    row: Row, contexts: TensorDict, evaluator: Evaluator, *, batch_size: int = 64, what: str = "measure"
 ) -> TensorDict:
-    """All values of every image: images (n, G, C, H, W), contexts [n] -> batch [n, G].
+    """All values of every image of a row on the contexts [n], batch [n, G], on every process.
+
+    Keys: those of `measure_images`. what: the text of the progress bar.
+    """
+    n, G = len(contexts), row.group_size
+    parts = map_batches(
+        lambda index: measure_images(row.images_at(index), contexts[index // G], evaluator),
+        torch.arange(n * G).split(batch_size),
+        what,
+    )
+    return torch.cat(parts).reshape(n, G)
+
+
+@torch.no_grad()
+def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -> TensorDict:
+    """All values of a batch of images (B, C, H, W), each in its own context, [B], on the CPU.
 
     Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
     `right`: the held-out classifier names the MoA.
-
-    Raises:
-        ValueError: the images are not (n, G, C, H, W) for the n contexts.
     """
-    if images.ndim != 5 or contexts.batch_size != images.shape[:1]:
-        raise ValueError(f"need images (n, G, C, H, W) on {len(contexts)} contexts; got {tuple(images.shape)}")
-    n, group_size = images.shape[:2]
-    flat, index = images.flatten(0, 1), torch.arange(n).repeat_interleave(group_size)  # (n G, C, H, W), (n G,)
-    parts = []
-    for rows in torch.arange(n * group_size).split(batch_size):
-        batch, context = flat[rows].to(evaluator.device), contexts[index[rows]].to(evaluator.device)
-        probabilities, features = evaluator.classify(batch)
-        interval = {name: finite_or_nan(value) for name, value in evaluator.score(batch, context).items()}
-        for name, value in evaluator.judge_scores(batch, context).items():
-            interval[f"judge_{name}"] = finite_or_nan(value)
-        values = {
-            "interval": interval,
-            "right": probabilities.argmax(1) == context["moa"],
-            "measure": dict(evaluator.measure(batch)),
-            "features": {"judge": features} | {name: net(batch) for name, net in evaluator.features.items()},
-        }
-        parts.append(TensorDict(values, batch_size=[len(rows)]).cpu())
-        progress(len(rows))
-    return torch.cat(parts).reshape(n, group_size)
+    images, contexts = images.to(evaluator.device), contexts.to(evaluator.device)
+    probabilities, features = evaluator.classify(images)
+    interval = {name: finite_or_nan(value) for name, value in evaluator.score(images, contexts).items()}
+    for name, value in evaluator.judge_scores(images, contexts).items():
+        interval[f"judge_{name}"] = finite_or_nan(value)
+    values = {
+        "interval": interval,
+        "right": probabilities.argmax(1) == contexts["moa"],
+        "measure": dict(evaluator.measure(images)),
+        "features": {"judge": features} | {name: net(images) for name, net in evaluator.features.items()},
+    }
+    return TensorDict(values, batch_size=[len(images)]).cpu()
+
+
+def measure_references(
+    images_at: Callable[[Tensor], Tensor], n: int, evaluator: Evaluator, *, batch_size: int = 64
+) -> TensorDict:
+    """Features and measures of n reference images, batch [n], on every process; images_at: as that of a `Row`."""
+
+    @torch.no_grad()
+    def measure(index: Tensor) -> TensorDict:
+        images = images_at(index).to(evaluator.device)
+        features = {"judge": evaluator.classify(images)[1]}
+        features |= {name: network(images) for name, network in evaluator.features.items()}
+        return TensorDict({"features": features, "measure": dict(evaluator.measure(images))}, [len(images)]).cpu()
+
+    return torch.cat(map_batches(measure, torch.arange(n).split(batch_size), "measure real images"))
 
 
 def finite_or_nan(value: Tensor) -> Tensor:
@@ -114,23 +144,22 @@ class EvaluationOptions:
     baseline: str = "base"
     baselines: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    batch_size: int = 64
     config: Mapping[str, object] = field(default_factory=dict)
 
 
 def evaluate(
-    rows: Mapping[str, Tensor],
-    reference_images: Tensor,
-    contexts: TensorDict,
+    values: Mapping[str, TensorDict],
+    real: TensorDict,
+    moa: Tensor,
     evaluator: Evaluator,
     options: EvaluationOptions,
-    progress: ProgressCallback = lambda n: None,
 ) -> Figures:
     """{"rows": {row: figures}, "paired": {"row-baseline": differences}, "gap": ..., "rewards": [...], ...} for JSON.
 
-    rows: for each row its images (n, G, C, H, W) in [-1, 1], aligned with the contexts [n]; G may differ.
-    reference_images: real images of the same compounds, (n, C, H, W), none of them in a row: where distances are
+    values: for each row what `compute_metrics` found of its images, batch [n, G] on the same contexts; G may differ.
+    real: `measure_references` of real images of the same compounds, [n], none of them in a row: where distances are
         taken to.
+    moa: ids of the contexts, (n,).
     A figure is {"mean": m, "ci": [low, high]} (95 %, contexts resampled) or a number; undefined is None. "paired" holds
     row - baseline, and for rewards with a judge its margin (`judge_margins`). "gap" holds, of each pair, the `share` of
     the gap to the row "real" that is closed, and each reward's and judge's `own` (`gap_shares`). "rewards" says of each
@@ -140,23 +169,19 @@ def evaluate(
     Raises:
         ValueError: a baseline is not among the rows, a measure has no sigma, or not one reference image a context.
     """
+    rows = list(values)
     if missing := {options.baseline, *options.baselines, *options.baselines.values()} - set(rows):
         raise ValueError(f"need the rows {', '.join(sorted(missing))} to compare with; got {', '.join(rows)}")
-    counts = bootstrap_counts(len(contexts), np.random.default_rng(options.seed))
-    real = _reference_values(reference_images, evaluator, options.batch_size, progress)
     if missing := set(real["measure"].keys()) - set(evaluator.sigma):
         raise ValueError(f"need a sigma for every measure; none came for {', '.join(sorted(missing))}")
-    if len(real) != len(contexts):
-        raise ValueError(f"need one reference image a context, {len(contexts)}; got {len(real)}")
-    values = {
-        name: compute_metrics(images, contexts, evaluator, batch_size=options.batch_size, progress=progress)
-        for name, images in rows.items()
-    }
+    if len(real) != len(moa):
+        raise ValueError(f"need one reference image a context, {len(moa)}; got {len(real)}")
+    counts = bootstrap_counts(len(moa), np.random.default_rng(options.seed))
     means = {  # over the samples of each context, (n, G) -> (n,), of what gets an interval
         name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
         for name, row in values.items()
     }
-    numbers = {name: _numbers(row, real, contexts["moa"], evaluator.sigma) for name, row in values.items()}
+    numbers = {name: _numbers(row, real, moa, evaluator.sigma) for name, row in values.items()}
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
         "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
@@ -209,19 +234,6 @@ def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
     write_whole(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _reference_values(images: Tensor, evaluator: Evaluator, batch_size: int, progress: ProgressCallback) -> TensorDict:
-    """Features and measures of the reference images, batch [n]."""
-    parts = []
-    with torch.no_grad():
-        for batch in images.to(evaluator.device).split(batch_size):
-            features = {"judge": evaluator.classify(batch)[1]}
-            features |= {name: network(batch) for name, network in evaluator.features.items()}
-            values = {"features": features, "measure": dict(evaluator.measure(batch))}
-            parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
-            progress(len(batch))
-    return torch.cat(parts)
-
-
 def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
     """The figures of a whole row; those that depend on n as means over the G draws."""
     each_draw = row.unbind(1)  # G times [n]
@@ -240,10 +252,16 @@ def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str,
 
 
 def distances(network: str, features: Tensor, real: Tensor) -> dict[str, float]:
-    """Frechet and kernel distance of standardised features, (n, G, F), to real ones, (n, F); mean of the G draws."""
+    """Frechet and kernel distance of standardised features, (n, G, F), to real ones, (n, F); mean of the G draws.
+
+    nan if a feature is not finite, as those of images that are not.
+    """
     functions = {"frechet": frechet_distance, "kernel": kernel_distance}
+    defined = bool(features.isfinite().all())
     return {
         metric_key(name, network): float(np.mean([function(x, real) for x in features.unbind(1)]))
+        if defined
+        else math.nan
         for name, function in functions.items()
     }
 
@@ -268,5 +286,5 @@ def _json_numbers(numbers: Mapping[str, float]) -> Figures:
 
 
 def json_number(value: float) -> float | None:
-    """JSON has no nan: undefined is None."""
-    return None if math.isnan(value) else value
+    """JSON has no nan and no infinity: undefined is None."""
+    return value if math.isfinite(value) else None

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
-from tqdm import tqdm
 
-from algorithms.evaluation.comparison import sample_groups
+from algorithms.evaluation.comparison import sampled_row
 from algorithms.evaluation.distances import frechet_distance, standardise
 from algorithms.evaluation.feature_distances import features_of
 from algorithms.evaluation.held_out import held_out
-from algorithms.evaluation.metrics import Evaluator, compute_metrics
+from algorithms.evaluation.metrics import Evaluator, Row, compute_metrics
 from algorithms.evaluation.statistics import nan_mean
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
@@ -50,17 +49,17 @@ class PeriodicEval:
     def create(cls, data: CellData, evaluator: Evaluator, *, contexts: int, seed: int = 0) -> Self:
         """On the contexts that `cellfluxrl evaluate` draws of a held-out split with the same number and seed."""
         drawn, rows, references = held_out(data, contexts, seed)
-        classify, device = evaluator.classify, evaluator.device
-        features = features_of(data.images(references), lambda images: classify(images)[1], device)
+        networks = {"judge": lambda images: evaluator.classify(images)[1]}
+        features = features_of(lambda i: data.images(references[i]), contexts, networks, evaluator.device)["judge"]
         return cls(contexts=drawn, real=data.images(rows), features=features, evaluator=evaluator)
 
     def __call__(self, model: CellFlux) -> EvalResult:
-        return self.evaluate(self.sample(model))
+        """The result of a generator, whose images the processes share; all of them must ask, and get it."""
+        return self._compare(sampled_row(model, self.contexts, 1))[0]
 
     def sample(self, model: CellFlux) -> Tensor:
         """Images of a generator, (n, C, H, W), one in each context; the same noise for every generator."""
-        with tqdm(total=len(self.contexts), desc="evaluate", unit="image", leave=False) as bar:
-            return sample_groups(model, self.contexts, 1, 64, bar).squeeze(1)
+        return sampled_row(model, self.contexts, 1).all_images(len(self.contexts)).squeeze(1)
 
     def evaluate(self, images: Tensor) -> EvalResult:
         """The result of images (n, C, H, W), one in each context."""
@@ -68,7 +67,10 @@ class PeriodicEval:
 
     def evaluate_with_features(self, images: Tensor) -> tuple[EvalResult, Tensor, Tensor]:
         """The result, and the standardised features of the images and of real ones, (n, F) each."""
-        found = compute_metrics(images.unsqueeze(1), self.contexts, self.evaluator).squeeze(1)  # [n]
+        return self._compare(Row.of(images.unsqueeze(1)))
+
+    def _compare(self, row: Row) -> tuple[EvalResult, Tensor, Tensor]:
+        found = compute_metrics(row, self.contexts, self.evaluator, what="evaluate").squeeze(1)  # [n]
         own, real = (standardise(x, self.features) for x in (found["features", "judge"], self.features))
         values = {name: [_known(x) for x in value.tolist()] for name, value in found["interval"].items()}
         return EvalResult(values=values, frechet=frechet_distance(own, real)), own, real

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from algorithms.config import FolderConfig, RewardConfig
+from algorithms.config import DistributedConfig, FolderConfig, RewardConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -32,6 +32,7 @@ class ScoreConfig:
     seed: int = 0  # of the draw, and of the images on the contact sheet
     data: FolderConfig = FolderConfig()
     reward: RewardConfig = RewardConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

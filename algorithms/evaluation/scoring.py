@@ -18,13 +18,14 @@ from rich.table import Column, Table
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.envs import Compose
-from tqdm import tqdm
 
 from algorithms.build import build_folder, build_rewards, build_segmenter
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.evaluation.evaluator import CachedCall
 from algorithms.evaluation.score import ScoreConfig
 from algorithms.files import save_png, write_whole
+from algorithms.launch import start_processes
+from algorithms.processes import map_batches
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.table import RowErrors, find_file, read_table
 from cellenv.pictures import grid, outlines
@@ -108,17 +109,12 @@ def translate_ids(ids: Tensor, names: Sequence[str], other_names: Sequence[str])
 
 
 def score_rows(scorer: Scorer, rows: Tensor, batch_size: int) -> list[Record]:
-    """One record for each row: text columns, then numbers."""
-    texts = read_texts(scorer.cells)
-    records: list[Record] = []
-    with tqdm(total=len(rows), desc="scoring", unit="image") as bar:
-        for batch in rows.split(batch_size):
-            values = {name: value.tolist() for name, value in scorer(batch).items()}
-            for i, row in enumerate(batch.tolist()):
-                numbers = {name: value[i] for name, value in values.items()}
-                records.append({**texts[scorer.cells.keys[row]], **numbers})
-            bar.update(len(batch))
-    return records
+    """One record for each row, on every process: text columns, then numbers."""
+    texts, keys = read_texts(scorer.cells), scorer.cells.keys
+    parts = map_batches(scorer, rows.split(batch_size), "score")
+    values = {name: torch.cat([part[name] for part in parts]).tolist() for name in parts[0]}
+    numbers = [dict(zip(values, of_row, strict=True)) for of_row in zip(*values.values(), strict=True)]
+    return [{**texts[keys[row]], **found} for row, found in zip(rows.tolist(), numbers, strict=True)]
 
 
 def read_texts(cells: ImagingCells) -> dict[str, dict[str, str]]:
@@ -180,10 +176,13 @@ def draw_rows(config: ScoreConfig, cells: ImagingCells) -> Tensor:
 
 def score_folder(config: ScoreConfig) -> None:
     """Score the images, write measures.csv and contact_sheet.png, print a summary."""
+    processes = start_processes(timeout=config.distributed.timeout)
     cells = build_folder(config.folder, config.data, None, unseen=None)
     scorer = Scorer(config, cells)
     drawn = draw_rows(config, cells)
     records = score_rows(scorer, drawn.sort().values, config.batch_size)
+    if not processes.is_main_process:
+        return
     write_records(records, config.output_dir / "measures.csv")
     write_contact_sheet(scorer, drawn[:SHEET].sort().values, config.output_dir / "contact_sheet.png")
     console = Console(width=None if sys.stdout.isatty() else 120)

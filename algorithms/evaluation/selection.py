@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -28,15 +29,21 @@ from algorithms.evaluation.metrics import (
     EvaluationOptions,
     Evaluator,
     Figures,
+    Row,
     compute_metrics,
     evaluate,
+    finite_or_nan,
     intervals,
+    measure_images,
+    measure_references,
     save_evaluation,
 )
 from algorithms.evaluation.report import figure_tables
 from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.files import write_whole
+from algorithms.launch import start_processes
 from algorithms.logs import flatten_config
+from algorithms.processes import map_batches
 from algorithms.selection import best_of_n, sample_ith
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
@@ -48,7 +55,7 @@ def load_models(
     config: BestOfNConfig,
 ) -> tuple[dict[str, CellFlux], CellData, Evaluator, BestOfNConfig]:
     """Generators by row, held-out cells, evaluator, and the config with as many contexts as the cells allow."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = start_processes(timeout=config.distributed.timeout).device
     models = {name: model.to(device) for name, model in load_generators(config.base, config.model).items()}
     data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
     check_generators(data, *models.values())
@@ -57,34 +64,32 @@ def load_models(
     return models, data, evaluator, replace(config, eval=replace(config.eval, contexts=contexts))
 
 
-def select(
-    generator: CellFlux, contexts: TensorDict, evaluator: Evaluator, config: BestOfNConfig, bar: tqdm
-) -> tuple[TensorDict, dict[int, Tensor]]:
-    """All figures of the best of 1 .. N on every context, [n, N], and the images selected at each N of the tables.
+def select(generator: CellFlux, contexts: TensorDict, evaluator: Evaluator, config: BestOfNConfig) -> TensorDict:
+    """All values of the best of 1 .. N on every context, [n, N], see `measure_images`.
 
-    Only an image that has just won is measured again.
+    Only an image that has just won is measured.
     """
-    curves: list[TensorDict] = []
-    chosen: dict[int, list[Tensor]] = {N: [] for N in config.tables}
-    for batch in contexts.split(config.batch_size):
-        batch = batch.to(evaluator.device)
 
-        def score(images: Tensor, contexts: TensorDict = batch) -> Tensor:
-            bar.update(len(images))
-            return evaluator.score(images, contexts)[config.scorer].reshape(-1)
+    def select_batch(index: Tensor) -> TensorDict:
+        batch = contexts[index].to(evaluator.device)
 
-        figures: TensorDict | None = None
+        def score(images: Tensor) -> Tensor:
+            return finite_or_nan(evaluator.score(images, batch)[config.scorer])
+
+        values: TensorDict | None = None
         each: list[TensorDict] = []
-        for i, best in enumerate(best_of_n(sample_ith(generator, batch), score, config.most)):
+        draws = best_of_n(sample_ith(generator, batch), score, config.most)
+        hidden = not PartialState().is_main_process
+        for i, best in enumerate(tqdm(draws, total=config.most, desc="draw", leave=False, disable=hidden)):
             if (won := best.draw == i).any():
-                fresh = compute_metrics(best.images[won].unsqueeze(1), batch[won], evaluator)["interval"].squeeze(1)
-                figures = fresh if figures is None else replace_rows(figures, won.cpu(), fresh)
-            assert figures is not None  # the first draw wins everywhere
-            each.append(figures)
-            if i + 1 in chosen:
-                chosen[i + 1].append(best.images.cpu())
-        curves.append(torch.stack(each, 1))  # [B, N]
-    return torch.cat(curves), {N: torch.cat(images) for N, images in chosen.items()}
+                fresh = measure_images(best.images[won], batch[won], evaluator)
+                values = fresh if values is None else replace_rows(values, won.cpu(), fresh)
+            assert values is not None  # the first draw wins everywhere
+            each.append(values)
+        return torch.stack(each, 1)  # [B, N]
+
+    index = torch.arange(len(contexts))
+    return torch.cat(map_batches(select_batch, index.split(config.batch_size), "select"))
 
 
 def replace_rows(figures: TensorDict, rows: Tensor, fresh: TensorDict) -> TensorDict:
@@ -102,23 +107,21 @@ def compare_models(
     Raises:
         ValueError: no reward has the name of the scorer.
     """
-    n = config.eval.contexts
-    contexts, rows, references = held_out(data, n, config.seed)
-    real, reference_images = data.images(rows), data.images(references)
-    known = evaluator.score(real[:1].to(evaluator.device), contexts[:1].to(evaluator.device))
+    contexts, rows, references = held_out(data, config.eval.contexts, config.seed)
+    known = evaluator.score(data.images(rows[:1]).to(evaluator.device), contexts[:1].to(evaluator.device))
     if config.scorer not in known:
         raise ValueError(f"need a scorer of {', '.join(known)}; got {config.scorer!r}")
-    with tqdm(total=len(models) * config.most * n, desc="sample", unit="image", leave=False) as bar:
-        found = {name: select(model.eval(), contexts, evaluator, config, bar) for name, model in models.items()}
+    selected = {name: select(model.eval(), contexts, evaluator, config) for name, model in models.items()}
+    size = config.batch_size
+    real = compute_metrics(Row(lambda i: data.images(rows[i]), 1), contexts, evaluator, batch_size=size)
+    reference = measure_references(lambda i: data.images(references[i]), len(references), evaluator, batch_size=size)
     about = flatten_config(asdict(config)) | {"preset": config.reward.shaping}
     best_of = {}
     for N in config.tables:
-        options = EvaluationOptions(seed=config.seed, batch_size=config.batch_size, config=about | {"best_of": N})
-        selected = {name: chosen[N].unsqueeze(1) for name, (_, chosen) in found.items()}
-        best_of[str(N)] = evaluate(
-            selected | {"real": real.unsqueeze(1)}, reference_images, contexts, evaluator, options
-        )
-    return {"curve": curve({name: figures for name, (figures, _) in found.items()}, config), "best_of": best_of}
+        options = EvaluationOptions(seed=config.seed, config=about | {"best_of": N})
+        best = {name: values[:, N - 1 : N] for name, values in selected.items()}  # [n, 1]
+        best_of[str(N)] = evaluate(best | {"real": real}, reference, contexts["moa"], evaluator, options)
+    return {"curve": curve({name: values["interval"] for name, values in selected.items()}, config), "best_of": best_of}
 
 
 def curve(figures: Mapping[str, TensorDict], config: BestOfNConfig) -> Figures:
@@ -137,7 +140,9 @@ def curve(figures: Mapping[str, TensorDict], config: BestOfNConfig) -> Figures:
 
 
 def publish(result: Figures, config: BestOfNConfig) -> None:
-    """Write best_of_n.json and best_of_n.png, and print a table for each N of the tables."""
+    """Write best_of_n.json and best_of_n.png, and print a table for each N of the tables, on the main process."""
+    if not PartialState().is_main_process:
+        return
     save_evaluation(result, config.output_dir / "best_of_n.json")
     write_whole(config.output_dir / "best_of_n.png", plot(result, config))
     for N, evaluation in result["best_of"].items():

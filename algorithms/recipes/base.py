@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, Precision
+from algorithms.config import DataConfig, DistributedConfig, Precision
 from algorithms.train_config import OptimizerName
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class BaseConfig:
     pairs: PairConfig = PairConfig()
     optim: BaseOptimConfig = BaseOptimConfig()
     validation: ValidationConfig = ValidationConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         counts = {"steps": self.steps, "batch_size": self.batch_size, "save_every": self.save_every}

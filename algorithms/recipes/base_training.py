@@ -1,6 +1,7 @@
 """Train the base: weights, optimizer steps, checkpoints for bit-exact resuming, and the loop."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from algorithms.launch import prepare_output_dir, start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
+from algorithms.processes import from_main
 from algorithms.provenance import shell_command
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.base_validation import Validation, plot_curves
@@ -33,13 +35,13 @@ from cellenv.streams import rng_at, seed_at
 class BaseTraining:
     """State of a run: network, optimizer, EMA and validation history.
 
-    validation: held-out cells, used by the main process; None: no validation.
+    validation: held-out cells; None: no validation.
     """
 
     def __init__(self, config: BaseConfig, accelerator: Accelerator, train: CellData, validation: CellData | None):
         self.config, self.accelerator, self.train = config, accelerator, train
         self.validation: Validation | None = None
-        if validation is not None and accelerator.is_main_process:
+        if validation is not None:
             self.validation = Validation(config, validation, accelerator.device)
         sizes = replace(NETWORKS[config.network], size=train.size, condition_dim=train.conditions.shape[1])
         torch.manual_seed(seed_at(config.seed, WEIGHTS))
@@ -85,9 +87,10 @@ class BaseTraining:
         with self.ema.swapped(self.generator):
             self.generator.eval()
             metrics = self.validation.metrics(self.generator)
-            self.validation.draw(self.generator, folder / f"samples-{step:06d}.png")
-        self.history.append({"step": step} | metrics)
-        write_whole(folder / "curves.png", plot_curves(self.history, self.validation.floor))
+            self.history.append({"step": step} | metrics)
+            if self.accelerator.is_main_process:
+                self.validation.draw(self.generator, folder / f"samples-{step:06d}.png")
+                write_whole(folder / "curves.png", plot_curves(self.history, self.validation.floor))
         self.accelerator.log(metrics, step=step)
 
     def save(self, folder: str, step: int) -> None:
@@ -115,7 +118,8 @@ class BaseTraining:
             ValueError: it was written with another optimizer, or the learning rate fell too early for `steps`.
         """
         config, folder = self.config, self.config.output_dir
-        state = checkpoint.load_to_continue(folder, config.steps, config.optim.cooldown)
+        read = partial(checkpoint.load_to_continue, folder, config.steps, config.optim.cooldown)
+        state = from_main(read, "read a checkpoint")
         if state["optimizer_name"] != (wanted := config.optim.optimizer):
             raise ValueError(f"{folder} was trained by {state['optimizer_name']}, not {wanted}: give it as --optimizer")
         self.generator.network.load_state_dict(state["network"])
@@ -153,6 +157,7 @@ def train_base(config: BaseConfig) -> None:
         trackers=config.trackers,
         output_dir=config.output_dir,
         threads=config.threads,
+        timeout=config.distributed.timeout,
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")

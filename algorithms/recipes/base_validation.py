@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.feature_distances import FeatureDistances, FeatureNetwork
 from algorithms.evaluation.inception import inception_features
 from algorithms.files import save_png
+from algorithms.processes import map_batches
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.flow_matching_data import VALIDATION, Pairs, draw_pairs, flow_matching_loss
 from cellenv.data.cells import CellData
@@ -24,7 +26,10 @@ SAMPLES, SAMPLE_ROW = 24, 12  # images in a picture, and in a row of it
 
 
 class Validation:
-    """Evaluates a generator on the same pairs, contexts and noise every time; training streams are not touched."""
+    """Evaluates a generator on the same pairs, contexts and noise every time; training streams are not touched.
+
+    The processes share the images: all of them must ask for metrics, and get them.
+    """
 
     def __init__(self, config: BaseConfig, data: CellData, device: torch.device):
         self.config, self.data, self.device = config, data, device
@@ -44,16 +49,20 @@ class Validation:
         """`validation_loss`, and the distances to real cells."""
         return {"validation_loss": self.loss(generator)} | (self.distances(generator) if self.distances else {})
 
-    @torch.no_grad()
     def loss(self, generator: CellFlux) -> float:
         """Mean loss on n pairs without condition dropout, mirroring or dequantisation."""
         config = self.config
         plain = replace(config.pairs, condition_dropout=0.0, flip=0.0, dequantise=False)
         rng = rng_at(config.seed, VALIDATION)
         pairs = draw_pairs(self.data, config.validation.pairs, rng, plain, slice(None))
-        chunks = zip(*(value.split(config.batch_size) for value in pairs), strict=True)
-        losses = [flow_matching_loss(generator.network, Pairs(*chunk).to(self.device), plain) for chunk in chunks]
-        return round(torch.cat(losses).mean().item(), 6)
+
+        @torch.no_grad()
+        def losses(index: Tensor) -> Tensor:
+            chunk = Pairs(*(value[index] for value in pairs)).to(self.device)
+            return flow_matching_loss(generator.network, chunk, plain).cpu()
+
+        chunks = torch.arange(config.validation.pairs).split(config.batch_size)
+        return round(torch.cat(map_batches(losses, chunks, "validate")).mean().item(), 6)
 
     def draw(self, generator: CellFlux, file: Path) -> None:
         """Write a picture of controls, of the images generated from them, and of real images of their compounds."""

@@ -46,7 +46,7 @@ ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "fli
 ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
 RESUMABLE_FIELDS = (  # may change when a run is resumed
     *("output_dir", "resume", "iterations", "trackers", "save_every", "show_every", "threads"),
-    *("eval.contexts", "eval.judge", "data.cache"),
+    *("eval.contexts", "eval.judge", "data.cache", "distributed.timeout"),
     *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
 )
 
@@ -186,6 +186,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         output_dir=config.output_dir,
         threads=config.threads,
         other_processes=config.reward.processes,
+        timeout=config.distributed.timeout,
     )
     accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
     groups, ranks = config.rollout.groups, accelerator.num_processes
@@ -209,23 +210,24 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
             render_samples=sample_renderer(config, components),
             resume_signature=resume_signature(config) | {"mixed_precision": accelerator.mixed_precision},
         )
+    with ema.swapped(components.theta):
+        trained = copy.deepcopy(components.theta)
+    if config.lora_rank:
+        merge_lora(trained.network)
+    signal: dict[str, str] = {}
     if accelerator.is_main_process:
-        with ema.swapped(components.theta):
-            trained = copy.deepcopy(components.theta)
-        if config.lora_rank:
-            merge_lora(trained.network)
         trained.save_pretrained(config.output_dir / "model", {"training": settings})
         seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
-        evaluate_models(  # copies, since these are not compiled
-            {"base": copy.deepcopy(components.ref), ROWS[config.control]: trained},
-            test,
-            config.output_dir,
-            evaluator=evaluator,
-            options=Comparison(contexts=contexts),
-            config={"preset": config.reward.shaping, **learning_signal(config), **monitor.summary(), **settings},
-        )
-    accelerator.wait_for_everyone()
+        signal = learning_signal(config)
+    evaluate_models(  # copies, since these are not compiled
+        {"base": copy.deepcopy(components.ref), ROWS[config.control]: trained},
+        test,
+        config.output_dir,
+        evaluator=evaluator,
+        options=Comparison(contexts=contexts),
+        config={"preset": config.reward.shaping, **signal, **monitor.summary(), **settings},
+    )
     accelerator.end_training()
 
 

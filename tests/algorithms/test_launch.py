@@ -36,6 +36,13 @@ def test_accumulation_by_the_launcher_raises(monkeypatch, fresh_accelerate):
         start_accelerator(threads=1)
 
 
+@pytest.mark.parametrize(("name", "variable"), [("DeepSpeed", "DEEPSPEED"), ("FSDP", "FSDP")])
+def test_engines_that_shard_the_weights_are_refused(name, variable, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
+    with pytest.raises(ValueError, match=f"{name} is not supported: it shards the weights"):
+        start_accelerator(threads=1)
+
+
 def test_ranks_that_do_not_see_each_other_raise(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(launch, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))

@@ -1,9 +1,6 @@
 """Two gloo processes on a CPU equal one process on the same global batch."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +9,7 @@ from algorithms.launch import start_accelerator
 from tests.algorithms.ddp_toys import toy_ppo_run
 from tests.algorithms.nft_toys import toy_gradient, toy_run
 from tests.algorithms.sde_toys import toy_ppo
+from tests.algorithms.torchrun import torchrun
 
 pytestmark = pytest.mark.slow  # starts two processes
 
@@ -20,10 +18,7 @@ pytestmark = pytest.mark.slow  # starts two processes
 def two(tmp_path_factory):
     """Results of both ranks, and the folder of their run."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [*torchrun, "-m", "tests.algorithms.ddp_toys", folder]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    done = torchrun(2, "tests.algorithms.ddp_toys", folder, folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)], folder
 

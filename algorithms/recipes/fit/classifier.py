@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig
+from algorithms.config import DataConfig, DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -32,6 +32,7 @@ class ClassifierConfig:
     limit: int | None = None  # images of each split, drawn at random; None: all
     seed: int = 0
     data: DataConfig = DataConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
 
 PRESETS = {

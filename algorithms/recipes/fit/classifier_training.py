@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -10,6 +11,8 @@ from tqdm import tqdm
 from algorithms.build import build_cells, check_labelled
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
+from algorithms.launch import start_processes
+from algorithms.processes import map_batches
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.classifier import ClassifierConfig
 from algorithms.recipes.fit.classifier_augmentation import augment_classifier, augment_judge
@@ -60,13 +63,15 @@ def moa_of(data: CellData, rows: Tensor) -> Tensor:
     return data.compound_moa[data.perturbation[rows]]
 
 
-def initial_classifier(config: ClassifierConfig, data: CellData) -> tuple[Classifier, torch.Generator]:
+def initial_classifier(
+    config: ClassifierConfig, data: CellData, device: torch.device | str = "cpu"
+) -> tuple[Classifier, torch.Generator]:
     """A classifier with random weights, and the random stream after they were drawn; both depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(config.seed)
         model = MODELS[config.model](data.moas, size=data.size, channels=data.channels)
         rng = torch.Generator().set_state(torch.get_rng_state())
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), rng
+    return model.to(device), rng
 
 
 def train(model: Classifier, split: Split, config: ClassifierConfig, rng: torch.Generator) -> None:
@@ -120,25 +125,35 @@ def count_steps(config: ClassifierConfig, images: int) -> int:
     return config.epochs * -(-images // config.batch_size)
 
 
-@torch.no_grad()
 def predict(model: Classifier, split: Split) -> tuple[Tensor, Tensor]:
-    """Logits (N, M) and true MoA ids (N,) of the rows, on the CPU."""
+    """Logits (N, M) and true MoA ids (N,) of the rows, on the CPU of every process."""
     data, rows = split
     device = next(model.parameters()).device
-    logits = [model(data.images(chosen).to(device)).cpu() for chosen in rows.split(CHUNK)]
-    return torch.cat(logits), moa_of(data, rows)
+
+    @torch.no_grad()
+    def logits(chosen: Tensor) -> Tensor:
+        return model(data.images(chosen).to(device)).cpu()
+
+    return torch.cat(map_batches(logits, rows.split(CHUNK), "predict")), moa_of(data, rows)
 
 
 def fit_classifier(config: ClassifierConfig) -> None:
-    """Train, calibrate and test the classifier; write its weights with a record, and the confusion matrix."""
+    """Train, calibrate and test the classifier; write its weights with a record, and the confusion matrix.
+
+    Every process trains the same classifier, and they share the images that it is calibrated and tested on.
+    """
+    processes = start_processes(timeout=config.distributed.timeout)
     splits = load_splits(config)
-    model, rng = initial_classifier(config, splits["train"][0])
+    model, rng = initial_classifier(config, splits["train"][0], processes.device)
     train(model, splits["train"], config, rng)
+    broadcast(model.state_dict())  # GPUs round differently
     logits, moa = predict(model, splits["validation"])
     temperature = fit_temperature(logits, moa)
     model.get_buffer("temperature").fill_(temperature)
     logits, moa = predict(model, splits["test"])
     scores = compute_scores(logits, moa, model.moas)
+    if not processes.is_main_process:
+        return
 
     weights = config.weights or config.output_dir / f"{config.model}.safetensors"
     picture = config.output_dir / f"{config.model}_confusion.png"
@@ -161,7 +176,7 @@ def fit_classifier(config: ClassifierConfig) -> None:
 def estimate_fit(config: ClassifierConfig) -> Estimate:
     """Scale the time of one optimizer step to the whole training."""
     data, rows = load_splits(config)["train"]
-    model, rng = initial_classifier(config, data)
+    model, rng = initial_classifier(config, data, start_processes().device)
     batch = data, rows[: config.batch_size]
     one_step = replace(config, epochs=1)
     seconds = seconds_of(lambda: train(model, batch, one_step, rng)) * count_steps(config, len(rows))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, SegmenterConfig
+from algorithms.config import DataConfig, DistributedConfig, SegmenterConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -29,6 +29,7 @@ class ReferenceConfig:
     seed: int = 0  # of the draw
     data: DataConfig = DataConfig()
     segmentation: SegmenterConfig = SegmenterConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
 
 PRESETS = {"default": ReferenceConfig(), "smoke": ReferenceConfig(limit=96, min_cells=2)}

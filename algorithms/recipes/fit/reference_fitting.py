@@ -7,10 +7,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
-from tqdm import tqdm
 
 from algorithms.build import build_cells, build_segmenter, check_labelled
 from algorithms.estimate import Estimate, peak_memory, seconds_of
+from algorithms.launch import start_processes
+from algorithms.processes import map_batches
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.reference import ReferenceConfig
 from cellenv.data.cells import CellData
@@ -25,6 +26,7 @@ def fit_reference(config: ReferenceConfig) -> None:
     Raises:
         ValueError: the data have no MoAs, or too few images of one.
     """
+    processes = start_processes(timeout=config.distributed.timeout)
     data = build_cells(config.data, config.split)
     check_labelled(data)
     segmenter, segmenter_id = build_segmenter(config.segmentation)
@@ -38,6 +40,8 @@ def fit_reference(config: ReferenceConfig) -> None:
     }
     moa = data.compound_moa[data.perturbation[rows]]
     reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
+    if not processes.is_main_process:
+        return
     reference.save(config.output)
     Console(width=None if sys.stdout.isatty() else 120).print(reference_table(reference))
     print(f"wrote {config.output}")
@@ -50,11 +54,10 @@ def draw_rows(data: CellData, config: ReferenceConfig) -> Tensor:
 
 
 def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch_size: int) -> dict[str, Tensor]:
-    """Every measure of these rows, (N,) each; nan where undefined."""
-    parts = [
-        measure(segmenter(data.images(batch), data.channels))
-        for batch in tqdm(rows.split(batch_size), desc="measure", unit="batch")
-    ]
+    """Every measure of these rows, (N,) each, on every process; nan where undefined."""
+    parts = map_batches(
+        lambda batch: dict(measure(segmenter(data.images(batch), data.channels))), rows.split(batch_size), "measure"
+    )
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

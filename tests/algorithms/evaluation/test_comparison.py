@@ -1,21 +1,22 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from tqdm import tqdm
 
 from algorithms.config import DataConfig
-from algorithms.evaluation import generate
+from algorithms.evaluation import comparison, generate
 from algorithms.evaluation.comparison import (
     Comparison,
     evaluate_models,
     first_of_each_moa,
     held_out_cells,
-    sample_groups,
+    sampled_row,
 )
 from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
+from algorithms.evaluation.metrics import Row
 from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
@@ -46,6 +47,33 @@ def test_equal_generators_draw_equal_images_and_both_files_are_written(data, tmp
     assert f"Evaluation on {CONTEXTS} held-out contexts" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("share", ["one image", "all"])
+def test_what_cannot_be_scored_costs_no_evaluation(value, share, data, tmp_path):
+    """Undefined figures are None in the file and a dash in the report, and the others stand."""
+    toy = BrightnessEvaluator(len(data.moas))
+
+    def spoiled(values, images):
+        values, chosen = values.clone(), slice(None) if share == "all" else slice(0, len(images) == CONTEXTS)  # real
+        values[chosen] = value
+        return values
+
+    evaluator = replace(
+        toy.evaluator,
+        score=lambda images, contexts: {k: spoiled(v, images) for k, v in toy.score(images, contexts).items()},
+        judge_scores=lambda images, contexts: {
+            k: spoiled(v, images) for k, v in toy.judge_scores(images, contexts).items()
+        },
+        measure=lambda images: {k: spoiled(v, images) for k, v in toy.measure(images).items()},
+    )
+    models = {"base": generator(data, 0.0), "rl": generator(data, 0.1)}
+    options = Comparison(contexts=CONTEXTS, group_size=GROUP)
+    evaluate_models(models, data, tmp_path, evaluator=evaluator, options=options)
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    assert (rows["rl"]["total"]["mean"] is None) == (share == "all") and rows["rl"]["frechet"] > 0
+    assert (tmp_path / "evaluation.html").is_file()
+
+
 def test_real_row_is_the_images_behind_the_contexts_and_no_reference_is_among_them(data, tmp_path, monkeypatch):
     drawn, images = {}, data.images  # row by pixels, of all images that were asked for
 
@@ -66,7 +94,8 @@ def test_real_row_is_the_images_behind_the_contexts_and_no_reference_is_among_th
 
 def test_batches_do_not_change_the_samples(data):
     contexts, _, _ = held_out(data, CONTEXTS, seed=0)
-    whole, split = (sample_groups(generator(data, 0.1), contexts, GROUP, size, tqdm(disable=True)) for size in (64, 5))
+    row = sampled_row(generator(data, 0.1), contexts, GROUP)
+    whole, split = (row.all_images(CONTEXTS, size) for size in (64, 5))
     assert whole.shape[:2] == (CONTEXTS, GROUP) and torch.equal(whole, split)
 
 
@@ -135,6 +164,16 @@ def test_rows_by_another_sampler_are_compared_with_the_base_by_it(data, tmp_path
     )
 
 
+def test_the_figures_are_saved_before_anything_is_drawn(data, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(comparison, "first_of_each_moa", fail)
+    with pytest.raises(RuntimeError, match="no picture"):
+        run({"base": generator(data, 0.1)}, data, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["rows"].keys() == {"base", "real"}
+
+
 def test_another_seed_takes_other_contexts(data, tmp_path):
     models = {"base": generator(data, 0.1)}
     totals = [run(models, data, tmp_path, seed=seed)[0]["rows"]["real"]["total"]["mean"] for seed in (0, 0, 1)]
@@ -151,8 +190,9 @@ def test_rows_need_a_base_and_none_called_real(data, tmp_path):
 
 def test_gallery_shows_the_first_context_of_each_moa(data):
     contexts, _, _ = held_out(data, 30, seed=0)
-    images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, 3, 4, 4)
-    gallery = first_of_each_moa({"base": images}, contexts["moa"], data)
+    images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, *data.size)
+    gallery = first_of_each_moa(contexts, {"base": Row.of(images.unsqueeze(1))}, data)
+    assert list(gallery.columns) == ["control", "base"]
     first = [contexts["moa"].tolist().index(data.moas.index(label)) for label in gallery.labels]
     assert sorted(gallery.labels) == sorted({data.moas[m] for m in contexts["moa"].tolist()})
     brightness = gallery.columns["base"].astype(float).mean((1, 2, 3))

@@ -6,7 +6,7 @@ import torch
 from algorithms.build import build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.evaluator import CachedCall, build_evaluator
-from algorithms.evaluation.metrics import compute_metrics
+from algorithms.evaluation.metrics import Row, compute_metrics
 from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
@@ -37,7 +37,7 @@ def test_results_are_cached_for_the_same_images_and_computed_anew_for_others():
 
 def test_rewards_and_judges_agree_that_real_cells_are_real(embedded, cells):
     images, contexts = cells
-    values = compute_metrics(images.unsqueeze(1), contexts, embedded)
+    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, embedded)
     assert list(values["interval"].keys()) == ["total", *WEIGHTS, "judge_moa", "judge_containment"]
     weighted = sum(weight * values["interval", name] for name, weight in WEIGHTS.items())
     torch.testing.assert_close(values["interval", "total"], weighted)
@@ -52,9 +52,9 @@ def test_a_misplaced_nucleus_lowers_the_reward_and_the_judge(embedded, cells, da
     images, contexts = cells
     dna, moved = data.channels.index("DNA"), images.clone()
     moved[:, dna] = moved[:, dna].roll((40, 40), (1, 2))
-    values = compute_metrics(moved.unsqueeze(1), contexts, embedded)["interval"]
+    values = compute_metrics(Row.of(moved.unsqueeze(1)), contexts, embedded)["interval"]
     assert values["containment"].mean() < 0.75 and values["judge_containment"].mean() < 0.75
-    black = compute_metrics(-torch.ones_like(images[:4]).unsqueeze(1), contexts[:4], embedded)["interval"]
+    black = compute_metrics(Row.of(-torch.ones_like(images[:4]).unsqueeze(1)), contexts[:4], embedded)["interval"]
     assert (black["containment"] == 0).all() and (black["judge_containment"] == 0).all()
 
 
@@ -86,7 +86,7 @@ def test_what_is_reported_follows_the_terms_of_the_rewards(cells, data, tmp_path
     terms = ("moa=0", "roundness=0", f"light={tmp_path / 'mine.py'}:brightness:3")
     evaluator = build_evaluator(data, build_rewards(RewardConfig(terms=terms), "cpu"))
     images, contexts = (values[:6] for values in cells)
-    values = compute_metrics(images.unsqueeze(1), contexts, evaluator)["interval"]
+    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, evaluator)["interval"]
     names = [spec.name for spec in evaluator.specs]
     assert names == [name for name in WEIGHTS if name not in ("moa", "roundness")] + ["light"]
     assert list(values.keys()) == ["total", *names, "judge_containment"]
@@ -101,7 +101,7 @@ def test_without_judged_rewards_and_measures_only_the_others_are_computed(cells,
     terms = (*(f"{name}=0" for name in WEIGHTS), f"light={tmp_path / 'mine.py'}:brightness")
     evaluator = build_evaluator(data, build_rewards(RewardConfig(terms=terms), "cpu"))
     images, contexts = (values[:3] for values in cells)
-    values = compute_metrics(images.unsqueeze(1), contexts, evaluator)
+    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, evaluator)
     assert list(values["interval"].keys()) == ["total", "light"] and list(values["measure"].keys()) == []
     assert torch.equal(values["interval", "total"], values["interval", "light"])
 

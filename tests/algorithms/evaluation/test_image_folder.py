@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 
 from algorithms.evaluation.held_out import held_out
-from algorithms.evaluation.image_folder import ImageFolder, context_ids, draw_references, write_folder
+from algorithms.evaluation.image_folder import (
+    ImageFolder,
+    check_new,
+    context_ids,
+    draw_references,
+    write_images,
+    write_index,
+)
 from cellenv.data.cells import CellData
 
 
@@ -33,6 +40,13 @@ class FewCells(CellData):
 
 
 N, G = 6, 3
+
+
+def write_folder(path, images, contexts, cells):
+    """Images (n, G, C, H, W) of these contexts, and their table."""
+    n, group_size = images.shape[:2]
+    write_images(path, images.flatten(0, 1), torch.arange(n * group_size), group_size)
+    write_index(path, contexts, group_size, cells)
 
 
 @pytest.fixture
@@ -184,9 +198,16 @@ def test_a_wrong_image_is_named(cells, folder, spoil, message):
         ImageFolder.read(folder, cells)
 
 
-def test_a_wrong_table_is_refused(cells, contexts, drawn, folder):
+def test_a_folder_that_the_processes_do_not_share_gets_no_table(cells, contexts, drawn, tmp_path):
+    write_images(tmp_path, drawn[:3].flatten(0, 1), torch.arange(3 * G), G)  # another process wrote the rest elsewhere
+    with pytest.raises(FileNotFoundError, match=r"lacks 00003-00.npy: need a folder that all processes share"):
+        write_index(tmp_path, contexts, G, cells)
+    assert not (tmp_path / "index.csv").exists()
+
+
+def test_a_wrong_table_is_refused(cells, folder):
     with pytest.raises(FileExistsError, match="holds images already"):
-        write_folder(folder, drawn, contexts, cells)
+        check_new(folder)
     rewrite(folder, [])
     with pytest.raises(ValueError, match=r"index.csv lists no image"):
         ImageFolder.read(folder, cells)

@@ -1,0 +1,50 @@
+"""Work of the processes that a launcher started: loops over images that they share, results of one that all get."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+from tqdm import tqdm
+
+from algorithms.presence import report
+
+Result = TypeVar("Result")
+
+
+def map_batches(function: Callable[[Tensor], Result], batches: Sequence[Tensor], what: str) -> list[Result]:
+    """The results of all batches, in their order, on every process; each is computed on one.
+
+    A batch holds the same images on any number of processes, so that figures equal those of one process bit for bit,
+    on equal hardware and with as many threads.
+
+    function: from indices of images to their numbers, on the CPU; the results travel between processes, so that images
+        must not be among them. It waits for no other process. what: the text of the main process's progress bar.
+    """
+    report(what)
+    state = PartialState()
+    with state.split_between_processes(list(batches)) as own:
+        bar = tqdm(own, desc=what, unit="batch", leave=False, disable=not state.is_main_process)
+        results = [function(batch) for batch in bar]
+    gathered: list[Result] = gather_object(results)
+    return gathered
+
+
+def from_main(function: Callable[[], Result], what: str) -> Result:
+    """What a function returns on the main process, on all of them, as if each had the main one's disk.
+
+    Raises:
+        Exception: what the function raises on the main process, on all of them.
+    """
+    report(what)
+    found: list[Result | Exception | None] = [None]
+    if PartialState().is_main_process:
+        try:
+            found = [function()]
+        except Exception as error:  # that the others would wait for
+            found = [error]
+    (result,) = broadcast_object_list(found)
+    if isinstance(result, Exception):
+        raise result
+    return result

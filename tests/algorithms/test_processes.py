@@ -1,0 +1,66 @@
+"""Several processes share what loops over images, and find the figures of one, bit for bit."""
+
+import json
+
+import pytest
+import torch
+
+from algorithms.processes import from_main, map_batches
+from tests.algorithms.processes_toys import DISCS
+from tests.algorithms.torchrun import torchrun
+from tests.folder_toys import write_folder
+
+
+def test_one_process_maps_all_batches_in_order():
+    batches = torch.arange(7).split(3)
+    assert map_batches(lambda batch: batch.tolist(), batches, "count") == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_one_process_keeps_its_result_and_raises_its_error():
+    assert from_main(lambda: {"a": 1}, "read") == {"a": 1}
+    with pytest.raises(FileNotFoundError, match="nothing here"):
+        from_main(lambda: (_ for _ in ()).throw(FileNotFoundError("nothing here")), "read")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """By number of processes: the results of every rank, and the folder."""
+    folder = tmp_path_factory.mktemp("processes")
+    rows = torch.cat([DISCS.treated[:6], DISCS.controls[:4]])
+    (folder / "cells").mkdir()
+    write_folder(folder / "cells", DISCS, rows, DISCS.images(rows))
+    found = {}
+    for processes in (1, 2):
+        (folder / f"{processes}").mkdir()
+        done = torchrun(processes, "tests.algorithms.processes_toys", folder / f"{processes}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        ranks = [json.loads((folder / f"{processes}/rank-{rank}.json").read_text()) for rank in range(processes)]
+        found[processes] = ranks, folder / f"{processes}"
+    return found
+
+
+@pytest.mark.slow
+def test_every_process_gets_the_figures_of_one(runs):
+    (one,), two = runs[1][0], runs[2][0]
+    assert [one["ranks"], *(rank["ranks"] for rank in two)] == [1, 2, 2]
+    for rank in two:
+        for name in ("evaluate", "best_of_n", "periodic", "distances"):
+            assert rank[name] == one[name], name
+
+
+@pytest.mark.slow
+def test_the_work_is_shared_and_no_image_travels(runs):
+    (one,), (first, second) = runs[1][0], runs[2][0]
+    assert first["scored"] > 0 and second["scored"] > 0
+    assert first["scored"] + second["scored"] == one["scored"]
+    assert max(first["dimensions"] + second["dimensions"]) == 2  # (images, features)
+
+
+@pytest.mark.slow
+def test_both_leave_the_same_files(runs):
+    one, two = (folder for _, folder in (runs[1], runs[2]))
+    files = [{str(path.relative_to(folder)) for path in folder.rglob("*.*")} for folder in (one, two)]
+    assert files[1] - files[0] == {"rank-1.json"} and files[0] < files[1]
+    assert len(list((two / "images").iterdir())) == 4 * 2 + 1
+    differ = {name for name in files[0] if (one / name).read_bytes() != (two / name).read_bytes()}
+    assert differ == {"evaluate/evaluation.html", "rank-0.json"}  # times; number of processes
