@@ -1,7 +1,8 @@
 """Sample generators on the same contexts, measure them, and write the table and the page. n contexts, G samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,6 +67,11 @@ def sampled_row(generator: CellFlux, contexts: TensorDict, group_size: int) -> R
     return Row(sample, group_size)
 
 
+def real_row(data: CellData, rows: Tensor) -> Row:
+    """One real image a context: those of these rows, (n,)."""
+    return Row(lambda index: data.images(rows[index]), 1)
+
+
 def evaluate_models(
     models: Mapping[str, CellFlux],
     data: CellData,
@@ -77,9 +83,7 @@ def evaluate_models(
     config: Mapping[str, object] | None = None,
     name: str = "evaluation",
 ) -> Figures:
-    """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation.
-
-    All processes share the images and return the evaluation; the main one prints and writes it.
+    """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation on every process.
 
     models: generators by row, "base" among them; one that shares its network is the base by another sampler, and rows
         by that sampler are compared with it too. data: a held-out split. config: goes into the report.
@@ -106,12 +110,10 @@ def evaluate_models(
     all_rows = {
         **{row: timed(clock, "sample", source) for row, source in sampled.items()},
         **{row: Row.of(images) for row, images in given.items()},
-        "real": Row(lambda index: data.images(rows[index]), 1),
+        "real": real_row(data, rows),
     }
     size = options.batch_size
-    reference = measure_references(
-        lambda index: data.images(references[index]), len(references), evaluator, batch_size=size
-    )
+    reference = measure_references(real_row(data, references), len(references), evaluator, batch_size=size)
     values = {
         row: compute_metrics(source, contexts, evaluator, batch_size=size, what=f"evaluate {row}")
         for row, source in all_rows.items()
@@ -122,15 +124,22 @@ def evaluate_models(
         evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, size)
     for row, model in models.items():
         evaluation["rows"][row]["nfe"] = model.sampling.nfe
-    seconds = clock.lap()
-    phases = {"sample": seconds["sample"], "measure": seconds["other"]}
     if PartialState().is_main_process:
-        save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
-        Console().print(*tables(evaluation), sep="\n")
-        gallery = first_of_each_moa(contexts, all_rows, data)
+        seconds = clock.lap()
+        phases = {"sample": seconds["sample"], "measure": seconds["other"]}
+        draw_gallery = partial(first_of_each_moa, contexts, all_rows, data)
         title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
-        save_page(page(evaluation, gallery, title=title, phases=phases), Path(output_dir) / f"{name}.html")
+        publish(evaluation, Path(output_dir) / name, draw_gallery, title=title, phases=phases)
     return evaluation
+
+
+def publish(
+    evaluation: Figures, stem: Path, draw_gallery: Callable[[], Gallery], *, title: str, phases: Mapping[str, float]
+) -> None:
+    """Write {stem}.json, print the tables, write {stem}.html: the figures are saved before anything is drawn."""
+    save_evaluation(evaluation, stem.with_name(f"{stem.name}.json"))
+    Console().print(*tables(evaluation), sep="\n")
+    save_page(page(evaluation, draw_gallery(), title=title, phases=phases), stem.with_name(f"{stem.name}.html"))
 
 
 def timed(clock: Clock, phase: str, row: Row) -> Row:
@@ -164,7 +173,7 @@ def evaluate_alone(
     """Figures of one row, called `options.baseline`, against random real images of the compounds of its contexts."""
     row, rng = options.baseline, torch.Generator().manual_seed(options.seed)
     rows = draw_references(contexts["perturbation"], data, rng)
-    reference = measure_references(lambda i: data.images(rows[i]), len(rows), evaluator, batch_size=batch_size)
+    reference = measure_references(real_row(data, rows), len(rows), evaluator, batch_size=batch_size)
     values = compute_metrics(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
     figures: Figures = evaluate({row: values}, reference, contexts["moa"], evaluator, options)["rows"][row]
     return figures

@@ -113,14 +113,12 @@ def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -
     return TensorDict(values, batch_size=[len(images)]).cpu()
 
 
-def measure_references(
-    images_at: Callable[[Tensor], Tensor], n: int, evaluator: Evaluator, *, batch_size: int = 64
-) -> TensorDict:
-    """Features and measures of n reference images, batch [n], on every process; images_at: as that of a `Row`."""
+def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: int = 64) -> TensorDict:
+    """Features and measures of n reference images, one a context, batch [n], on every process."""
 
     @torch.no_grad()
     def measure(index: Tensor) -> TensorDict:
-        images = images_at(index).to(evaluator.device)
+        images = real.images_at(index).to(evaluator.device)
         features = {"judge": evaluator.classify(images)[1]}
         features |= {name: network(images) for name, network in evaluator.features.items()}
         return TensorDict({"features": features, "measure": dict(evaluator.measure(images))}, [len(images)]).cpu()

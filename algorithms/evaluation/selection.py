@@ -21,7 +21,7 @@ from tqdm import tqdm
 from algorithms.build import build_judge, build_rewards, check_generators
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
-from algorithms.evaluation.comparison import held_out_cells
+from algorithms.evaluation.comparison import held_out_cells, real_row
 from algorithms.evaluation.evaluate import load_generators
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import held_out
@@ -29,7 +29,6 @@ from algorithms.evaluation.metrics import (
     EvaluationOptions,
     Evaluator,
     Figures,
-    Row,
     compute_metrics,
     evaluate,
     finite_or_nan,
@@ -113,8 +112,8 @@ def compare_models(
         raise ValueError(f"need a scorer of {', '.join(known)}; got {config.scorer!r}")
     selected = {name: select(model.eval(), contexts, evaluator, config) for name, model in models.items()}
     size = config.batch_size
-    real = compute_metrics(Row(lambda i: data.images(rows[i]), 1), contexts, evaluator, batch_size=size)
-    reference = measure_references(lambda i: data.images(references[i]), len(references), evaluator, batch_size=size)
+    real = compute_metrics(real_row(data, rows), contexts, evaluator, batch_size=size)
+    reference = measure_references(real_row(data, references), len(references), evaluator, batch_size=size)
     about = flatten_config(asdict(config)) | {"preset": config.reward.shaping}
     best_of = {}
     for N in config.tables:

@@ -69,7 +69,7 @@ def toy_evaluation(**changed) -> dict:
     given = {"rows": rows, "reference": REFERENCE, "evaluator": TOY, "options": EvaluationOptions()} | changed
     evaluator, contexts, reference = given["evaluator"], toy_contexts(), given["reference"]
     values = {name: compute_metrics(Row.of(images), contexts, evaluator) for name, images in given["rows"].items()}
-    real = measure_references(reference.__getitem__, len(reference), evaluator)
+    real = measure_references(Row.of(reference.unsqueeze(1)), len(reference), evaluator)
     return evaluate(values, real, contexts["moa"], evaluator, given["options"])
 
 
