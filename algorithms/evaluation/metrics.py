@@ -107,7 +107,7 @@ def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -
     values = {
         "interval": interval,
         "right": probabilities.argmax(1) == contexts["moa"],
-        "measure": dict(evaluator.measure(images)),
+        "measure": {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()},
         "features": {"judge": features} | {name: net(images) for name, net in evaluator.features.items()},
     }
     return TensorDict(values, batch_size=[len(images)]).cpu()
@@ -121,7 +121,8 @@ def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: i
         images = real.images_at(index).to(evaluator.device)
         features = {"judge": evaluator.classify(images)[1]}
         features |= {name: network(images) for name, network in evaluator.features.items()}
-        return TensorDict({"features": features, "measure": dict(evaluator.measure(images))}, [len(images)]).cpu()
+        measures = {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()}
+        return TensorDict({"features": features, "measure": measures}, [len(images)]).cpu()
 
     return torch.cat(map_batches(measure, torch.arange(n).split(batch_size), "measure real images"))
 
