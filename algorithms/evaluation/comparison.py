@@ -58,11 +58,12 @@ def held_out_cells(config: DataConfig, contexts: int, *, unseen: bool = False) -
 
 def sampled_row(generator: CellFlux, contexts: TensorDict, group_size: int) -> Row:
     """G samples of each context, on the CPU; the same noise for every generator."""
-    repeated, device = repeat_groups(contexts, group_size), next(generator.parameters()).device
+    seeds = repeat_groups(contexts.select("seed"), group_size)["seed"]  # (n G,)
+    device = next(generator.parameters()).device
 
     def sample(index: Tensor) -> Tensor:
-        batch = repeated[index].to(device)
-        return generator.eval().sample(batch["x0"], batch["condition"], batch["seed"])[0].cpu()
+        batch = contexts[index // group_size].to(device)
+        return generator.eval().sample(batch["x0"], batch["condition"], seeds[index].to(device))[0].cpu()
 
     return Row(sample, group_size)
 
