@@ -29,7 +29,7 @@ def test_the_first_line_launches_a_recipe_with_this_file(file):
     args = launch_command_parser().parse_args(words)
     assert (program, subcommand) == ("accelerate", "launch") and args.config_file == f"accelerate_configs/{file.name}"
     assert args.module and args.training_script == "algorithms.recipes.nft"
-    config = load_config_from_file(file)  # refuses keys that it does not know
+    config = load_config_from_file(str(file))  # refuses keys that it does not know
     assert (config.num_processes if args.num_processes is None else args.num_processes) >= 1
 
 
