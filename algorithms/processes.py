@@ -1,5 +1,7 @@
 """Work of the processes that a launcher started: loops over images that they share, results of one that all get."""
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -35,7 +37,8 @@ def from_main(function: Callable[[], Result], what: str) -> Result:
     """What a function returns on the main process, on all of them, as if each had the main one's disk.
 
     Raises:
-        Exception: what the function raises on the main process, on all of them.
+        Exception: what the function raises on the main process, on all of them. A missing file of several nodes has a
+            note that they need a folder in common.
     """
     report(what)
     found: list[Result | Exception | None] = [None]
@@ -43,8 +46,19 @@ def from_main(function: Callable[[], Result], what: str) -> Result:
         try:
             found = [function()]
         except Exception as error:  # that the others would wait for
+            if isinstance(error, FileNotFoundError) and on_several_nodes():
+                error.add_note(
+                    f"process 0 looked for it on {socket.gethostname()}, and need not be on the same node at every "
+                    "start: several nodes need a folder that all of them share"
+                )
             found = [error]
     (result,) = broadcast_object_list(found)
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def on_several_nodes() -> bool:
+    """Whether there are more processes than the launcher started on this machine."""
+    processes = PartialState().num_processes
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes)) < processes

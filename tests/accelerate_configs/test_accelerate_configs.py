@@ -65,5 +65,6 @@ def test_two_nodes_with_a_disk_each_resume_as_one_run(tmp_path):
     for name, value in first["straight"].items():
         assert all(torch.equal(value, rank[run][name]) for rank in (first, second) for run in ("straight", "resumed"))
     assert first["error"] == second["error"] and "no checkpoint to resume" in first["error"]
+    assert "several nodes need a folder that all of them share" in first["error"]
     written = [len(list((tmp_path / f"node-{node}" / "stopped").rglob("*.pt"))) for node in (0, 1)]
     assert sorted(written) == [0, 2]
