@@ -44,10 +44,13 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
                 print(f"{name} = {value}")
             print(f"\n{module.estimate(config)}")
         else:
+            from accelerate import PartialState
+
             from algorithms.presence import named_timeouts
 
             with named_timeouts():
                 module.main(config)
+            PartialState().destroy_process_group()
 
 
 def main(args: Sequence[str] | None = None) -> None:
