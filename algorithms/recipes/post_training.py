@@ -28,6 +28,7 @@ from algorithms.lora import add_lora, merge_lora
 from algorithms.losses.matching import MatchingLoss
 from algorithms.losses.pretraining import PretrainingLoss
 from algorithms.old_policy import old_policy_decay
+from algorithms.processes import from_main
 from algorithms.recipes.base import PairConfig
 from algorithms.recipes.real_pairs import AddRealPairs
 from algorithms.renoise import Coupling, Renoise, generating_coupling, group_coupling, independent_coupling
@@ -189,8 +190,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         timeout=config.distributed.timeout,
     )
     accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
-    groups, ranks = config.rollout.groups, accelerator.num_processes
-    if groups % ranks:
+    if (groups := config.rollout.groups) % (ranks := accelerator.num_processes):
         accelerator.print(f"{groups} groups become more, equally many on each of {ranks} processes")
     test, contexts = evaluation_contexts(config)
     components = build_components(config, accelerator)
@@ -214,12 +214,11 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         trained = copy.deepcopy(components.theta)
     if config.lora_rank:
         merge_lora(trained.network)
-    signal: dict[str, str] = {}
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model", {"training": settings})
         seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
-        signal = learning_signal(config)
+    signal = from_main(partial(learning_signal, config), "read log.jsonl")
     evaluate_models(  # copies, since these are not compiled
         {"base": copy.deepcopy(components.ref), ROWS[config.control]: trained},
         test,
@@ -236,8 +235,9 @@ def learning_signal(config: PostTrainingConfig) -> dict[str, str]:
     if config.control != "none":
         return {}
     shares = mean_signal_shares(config.output_dir / "log.jsonl")
-    text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    return {"shares of the learning signal": text} if text else {}
+    return (
+        {"shares of the learning signal": ", ".join(f"{name} {x:.0%}" for name, x in shares.items())} if shares else {}
+    )
 
 
 def evaluation_contexts(config: PostTrainingConfig) -> tuple[CellData, int]:
@@ -291,8 +291,7 @@ def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> 
         return composite(model.sample(td["x0"], td["condition"], td["seed"])[0], data.channels)
 
     def render() -> NDArray[np.uint8]:
-        columns = [data.moas[m].split()[0] for m in contexts["moa"].tolist()]
         rows = [composite(contexts["x0"], data.channels), draw(components.ref), draw(components.theta)]
-        return grid(rows, ["control", "before", "now"], columns)
+        return grid(rows, ["control", "before", "now"], [data.moas[m].split()[0] for m in contexts["moa"].tolist()])
 
     return render
