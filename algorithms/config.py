@@ -3,7 +3,6 @@
 Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -11,22 +10,11 @@ from typing import Annotated, Literal, TypeVar
 from tyro.conf import UseAppendAction, arg
 
 from algorithms.collapse import WINDOW
-from algorithms.train_config import OptimConfig, TrainConfig
+from algorithms.train_config import DistributedConfig, OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistributedConfig:
-    """Several processes, as torchrun and `accelerate launch` start them."""
-
-    timeout: float = 1800.0  # seconds that a process waits for the others before it stops
-
-    def __post_init__(self) -> None:
-        if not 0 < self.timeout < math.inf:
-            raise ValueError(f"distributed.timeout must be a number of seconds above 0, got {self.timeout}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,20 +37,21 @@ def from_main(function: Callable[[], Result], what: str) -> Result:
     """What a function returns on the main process, on all of them, as if each had the main one's disk.
 
     Raises:
-        Exception: what the function raises on the main process, on all of them. A missing file of several nodes has a
-            note that they need a folder in common.
+        Exception: what the function raises on the main process, on all of them. What is missing for several nodes says
+            that they need a folder in common.
     """
     report(what)
     found: list[Result | Exception | None] = [None]
     if PartialState().is_main_process:
         try:
             found = [function()]
+        except FileNotFoundError as error:
+            where = (
+                f" (process 0 looked on {socket.gethostname()}, and need not be on the same node at every start: "
+                "several nodes need a folder that all of them share)"
+            )
+            found = [FileNotFoundError(f"{error}{where if on_several_nodes() else ''}")]
         except Exception as error:  # that the others would wait for
-            if isinstance(error, FileNotFoundError) and on_several_nodes():
-                error.add_note(
-                    f"process 0 looked for it on {socket.gethostname()}, and need not be on the same node at every "
-                    "start: several nodes need a folder that all of them share"
-                )
             found = [error]
     (result,) = broadcast_object_list(found)
     if isinstance(result, Exception):

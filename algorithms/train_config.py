@@ -1,10 +1,22 @@
-"""Settings of the training loop and its optimizer. Light to import."""
+"""Settings of processes, the training loop and its optimizer. Light to import."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 OptimizerName = Literal["muon", "adamw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """Several processes, as torchrun and `accelerate launch` start them."""
+
+    timeout: float = 1800.0  # seconds that a process waits for the others before it stops
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"distributed.timeout must be a number of seconds above 0, got {self.timeout}")
 
 
 @dataclass(frozen=True, kw_only=True)

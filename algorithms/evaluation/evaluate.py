@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction
 
-from algorithms.config import DataConfig, DistributedConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

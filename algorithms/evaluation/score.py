@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from algorithms.config import DistributedConfig, FolderConfig, RewardConfig
+from algorithms.config import FolderConfig, RewardConfig
+from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

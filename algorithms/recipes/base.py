@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, DistributedConfig, Precision
-from algorithms.train_config import OptimizerName
+from algorithms.config import DataConfig, Precision
+from algorithms.train_config import DistributedConfig, OptimizerName
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

@@ -21,7 +21,7 @@ def main(folder: str) -> None:
         toy_run(own / "nothing", accelerator, resume=True)
         error = ""
     except FileNotFoundError as found:
-        error = " ".join([str(found), *found.__notes__])
+        error = str(found)
     result = {"straight": straight.state_dict(), "resumed": resumed.state_dict(), "error": error}
     torch.save(result, Path(folder) / f"rank-{accelerator.process_index}.pt")
     accelerator.end_training()

@@ -26,6 +26,7 @@ from algorithms.config import (
 from algorithms.recipes import ALGORITHMS
 from algorithms.recipes.base import BaseConfig, ValidationConfig
 from algorithms.recipes.rft import RFTConfig
+from algorithms.train_config import DistributedConfig
 from cellenv.data.layouts import LAYOUTS
 from rewards.suite import SHAPINGS
 
@@ -177,3 +178,9 @@ def test_rejection_keeps_no_more_than_a_group_has():
 def test_a_base_needs_positive_numbers(wrong):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         BaseConfig(**wrong)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])
+def test_processes_wait_for_a_number_of_seconds(timeout):
+    with pytest.raises(ValueError, match=r"distributed.timeout must be a number of seconds above 0"):
+        DistributedConfig(timeout=timeout)

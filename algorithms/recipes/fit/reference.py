@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, DistributedConfig, SegmenterConfig
+from algorithms.config import DataConfig, SegmenterConfig
+from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
