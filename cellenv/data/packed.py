@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from cellenv.data.pixels import read_npy
 from cellenv.weights_io import atomic_replace, write_atomically
 
-SPOT_CHECKS = 32  # images compared with their files when a packed copy is opened
+SPOT_CHECKS = 32  # images that are looked at when a folder, or a packed copy of it, is opened
 
 
 class ImageFiles:
@@ -39,15 +42,21 @@ class ImageFiles:
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of the first readable image; all others must have it."""
+        """(H, W, C) of most of `SPOT_CHECKS` images, spread over all; the others must have it."""
+        found: Counter[tuple[int, ...]] = Counter()
         errors: list[Exception] = []
-        for index in range(len(self.keys)):
+        spread = range(0, len(self.keys), max(1, len(self.keys) // SPOT_CHECKS))
+        for index in chain(spread, range(len(self.keys))):
+            if found and index not in spread:
+                break
             try:
-                height, width, channels = self._load(index).shape
-                return height, width, channels
+                found[self._load(index).shape] += 1
             except (ValueError, FileNotFoundError) as error:
                 errors.append(error)
-        raise errors[0]
+        if not found:
+            raise errors[0]
+        (height, width, channels), _ = found.most_common(1)[0]
+        return height, width, channels
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """One image, (H, W, C)."""
@@ -74,7 +83,7 @@ class ImageFiles:
             try:
                 found = os.stat(f"{self.root}/{self.file(key)}")
                 digest.update(f"{key} {found.st_size} {found.st_mtime_ns}\n".encode())
-            except FileNotFoundError:
+            except (OSError, ValueError):  # none, or one of a name that no file can have
                 digest.update(f"{key} missing\n".encode())
         return digest.hexdigest()
 
@@ -82,15 +91,11 @@ class ImageFiles:
         key = self.keys[index]
         file = self.root / self.file(key)
         try:
-            pixels = np.load(file, allow_pickle=False)
+            return read_npy(file, self.channels)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"image {key} is listed in the table, but {file} is missing") from error
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"image {key}: {file} is damaged, need a .npy array: {error}") from error
-        if pixels.ndim != 3 or pixels.shape[2] != self.channels or pixels.dtype != np.uint8:
-            came = f"{pixels.dtype} {pixels.shape}"
-            raise ValueError(f"image {key}: need uint8 (H, W, {self.channels}) in {file}, got {came}")
-        return pixels
+        except ValueError as error:
+            raise ValueError(f"image {key}: {error}") from error
 
 
 class PackedImages:

@@ -171,17 +171,31 @@ def test_a_wrong_row_is_named(cells, folder, change, message):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda file: np.save(file, np.zeros((5, 4, 3), np.uint8)), r"need uint8 \(4, 5, 3\), got uint8 \(5, 4, 3\)"),
+        (lambda file: np.save(file, np.zeros((5, 4, 3), np.uint8)), r"need uint8 \(4, 5, 3\), got \(5, 4, 3\)"),
         (lambda file: np.save(file, np.zeros((4, 5, 3), np.float32)), r"got float32 \(4, 5, 3\)"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-7]), "the image is damaged"),
-        (lambda file: file.rename(file.with_suffix(".png")), "the image is damaged"),
-        (lambda file: np.save(file, np.array([{}]), allow_pickle=True), "the image is damaged"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-7]), "00001-00.(npy|png) is damaged"),
+        (lambda file: file.rename(file.with_suffix(".png")), "00001-00.(npy|png) is damaged"),
+        (lambda file: np.save(file, np.array([{}]), allow_pickle=True), "need uint8 .*got object"),
     ],
 )
 def test_a_wrong_image_is_named(cells, folder, spoil, message):
     spoil(folder / "00001-00.npy")
     with pytest.raises(ValueError, match=r"index.csv, line 5 \(00001-00\): .*" + message):
         ImageFolder.read(folder, cells)
+
+
+def test_only_a_png_of_the_size_is_opened(folder, cells):
+    npy, png = folder / "00001-00.npy", folder / "00001-00.png"
+    picture = Image.fromarray(np.load(npy))
+    npy.unlink()
+    for changed, kind, message in [
+        (picture, "bmp", "damaged, need a PNG"),
+        (picture.convert("L"), "png", "got 5 x 4 of L"),
+        (picture.resize((20_000, 20_000)), "png", "00001-00.png"),  # Pillow itself refuses so many pixels
+    ]:
+        changed.save(png, format=kind)
+        with pytest.raises(ValueError, match=message):
+            ImageFolder.read(folder, cells)
 
 
 def test_a_wrong_table_is_refused(cells, contexts, drawn, folder):

@@ -102,7 +102,7 @@ def test_bad_images_are_named(folder):
     for pixels, message in [
         (np.zeros((4, 6, 3), np.float32), "uint8.*float32"),
         (np.zeros((4, 6, 4), np.uint8), r"\(H, W, 3\).*\(4, 6, 4\)"),
-        (np.zeros((5, 6, 3), np.uint8), r"\(5, 6, 3\), others"),
+        (np.zeros((5, 6, 3), np.uint8), r"\(5, 6, 3\), others are"),
     ]:
         write_pixels(folder, key, pixels)
         with pytest.raises(ValueError, match=f"image {key}.*{message}"):
@@ -145,6 +145,20 @@ def test_skip_bad_counts_and_lists_what_it_leaves_out(folder, cache):
     ):
         assert re.search(message, error)
     assert data.draw_contexts(4, torch.Generator().manual_seed(0))["x0"].shape == (4, 3, 4, 6)
+
+
+def test_the_size_of_most_images_counts(folder, cache):
+    write_pixels(folder, ROWS[0][0], np.zeros((6, 6, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"1 rows .*\n.*image W1_10_a_0.0 is \(6, 6, 3\), others are \(4, 6, 3\)"):
+        data = ImagingCells(folder, unseen=None, skip_bad=True, cache=cache)
+    assert letters(data) == "bcde" and data.size == (3, 4, 6)
+
+
+def test_an_archive_under_the_name_of_an_image_is_named_or_skipped(folder, cache):
+    with (folder / "W1/10/c_2.0.npy").open("wb") as stream:
+        np.savez(stream, np.zeros((4, 6, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"image W1_10_c_2.0: .*c_2.0.npy is damaged"):
+        assert letters(ImagingCells(folder, skip_bad=True, cache=cache)) == "abe"
 
 
 def test_a_bad_image_of_another_split_is_no_error(folder, cache):
