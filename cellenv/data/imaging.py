@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cellenv.csv_io import Row
 from cellenv.data.cells import CellData
 from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles, PackedImages
-from cellenv.data.table import Row, RowErrors, condition_of, find_file, read_embedding, read_table
+from cellenv.data.table import RowErrors, condition_of, find_file, read_embedding, read_table
 from cellenv.images import from_uint8
 
 SHOWN = 5  # row errors that a warning lists
@@ -45,7 +46,7 @@ class ImagingCells(CellData):
 
     Raises:
         FileNotFoundError: if a table is missing.
-        ValueError: if a table is invalid, or no image is left.
+        ValueError: if a table is invalid, or no image is left, or no treated one of those in the table.
     """
 
     def __init__(
@@ -64,20 +65,20 @@ class ImagingCells(CellData):
         self.channels = layout.channels
         table = self._read_tables(row_errors)
 
-        indices = [i for i, row in enumerate(table) if split in (None, row["SPLIT"]) and self._is_selected(row, unseen)]
-        if not indices:
-            splits = sorted({row["SPLIT"] for row in table})
-            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits}")
+        indices = self._select(table, split, unseen)
         files = ImageFiles(self.path, [row["SAMPLE_KEY"] for row in table], layout.file, len(self.channels))
         self._store = files if cache is None else PackedImages(files, Path(cache))
         if skip_bad or cache is not None:
             indices = row_errors.filter(indices, self._store.check)
         if skip_bad:
             indices = row_errors.filter(indices, self._control_check(table, indices))
+        self.skipped = tuple(row_errors.found)
+        if skip_bad and not any(self._is_treated(table[i]) for i in indices) and self.compounds:
+            errors = "\n".join(self.skipped[:SHOWN])
+            raise ValueError(f"no treated image of {self.path} is left, {len(self.skipped)} are invalid:\n{errors}")
         height, width, _ = self._store.shape
         self.size = len(self.channels), height, width
         self._set_rows(table, indices)
-        self.skipped = tuple(row_errors.found)
         if self.skipped:
             shown = "\n".join([*self.skipped[:SHOWN], *["..."] * (len(self.skipped) > SHOWN)])
             warnings.warn(f"{len(self.skipped)} rows of {self.path} are left out:\n{shown}")
@@ -148,6 +149,27 @@ class ImagingCells(CellData):
         self.keys = tuple(row["SAMPLE_KEY"] for row in rows)
         self.perturbation = torch.tensor(ids, dtype=torch.int64)
         self.plate = torch.tensor([plate_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
+
+    def _select(self, table: list[Row], split: str | None, unseen: bool | None) -> list[int]:
+        """Indices of the rows of a split that `unseen` keeps.
+
+        Raises:
+            ValueError: the table has no row of the split, or none of its treated rows is kept; says what left them out.
+        """
+        in_split = [i for i, row in enumerate(table) if split in (None, row["SPLIT"])]
+        splits = ", ".join(sorted({row["SPLIT"] for row in table})) or "none"
+        if not in_split:
+            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits} (--split-names)")
+        kept = [i for i in in_split if self._is_selected(table[i], unseen)]
+        treated = sum(map(self._is_treated, table))
+        here = sum(self._is_treated(table[i]) for i in in_split)
+        if treated and not any(self._is_treated(table[i]) for i in kept):
+            held_out = "not held out, which --unseen leaves out" if unseen else "held out (--include-unseen)"
+            raise ValueError(
+                f"no treated image of {self.path} is left of {treated}: {treated - here} are of other splits than"
+                f" {split!r} ({splits}; --split-names), {here} of compounds that are {held_out}"
+            )
+        return kept
 
     def _is_treated(self, row: Row) -> bool:
         return bool(self.layout.states[row[self.layout.state]])

@@ -76,7 +76,8 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
         keys.add(row["SAMPLE_KEY"])
 
     passed = (row_errors or RowErrors()).filter(located, check)
-    return [row for _, row in passed if layout.states[row[layout.state]] is not None]
+    rows = [row for _, row in passed if layout.states[row[layout.state]] is not None]
+    return [row | {"SPLIT": layout.splits.get(row["SPLIT"], row["SPLIT"])} for row in rows]
 
 
 def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> None:
