@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SEPARATORS = ",;\t"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 Row = dict[str, str]
@@ -48,6 +49,11 @@ def read_rows(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, Row
         raise ValueError(f"{file} has the column {double[0]} twice")
     for number, cells in lines:
         yield f"{file}, line {number}", dict(zip(header, cells))
+
+
+def spreadsheet_text(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula: with an apostrophe before =, +, - or @."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _decode(file: Path) -> str:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from algorithms.evaluation.metrics import (
 )
 from algorithms.evaluation.report import Gallery, page, save_page, tables
 from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
@@ -46,11 +46,14 @@ def held_out_cells(config: DataConfig, contexts: int, *, unseen: bool = False) -
     """The test split, and as many of these contexts as it has.
 
     Raises:
-        ValueError: no compound has two treated test images.
+        ValueError: there are no two pairs of treated test images of one compound.
     """
     data = build_cells(config, "test", unseen=unseen)
-    if not (pairs := count_pairs(data)):
-        raise ValueError("the test split has no two treated images of one compound; --include-unseen may add some")
+    if (pairs := count_pairs(data)) < 2:
+        raise ValueError(
+            f"the test split has {pairs} pairs of treated images of one compound, distances need 2: --include-unseen"
+            " may add some"
+        )
     return data, min(contexts, pairs)
 
 
@@ -123,7 +126,7 @@ def evaluate_models(
     title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
     save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
     save_page(page(evaluation, gallery, title=title, phases=clock.seconds), Path(output_dir) / f"{name}.html")
-    Console().print(*tables(evaluation), sep="\n")
+    show(*tables(evaluation))
     return evaluation
 
 

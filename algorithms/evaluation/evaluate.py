@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction
 
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_at_least, check_models_of_data
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -48,6 +48,8 @@ class EvaluateConfig:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
+        check_at_least(2, contexts=self.eval.contexts)  # distances need two
+        check_at_least(1, batch_size=self.batch_size, group_size=self.group_size)
         check_models_of_data(self.data, self.reward, self.eval)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import DataConfig
+from algorithms.config import DataConfig, check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -30,6 +30,9 @@ class GenerateConfig:
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts and noise
     data: DataConfig = DataConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, contexts=self.contexts, group_size=self.group_size, batch_size=self.batch_size)
 
 
 PRESETS = {

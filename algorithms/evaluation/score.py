@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from algorithms.config import FolderConfig, RewardConfig
+from algorithms.config import FolderConfig, RewardConfig, check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -34,8 +34,7 @@ class ScoreConfig:
     reward: RewardConfig = RewardConfig()
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be at least 1 image, got {self.limit}")
+        check_at_least(1, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {"default": ScoreConfig(), "smoke": ScoreConfig(output_dir=Path("runs/scores-smoke"), limit=64)}

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
@@ -38,6 +37,7 @@ from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.files import write_whole
 from algorithms.logs import flatten_config
 from algorithms.selection import best_of_n, sample_ith
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -143,7 +143,7 @@ def publish(result: Figures, config: BestOfNConfig) -> None:
     for N, evaluation in result["best_of"].items():
         first, *others = figure_tables(evaluation)
         first.title = f"Best of {N} by {config.scorer}, {config.eval.contexts} held-out contexts"
-        Console().print(first, *others, sep="\n")
+        show(first, *others)
 
 
 def plot(result: Figures, config: BestOfNConfig) -> bytes:

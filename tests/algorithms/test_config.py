@@ -23,8 +23,15 @@ from algorithms.config import (
     check_models_of_data,
     presets,
 )
+from algorithms.evaluation.best_of_n import BestOfNConfig
+from algorithms.evaluation.evaluate import EvaluateConfig
+from algorithms.evaluation.generate import GenerateConfig
+from algorithms.evaluation.score import ScoreConfig
 from algorithms.recipes import ALGORITHMS
 from algorithms.recipes.base import BaseConfig, ValidationConfig
+from algorithms.recipes.fit.classifier import ClassifierConfig
+from algorithms.recipes.fit.reference import ReferenceConfig
+from algorithms.recipes.fit.segmenter import SegmenterFitConfig
 from algorithms.recipes.rft import RFTConfig
 from cellenv.data.layouts import LAYOUTS
 from rewards.suite import SHAPINGS
@@ -177,3 +184,25 @@ def test_rejection_keeps_no_more_than_a_group_has():
 def test_a_base_needs_positive_numbers(wrong):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         BaseConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        (EvaluateConfig, {"batch_size": 0}),
+        (EvaluateConfig, {"group_size": 0}),
+        (EvaluateConfig, {"eval": EvalConfig(contexts=1)}),
+        (BestOfNConfig, {"batch_size": 0}),
+        (BestOfNConfig, {"eval": EvalConfig(contexts=1)}),
+        (GenerateConfig, {"contexts": 0}),
+        (ScoreConfig, {"batch_size": 0}),
+        (ScoreConfig, {"limit": 0}),
+        (ClassifierConfig, {"batch_size": 0}),
+        (ReferenceConfig, {"batch_size": -1}),
+        (SegmenterFitConfig, {"scenes": 0}),
+    ],
+)
+def test_what_would_end_a_run_late_is_refused_at_once(config, wrong):
+    name, bound = ("contexts", 2) if "eval" in wrong else (next(iter(wrong)), 1)
+    with pytest.raises(ValueError, match=f"{name} must be at least {bound}"):
+        config(**wrong)

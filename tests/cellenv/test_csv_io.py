@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from cellenv.csv_io import read_lines, read_rows
+from cellenv.csv_io import read_lines, read_rows, spreadsheet_text
 
 ROWS = [["key", "name"], ["a", "latrunculin B"], ["b", "mevinolin, lovastatin"], ["µ", ""]]
 COLUMNS = {"key": "", "name": ""}
@@ -59,3 +59,9 @@ def test_a_short_row_lacks_columns_and_a_long_one_loses_cells(tmp_path):
     with file.open("w", newline="") as stream:
         csv.writer(stream).writerows([[" key ", "name"], ["a"], ["a", "b", "c"]])
     assert [row for _, row in read_rows(file, COLUMNS)] == [{"key": "a"}, {"key": "a", "name": "b"}]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1"])
+def test_no_cell_is_a_formula(text):
+    assert spreadsheet_text(text) == f"'{text}"
+    assert spreadsheet_text(f"a{text}") == f"a{text}" and spreadsheet_text("") == ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig
+from algorithms.config import DataConfig, check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -32,6 +32,9 @@ class ClassifierConfig:
     limit: int | None = None  # images of each split, drawn at random; None: all
     seed: int = 0
     data: DataConfig = DataConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, SegmenterConfig
+from algorithms.config import DataConfig, SegmenterConfig, check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -29,6 +29,9 @@ class ReferenceConfig:
     seed: int = 0  # of the draw
     data: DataConfig = DataConfig()
     segmentation: SegmenterConfig = SegmenterConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {"default": ReferenceConfig(), "smoke": ReferenceConfig(limit=96, min_cells=2)}

@@ -1,10 +1,7 @@
 """Measure real images through a segmenter and fit the statistics of each mechanism of action (MoA). N images."""
 
-import sys
-
 import torch
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 from tqdm import tqdm
@@ -13,6 +10,7 @@ from algorithms.build import build_cells, build_segmenter, check_labelled
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.reference import ReferenceConfig
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from rewards.measures import measure
 from rewards.reference import Reference
@@ -39,8 +37,7 @@ def fit_reference(config: ReferenceConfig) -> None:
     moa = data.compound_moa[data.perturbation[rows]]
     reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
     reference.save(config.output)
-    Console(width=None if sys.stdout.isatty() else 120).print(reference_table(reference))
-    print(f"wrote {config.output}")
+    show(reference_table(reference), f"wrote {config.output}")
 
 
 def draw_rows(data: CellData, config: ReferenceConfig) -> Tensor:
