@@ -288,13 +288,6 @@ def presets(default: AnyPostTraining) -> dict[str, AnyPostTraining]:
     return {"default": default, "smoke": smoke, "long": long}
 
 
-def check_at_least(bound: int, **values: int) -> None:
-    """Raise ValueError for a setting below the bound."""
-    for name, value in values.items():
-        if value < bound:
-            raise ValueError(f"{name} must be at least {bound}, got {value}")
-
-
 def check_models_of_data(data: DataConfig, reward: RewardConfig, evaluation: EvalConfig) -> None:
     """Raise ValueError if own cells come without the models that score them."""
     given = {"classifier": reward.classifier, "judge": evaluation.judge, "reference": reward.reference}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cellenv.path import lift, velocity_to
 
-MOST_LEVELS, MOST_BLOCKS = 12, 100
+MOST_LEVELS, MOST_BLOCKS, MOST_PIXELS = 12, 100, 16_384  # of a side of an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,10 @@ class UNetConfig:
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
         if self.predicts not in ("v", "x1"):
             raise ValueError(f"predicts must be 'v' or 'x1'; got {self.predicts!r}")
-        if len(self.size) != 3 or any(pixels % factor for pixels in self.size[1:]):
-            raise ValueError(f"need size (C, H, W) with H and W divisible by {factor}; got {self.size}")
+        if len(self.size) != 3 or any(pixels % factor or pixels > MOST_PIXELS for pixels in self.size[1:]):
+            raise ValueError(
+                f"need size (C, H, W) with H and W divisible by {factor} and up to {MOST_PIXELS}; got {self.size}"
+            )
 
 
 PRESETS: dict[str, UNetConfig] = {

@@ -5,6 +5,7 @@ folder that holds model.safetensors and config.json.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ def load_weights(path: str | Path, schema: type[Schema], model: str | None = Non
     if model is not None and config.get("model") != model:
         raise ValueError(f"{path} holds a {config.get('model')!s:.50}, need a {model}")
     try:
-        return validate(dump_json(config), schema, config_file), load(weights)
+        return validate(json.dumps(config).encode(), schema, config_file), load(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights_file} is no safetensors file: {error}") from error
 
@@ -114,7 +115,7 @@ def load_model(build: Callable[[], Model], state_dict: Mapping[str, Tensor], pat
     try:
         with torch.device("meta"):
             needed = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
-    except (RuntimeError, TypeError, ZeroDivisionError) as error:
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"the config at {path} makes no model: {error}") from error
     for name in sorted(needed.keys() | state_dict.keys()):
         need, came = needed.get(name), tuple(state_dict[name].shape) if name in state_dict else None

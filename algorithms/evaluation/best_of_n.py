@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction
 
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_at_least, check_models_of_data
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config_checks import check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from algorithms.config import FolderConfig, RewardConfig, check_at_least
+from algorithms.config import FolderConfig, RewardConfig
+from algorithms.config_checks import check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Sequence
 from copy import deepcopy
-from numbers import Integral
 from typing import Any, cast
 
 import gymnasium
@@ -147,7 +146,7 @@ class TaskVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         Raises:
             ValueError: unless a sequence has one seed per environment.
         """
-        if seed is None or isinstance(seed, Integral):
+        if seed is None or isinstance(seed, int | np.integer):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"need a seed for each of {self.num_envs} environments, got {len(seed)}")

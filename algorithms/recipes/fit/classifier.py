@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, check_at_least
+from algorithms.config import DataConfig
+from algorithms.config_checks import check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import check_at_least
+from algorithms.config_checks import check_at_least
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
