@@ -33,7 +33,7 @@ def start_accelerator(
     Raises:
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
     """
-    cpu = not torch.accelerator.is_available()
+    cpu = not has_accelerator()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
         raise ValueError("fp16 needs a GPU and this machine has none; use --mixed-precision bf16 or no")
@@ -49,6 +49,12 @@ def start_accelerator(
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
     return accelerator
+
+
+def has_accelerator() -> bool:
+    """Whether there is an accelerator that computes in float64, which Apple's (MPS) does not."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found is not None and found.type != "mps"
 
 
 def prepare_output_dir(accelerator: Accelerator, output_dir: Path, *, resume: bool) -> None:

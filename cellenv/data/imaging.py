@@ -117,8 +117,8 @@ class ImagingCells(CellData):
         """Rows of the image table that are valid by themselves; sets compounds, conditions and MoAs."""
         layout = self.layout
         moa_of: dict[str, str | None] = {}
-        table = read_table(find_file(self.path, layout.index), layout, row_errors)
-        found = read_embedding(find_file(self.path, layout.embedding))
+        table = read_table(find_file(self.path, layout.index, "--index"), layout, row_errors)
+        found = read_embedding(find_file(self.path, layout.embedding, "--embeddings"))
         conditions: dict[str, Tensor] = {}
 
         def check(row: Row) -> None:

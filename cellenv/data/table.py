@@ -44,7 +44,7 @@ class RowErrors:
         return passed
 
 
-def find_file(path: Path, pattern: str) -> Path:
+def find_file(path: Path, pattern: str, flag: str = "") -> Path:
     """The only file that matches the pattern, in the folder or in its subfolder `metadata`.
 
     Raises:
@@ -54,7 +54,8 @@ def find_file(path: Path, pattern: str) -> Path:
     found = sorted(file for file in there if not file.name.startswith(HIDDEN))
     if len(found) != 1:
         came = ", ".join(str(file.relative_to(path)) for file in found) or "none"
-        raise FileNotFoundError(f"need exactly one {pattern} in {path} or in its folder metadata; found {came}")
+        choose = f"; choose one with {flag} FILE" if flag and found else ""
+        raise FileNotFoundError(f"need exactly one {pattern} in {path} or in its folder metadata; found {came}{choose}")
     return found[0]
 
 

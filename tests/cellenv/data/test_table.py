@@ -47,8 +47,8 @@ def test_none_or_two_files_are_named(tmp_path):
         find_file(tmp_path, "*_df.csv")
     for name in ("a_df.csv", "b_df.csv"):
         (tmp_path / name).touch()
-    with pytest.raises(FileNotFoundError, match=r"found a_df\.csv, b_df\.csv"):
-        find_file(tmp_path, "*_df.csv")
+    with pytest.raises(FileNotFoundError, match=r"found a_df\.csv, b_df\.csv; choose one with --index FILE"):
+        find_file(tmp_path, "*_df.csv", "--index")
 
 
 @pytest.fixture
