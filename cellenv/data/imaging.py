@@ -9,7 +9,7 @@ N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class ImagingCells(CellData):
         self.channels = layout.channels
         table = self._read_tables(row_errors)
 
-        indices = self._select(table, split, unseen)
+        indices = self._select(table, split, unseen, row_errors)
         files = ImageFiles(self.path, [row["SAMPLE_KEY"] for row in table], layout.file, len(self.channels))
         self._store = files if cache is None else PackedImages(files, Path(cache))
         if skip_bad or cache is not None:
@@ -73,15 +73,13 @@ class ImagingCells(CellData):
         if skip_bad:
             indices = row_errors.filter(indices, self._control_check(table, indices))
         self.skipped = tuple(row_errors.found)
-        if skip_bad and not any(self._is_treated(table[i]) for i in indices) and self.compounds:
-            errors = "\n".join(self.skipped[:SHOWN])
-            raise ValueError(f"no treated image of {self.path} is left, {len(self.skipped)} are invalid:\n{errors}")
+        if any(map(self._is_treated, table)) and not any(self._is_treated(table[i]) for i in indices):
+            raise ValueError(f"no treated image is left: {_shown(self.skipped, self.path)}")
         height, width, _ = self._store.shape
         self.size = len(self.channels), height, width
         self._set_rows(table, indices)
         if self.skipped:
-            shown = "\n".join([*self.skipped[:SHOWN], *["..."] * (len(self.skipped) > SHOWN)])
-            warnings.warn(f"{len(self.skipped)} rows of {self.path} are left out:\n{shown}")
+            warnings.warn(_shown(self.skipped, self.path))
 
     def images(self, rows: Tensor) -> Tensor:
         """Images X / 127.5 - 1 of the stored bytes X, (n, C, H, W) float32 in [-1, 1]."""
@@ -130,7 +128,10 @@ class ImagingCells(CellData):
                 other = moa_of[name]
                 raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
 
+        with_treated = any(map(self._is_treated, table))
         table = row_errors.filter(table, check)
+        if with_treated and not moa_of:
+            raise ValueError(f"no treated image is left: {_shown(row_errors.found, self.path)}")
         self.compounds = tuple(sorted(moa_of))
         self.conditions = torch.stack([conditions[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
         self.moas = tuple(sorted({moa for moa in moa_of.values() if moa is not None}))
@@ -150,7 +151,7 @@ class ImagingCells(CellData):
         self.perturbation = torch.tensor(ids, dtype=torch.int64)
         self.plate = torch.tensor([plate_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
 
-    def _select(self, table: list[Row], split: str | None, unseen: bool | None) -> list[int]:
+    def _select(self, table: list[Row], split: str | None, unseen: bool | None, row_errors: RowErrors) -> list[int]:
         """Indices of the rows of a split that `unseen` keeps.
 
         Raises:
@@ -159,7 +160,8 @@ class ImagingCells(CellData):
         in_split = [i for i, row in enumerate(table) if split in (None, row["SPLIT"])]
         splits = ", ".join(sorted({row["SPLIT"] for row in table})) or "none"
         if not in_split:
-            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits} (--split-names)")
+            invalid = f"; {_shown(row_errors.found, self.path)}" if row_errors.found else ""
+            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits} (--split-names){invalid}")
         kept = [i for i in in_split if self._is_selected(table[i], unseen)]
         treated = sum(map(self._is_treated, table))
         here = sum(self._is_treated(table[i]) for i in in_split)
@@ -190,3 +192,8 @@ class ImagingCells(CellData):
                 raise ValueError(f"image {row['SAMPLE_KEY']}: {pairing} {row[pairing]} holds no control in this split")
 
         return check
+
+
+def _shown(errors: Sequence[str], path: Path) -> str:
+    """The number of rows that are left out, and the first few errors."""
+    return "\n".join([f"{len(errors)} rows of {path} are left out:", *errors[:SHOWN], *["..."] * (len(errors) > SHOWN)])

@@ -155,8 +155,19 @@ def test_no_treated_image_is_left_without_a_word(folder, cache):
     ):
         ImagingCells(folder, layout=only_held_out)
     (folder / "W2/20/f_5.0.npy").unlink()
-    with pytest.raises(ValueError, match=r"is left, 1 are invalid:\n.*f_5.0.npy is missing"):
+    with pytest.raises(ValueError, match=r"is left: 1 rows of .* are left out:\n.*f_5.0.npy is missing"):
         ImagingCells(folder, "test", skip_bad=True, cache=cache)
+
+
+def test_rows_that_are_all_invalid_are_listed(folder):
+    write_csv(folder / "emb_fp.csv", [["", "0"], ["other", 1]])
+    with pytest.raises(ValueError, match=r"no treated image is left: 4 rows of .* are left out:\n.*no row for 'taxol'"):
+        ImagingCells(folder, skip_bad=True)
+    write_table(folder, [("W1_10", *row[1:]) for row in ROWS])
+    with pytest.raises(
+        ValueError, match=r"it has none \(.*\); 7 rows of .* are left out:\n.*WEEK_PLATE_NAME"
+    ):
+        ImagingCells(folder, skip_bad=True)
 
 
 def test_controls_alone_are_cells_too(folder):
