@@ -32,7 +32,7 @@ ALLOWED: list[Any] = [
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]
 # What torch's restricted unpickler makes of any size from a few bytes, besides torch's tensors.
-OVERSIZED = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode", "collections Counter")
+OVERSIZED = ("builtins.bytearray", "__builtin__.bytearray", "_codecs.encode", "collections.Counter")
 MOST_OPERATIONS, MOST_CALLS = 500_000, 20_000  # of a pickle; a published one has 60,000 and 4,000
 EMA_PREFIX = "shadow_params."
 
@@ -114,19 +114,19 @@ def check_pickle(content: bytes, file: Path) -> None:
     Raises:
         ValueError: if it is not.
     """
-    calls, oversized = 0, []
+    calls, named = 0, []
     try:
         for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
             calls += operation.name in ("REDUCE", "BUILD", "NEWOBJ")
             if number > MOST_OPERATIONS or calls > MOST_CALLS:
                 raise ValueError(f"more than {MOST_OPERATIONS} operations or {MOST_CALLS} objects")
-            name = str(argument) if operation.name == "GLOBAL" else ""
-            if name in OVERSIZED or name.endswith("Tensor"):
-                oversized.append(name.replace(" ", "."))
+            if operation.name == "GLOBAL":
+                named.append(str(argument).replace(" ", "."))
     except Exception as error:  # of the many that a damaged pickle raises
         raise ValueError(f"{file} is no checkpoint that torch.save wrote: {error!s:.200}; fetch it anew") from error
-    if oversized:
-        raise _unread(file, oversized[0])
+    if oversized := [name for name in named if name in OVERSIZED or name.endswith("Tensor")]:
+        foreign = [name for name in dict.fromkeys(named) if not name.startswith(("torch.", "collections."))]
+        raise _unread(file, ", ".join(foreign or oversized)[:200])
 
 
 def check_archive(file: Path) -> bytes:

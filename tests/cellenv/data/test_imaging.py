@@ -164,9 +164,7 @@ def test_rows_that_are_all_invalid_are_listed(folder):
     with pytest.raises(ValueError, match=r"no treated image is left: 4 rows of .* are left out:\n.*no row for 'taxol'"):
         ImagingCells(folder, skip_bad=True)
     write_table(folder, [("W1_10", *row[1:]) for row in ROWS])
-    with pytest.raises(
-        ValueError, match=r"it has none \(.*\); 7 rows of .* are left out:\n.*WEEK_PLATE_NAME"
-    ):
+    with pytest.raises(ValueError, match=r"it has none \(.*\); 7 rows of .* are left out:\n.*WEEK_PLATE_NAME"):
         ImagingCells(folder, skip_bad=True)
 
 
