@@ -111,8 +111,8 @@ def read_embedding(file: Path) -> dict[str, Tensor | str]:
         ValueError: the file has no row, or is no table (see `read_lines`).
     """
     rows = (cells for _, cells in read_lines(file))
-    if (first := next(rows, None)) is None:
-        raise ValueError(f"{file} is empty; need a row for each compound: its name, then numbers")
+    if (first := next(rows, None)) is None or len(first) < 2:
+        raise ValueError(f"{file} has no columns; need a row for each compound: its name, then numbers")
     size = len(first) - 1
     found: dict[str, Tensor | str] = {}
     for name, *values in rows if _is_header(first) else chain([first], rows):

@@ -148,9 +148,10 @@ def test_an_embedding_without_a_header_keeps_its_first_compound(tmp_path, header
     assert list(read_embedding(tmp_path / "emb.csv")) == ["taxol", "docetaxel"]
 
 
-def test_an_empty_embedding_is_named(tmp_path):
-    (tmp_path / "emb.csv").write_text(",,\n\n")
-    with pytest.raises(ValueError, match=r"emb\.csv is empty"):
+@pytest.mark.parametrize("text", ["", ",,\n\n", "taxol\ndocetaxel\n"])
+def test_an_embedding_without_numbers_is_named(tmp_path, text):
+    (tmp_path / "emb.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"emb\.csv has no columns"):
         read_embedding(tmp_path / "emb.csv")
 
 
