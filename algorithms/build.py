@@ -16,7 +16,7 @@ from algorithms.workers.remote import Channel
 from algorithms.workers.scorer import LocalScorer, Scorer
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
-from cellenv.data.layouts import LAYOUTS
+from cellenv.data.layouts import LAYOUTS, rename_values
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
@@ -41,7 +41,7 @@ def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> Ce
 
 def build_folder(path: str | Path, config: FolderConfig, split: str | None, *, unseen: bool | None) -> ImagingCells:
     """A split of a folder; None takes all, as in `ImagingCells`."""
-    layout = LAYOUTS[config.layout]
+    layout = rename_values(LAYOUTS[config.layout], config.split_names, config.state_names)
     return ImagingCells(path, split, layout=layout, unseen=unseen, cache=config.cache, skip_bad=config.skip_bad)
 
 

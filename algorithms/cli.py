@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from algorithms.command_line import parse
 from algorithms.recipes import ALGORITHMS
+from algorithms.terminal import allow_any_character
 from algorithms.user_errors import user_errors
 
 COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
@@ -32,6 +33,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
 
 def run(*command: str, args: Sequence[str] | None = None) -> None:
     """Run one command on these arguments; None takes those of the process."""
+    allow_any_character()
     module = import_module(COMMANDS[command])
     words = sys.argv[1:] if args is None else args
     prog = " ".join(["cellfluxrl", *command])
@@ -46,8 +48,12 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
         else:
             from accelerate import PartialState
 
+            from algorithms.files import check_writable
             from algorithms.presence import named_timeouts
 
+            for name in ("output_dir", "output"):
+                if hasattr(config, name):
+                    check_writable(getattr(config, name))
             with named_timeouts():
                 module.main(config)
             PartialState().destroy_process_group()

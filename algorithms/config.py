@@ -22,6 +22,8 @@ class FolderConfig:
     """How a folder of images is read."""
 
     layout: Literal["bbbc021", "rxrx1", "jump"] = "bbbc021"  # its files, columns and stains
+    split_names: str | None = None  # values of the column SPLIT, where they are others: train=iid,test=ood
+    state_names: str | None = None  # of the column of the state: treated=compound,control=negcon,ignored=poscon
     cache: Path | None = None  # folder of one packed copy of its images, made at the first use
     skip_bad: bool = False  # leave out rows that cannot be used; otherwise the first one is an error
 
@@ -224,7 +226,7 @@ class PostTrainingConfig(TrainConfig):
             "micro_batch_size": (optim.micro_batch_size, 1),
             "warmup_iterations": (optim.warmup_iterations, 0),
             "lora_rank": (self.lora_rank, 0),
-            "contexts": (self.eval.contexts, 1),
+            "contexts": (self.eval.contexts, 2),  # distances need two
         }
         for name, (value, bound) in smallest.items():
             if value < bound:

@@ -1,5 +1,6 @@
 """Atomic file writes: a file is complete, or the old one stays."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,19 @@ def write_whole(path: str | Path, content: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that a file or folder can be made here, before work is spent on it; makes nothing.
+
+    Raises:
+        OSError: the nearest folder that exists cannot be written, or is a file; names both.
+    """
+    there = next(parent for parent in (Path(path).absolute(), *Path(path).absolute().parents) if parent.exists())
+    if there != Path(path).absolute() and not there.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: {there} is read-only; give another folder")
 
 
 def save_png(picture: NDArray[np.uint8], path: str | Path) -> None:

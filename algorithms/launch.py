@@ -24,7 +24,7 @@ def start_processes(*, timeout: float = TIMEOUT) -> PartialState:
     Raises:
         ValueError: ranks that do not see each other.
     """
-    cpu = not torch.accelerator.is_available()
+    cpu = not has_accelerator()
     state = PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))
     check_processes(state.num_processes)
     if cpu and state.num_processes > 1:
@@ -55,7 +55,7 @@ def start_accelerator(
             an engine that shards the weights.
     """
     check_engine()
-    cpu = not torch.accelerator.is_available()
+    cpu = not has_accelerator()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
         raise ValueError("fp16 needs a GPU and this machine has none; use --mixed-precision bf16 or no")
@@ -79,6 +79,12 @@ def share_cores(threads: int | None = None, other_processes: int = 0) -> None:
     """Set the CPU threads of this process; None shares the cores of its machine among the processes on it."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
+
+
+def has_accelerator() -> bool:
+    """Whether there is an accelerator that computes in float64, which Apple's (MPS) does not."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found is not None and found.type != "mps"
 
 
 def prepare_output_dir(accelerator: Accelerator, output_dir: Path, *, resume: bool) -> None:

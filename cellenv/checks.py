@@ -24,8 +24,11 @@ def check_pixels(images: Tensor, name: str) -> None:
         return
     low, high = torch.stack(images.detach().aminmax()).tolist()  # one nan makes both nan
     if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int((~images.isfinite()).sum())
-        raise ValueError(f"{name} needs finite values in [-1, 1]; {bad} of {images.numel()} are nan or infinite")
+        bad = (~images.isfinite()).nonzero()
+        where = f", the first in image {int(bad[0, 0])}" if images.ndim == 4 else ""
+        raise ValueError(
+            f"{name} needs finite values in [-1, 1]; {len(bad)} of {images.numel()} are nan or infinite{where}"
+        )
     if max(-low, high) > 1 + ROUNDING:
         raise ValueError(f"{name} needs values in [-1, 1]; got {low:.4g} to {high:.4g}: clamp or rescale the images")
 

@@ -3,8 +3,9 @@
 B batch, C channels, H, W pixels, D condition size, K solver steps. CellFlux, arXiv:2502.09775.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
@@ -21,9 +22,10 @@ from cellenv.path import edm_times, uniform_times
 from cellenv.published import Published, read_published
 from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
-from cellenv.weights_io import load_state, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights
 
 ASSETS = Path(__file__).parent / "assets"
+MOST_STEPS = 10_000  # of a sampler
 GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": edm_times}
 
 
@@ -44,8 +46,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS or self.grid not in GRIDS:
             raise ValueError(f"need a solver of {list(SOLVERS)} and a grid of {list(GRIDS)}; got {self}")
-        if self.noise_level < 0 or self.guidance < 0 or self.steps < 1:
-            raise ValueError(f"need noise_level >= 0, guidance >= 0 and steps >= 1; got {self}")
+        if not (0 <= self.noise_level < math.inf and 0 <= self.guidance < math.inf and 1 <= self.steps <= MOST_STEPS):
+            raise ValueError(f"need noise_level >= 0, guidance >= 0 and 1 to {MOST_STEPS} steps; got {self}")
 
     @property
     def nfe(self) -> int:
@@ -58,6 +60,15 @@ SAMPLINGS: dict[str, Sampling] = {
     # As published: 100 velocities, 200 network evaluations per image.
     "cellflux": Sampling(noise_level=1.0, guidance=0.2, steps=50, solver="heun", grid="edm"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """What config.json says of a generator; metadata: JSON values, e.g. how it was trained."""
+
+    network: UNetConfig
+    sampling: Sampling
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class CellFlux(nn.Module):
@@ -122,8 +133,8 @@ class CellFlux(nn.Module):
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Write model.safetensors and config.json; metadata: JSON values, e.g. how it was trained."""
-        config = {"network": asdict(self.config), "sampling": asdict(self.sampling), "metadata": metadata or {}}
-        save_weights(folder, self.network.state_dict(), config)
+        config = GeneratorConfig(network=self.config, sampling=self.sampling, metadata=metadata or {})
+        save_weights(folder, self.network.state_dict(), asdict(config))
 
     def push_to_hub(self, repo_id: str, metadata: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
         """Upload to "owner/name" on the Hugging Face Hub and return the URL; see `hub.upload`."""
@@ -133,7 +144,7 @@ class CellFlux(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
-        """Generator from a folder, a published .pth, the library ("embedded") or the Hub ("owner/name").
+        """Generator from a folder, a published .pth, the library ("embedded") or the Hub ("hf:owner/name").
 
         In eval mode on the CPU. A .pth gives its EMA weights; converting the file once makes loading faster.
 
@@ -144,23 +155,15 @@ class CellFlux(nn.Module):
         if Path(path_or_name).suffix == ".pth":
             return cls.from_published(read_published(path_or_name))
         folder = resolve_folder(path_or_name)
-        config, weights = load_weights(folder)
-        try:
-            network, sampling = UNetConfig(**config["network"]), Sampling(**config["sampling"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{folder} is no generator, need 'network' and 'sampling' in its config: {error}"
-            ) from error
-        generator = cls(UNet(network), network, sampling)
-        load_state(generator.network, weights, folder)
-        return generator.eval()
+        config, weights = load_weights(folder, GeneratorConfig)
+        network = load_model(lambda: UNet(config.network), weights, folder)
+        return cls(network, config.network, config.sampling).eval()
 
     @classmethod
     def from_published(cls, published: Published) -> Self:
         """Generator of a published checkpoint (`read_published`) with the published sampler, in eval mode."""
-        generator = cls(UNet(published.network), published.network, SAMPLINGS["cellflux"])
-        load_state(generator.network, published.weights, published.metadata["source"])
-        return generator.eval()
+        network = load_model(lambda: UNet(published.network), published.weights, published.metadata["source"])
+        return cls(network, published.network, SAMPLINGS["cellflux"]).eval()
 
 
 def resolve_folder(path_or_name: str | Path) -> Path:
@@ -169,15 +172,15 @@ def resolve_folder(path_or_name: str | Path) -> Path:
     Raises:
         FileNotFoundError: if none of them exists.
     """
+    if hub.is_address(path_or_name):
+        return hub.download(str(path_or_name))
     for path in (Path(path_or_name), ASSETS / path_or_name):
         if path.exists():
             return path
-    if hub.is_repository(path_or_name):
-        return hub.download(str(path_or_name))
     shipped = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []
     raise FileNotFoundError(
         f"no generator at {path_or_name}: need a folder that save_pretrained wrote, a published .pth, "
-        f"one of {shipped}, or 'owner/name' on the Hub"
+        f"one of {shipped}, or 'hf:owner/name' on the Hub"
     )
 
 

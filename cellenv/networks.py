@@ -16,13 +16,16 @@ from torch import Tensor, nn
 
 from cellenv.path import lift, velocity_to
 
+MOST_LEVELS, MOST_BLOCKS, MOST_PIXELS = 12, 100, 16_384  # of a side of an image
+
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """Sizes of a `UNet`. The defaults are those of CellFlux on BBBC021: 56,201,219 parameters.
 
     Raises:
-        ValueError: if H or W is not divisible by patch * 2^(levels - 1), or predicts is neither "v" nor "x1".
+        ValueError: if H or W is not divisible by patch * 2^(levels - 1), predicts is neither "v" nor "x1", or a number
+            is out of range.
     """
 
     size: tuple[int, int, int] = (3, 96, 96)  # C, H, W of the images
@@ -38,11 +41,18 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name in ("size", "multipliers", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # lists from JSON
+        counts = (*self.size, self.condition_dim, self.patch, *self.multipliers, *self.attention)
+        if min(counts) < 1 or self.width < 2 or self.width % 2 or not 0 <= self.dropout < 1:
+            raise ValueError(f"need sizes of at least 1, an even width and 0 <= dropout < 1; got {self}")
+        if not (1 <= len(self.multipliers) <= MOST_LEVELS and 1 <= self.blocks <= MOST_BLOCKS):
+            raise ValueError(f"need 1 to {MOST_LEVELS} multipliers, and 1 to {MOST_BLOCKS} blocks; got {self}"[:300])
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
         if self.predicts not in ("v", "x1"):
             raise ValueError(f"predicts must be 'v' or 'x1'; got {self.predicts!r}")
-        if len(self.size) != 3 or any(pixels % factor for pixels in self.size[1:]):
-            raise ValueError(f"need size (C, H, W) with H and W divisible by {factor}; got {self.size}")
+        if len(self.size) != 3 or any(pixels % factor or pixels > MOST_PIXELS for pixels in self.size[1:]):
+            raise ValueError(
+                f"need size (C, H, W) with H and W divisible by {factor} and up to {MOST_PIXELS}; got {self.size}"
+            )
 
 
 PRESETS: dict[str, UNetConfig] = {

@@ -7,9 +7,9 @@ the index of the name.
 """
 
 import pickle
+import pickletools
 import re
 import zipfile
-import zlib
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +31,9 @@ ALLOWED: list[Any] = [
     *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),  # the latter: Python 3.13
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]
+# What torch's restricted unpickler makes of any size from a few bytes, besides torch's tensors.
+OVERSIZED = ("builtins.bytearray", "__builtin__.bytearray", "_codecs.encode", "collections.Counter")
+MOST_OPERATIONS, MOST_CALLS = 500_000, 20_000  # of a pickle; a published one has 60,000 and 4,000
 EMA_PREFIX = "shadow_params."
 
 
@@ -85,25 +88,49 @@ def read_safely(file: Path) -> Any:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or holds anything else.
     """
-    check_archive(file)
+    check_pickle(check_archive(file), file)
     try:
         with safe_globals(ALLOWED):
             return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error.__context__ or error)
         named = re.search(r"GLOBAL (\S+)", reason)
-        raise ValueError(
-            f"{file} wants {named[1] if named else repr(reason)}, which is not read, since it could run code; need "
-            "tensors, numbers, text and a namespace. Only where you trust the file, save it without that: "
-            "content = torch.load(FILE, weights_only=False); "
-            'torch.save({"model": content["model"], "epoch": content["epoch"]}, NEW)'
-        ) from error
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(f"{file} is no checkpoint that torch.save wrote: {error}; fetch it anew") from error
+        raise _unread(file, named[1] if named else f"{reason!r:.200}") from error
+    except Exception as error:  # the unpickler does what an edited pickle says, and raises whatever comes of it
+        raise ValueError(f"{file} is no checkpoint that torch.save wrote: {error!s:.200}; fetch it anew") from error
 
 
-def check_archive(file: Path) -> None:
-    """Check that the file is a complete zip archive whose members match their checksums.
+def _unread(file: Path, wanted: str) -> ValueError:
+    return ValueError(
+        f"{file} wants {wanted}, which is not read, since it could run code; need tensors, numbers, text and a "
+        "namespace. Only where you trust the file, save it without that: content = torch.load(FILE, "
+        'weights_only=False); torch.save({"model": content["model"], "epoch": content["epoch"]}, NEW)'
+    )
+
+
+def check_pickle(content: bytes, file: Path) -> None:
+    """Check that a pickle is as short as that of a checkpoint, and names nothing that takes memory of its own.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    calls, named = 0, []
+    try:
+        for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
+            calls += operation.name in ("REDUCE", "BUILD", "NEWOBJ")
+            if number > MOST_OPERATIONS or calls > MOST_CALLS:
+                raise ValueError(f"more than {MOST_OPERATIONS} operations or {MOST_CALLS} objects")
+            if operation.name == "GLOBAL":
+                named.append(str(argument).replace(" ", "."))
+    except Exception as error:  # of the many that a damaged pickle raises
+        raise ValueError(f"{file} is no checkpoint that torch.save wrote: {error!s:.200}; fetch it anew") from error
+    if oversized := [name for name in named if name in OVERSIZED or name.endswith("Tensor")]:
+        foreign = [name for name in dict.fromkeys(named) if not name.startswith(("torch.", "collections."))]
+        raise _unread(file, ", ".join(foreign or oversized)[:200])
+
+
+def check_archive(file: Path) -> bytes:
+    """The pickle in a complete zip archive whose members match their checksums and are as long as they are stored.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -111,6 +138,7 @@ def check_archive(file: Path) -> None:
     """
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint at {file}: need a .pth file that torch.save wrote")
+    size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(4)
     if start != b"PK\x03\x04":
@@ -120,12 +148,20 @@ def check_archive(file: Path) -> None:
         )
     try:
         with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            if not stored or sum(member.file_size for member in members) > size:
+                raise ValueError("its members are compressed or overlap, as torch.save never writes them")
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, zlib.error) as error:
-        size = file.stat().st_size
+            pickles = [member for member in members if member.filename.endswith("data.pkl")]
+            content = archive.read(pickles[0]) if pickles and not damaged else b""
+    except Exception as error:  # of the many that zipfile raises
         raise ValueError(f"{file} is damaged or cut short at {size} bytes: {error}; fetch it anew") from error
     if damaged:
         raise ValueError(f"{file} is damaged: {damaged} in it does not have its checksum; fetch it anew")
+    if not pickles:
+        raise ValueError(f"{file} is no checkpoint that torch.save wrote: it has no data.pkl; fetch it anew")
+    return content
 
 
 def raw_weights(model: dict[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,20 @@ folder that holds model.safetensors and config.json.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from cellenv.json_io import Schema, dump_json, read_json, validate
+
+Model = TypeVar("Model", bound=nn.Module)
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80")  # first bytes of files by torch.save and pickle
 
 
@@ -31,12 +36,12 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], config: Map
     if "sha256" in config:
         raise ValueError("config must not hold the key 'sha256'; it is the digest of the weights")
     weights_file, config_file = weight_files(path)
-    json.dumps(config, allow_nan=False)  # raises before anything is written
+    dump_json(dict(config))  # raises before anything is written
     weights_file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(weights_file) as temporary:
         save_file(unshared(state_dict), temporary)
-        text = json.dumps({**config, "sha256": file_digest(temporary)}, indent=2, allow_nan=False)
-    write_atomically(config_file, text.encode() + b"\n")
+        text = dump_json({**config, "sha256": file_digest(temporary)})
+    write_atomically(config_file, text)
 
 
 def unshared(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -51,35 +56,37 @@ def unshared(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_weights(path: str | Path, schema: type[Schema], model: str | None = None) -> tuple[Schema, dict[str, Tensor]]:
     """(config, state_dict) as they were saved, on the CPU; never runs code from the file.
+
+    schema: of the config, a dataclass or dict[str, Any]; see `json_io`. model: what its entry "model" must be.
 
     Raises:
         FileNotFoundError: if one of the two files is missing.
-        ValueError: if a file is damaged, a pickle, or of another save than its partner.
+        ValueError: if a file is damaged, a pickle, or of another save than its partner, or the config does not have the
+            schema, or is of another model.
     """
     weights_file, config_file = weight_files(path)
     for file in (weights_file, config_file):
         if not file.is_file():
+            found = sorted(other.name for other in file.parent.glob("*") if other.suffix in PICKLES)
+            hint = f"; it holds {found[0]}, which `cellfluxrl convert` makes such a folder of" if found else ""
             raise FileNotFoundError(
-                f"no weights at {path}: need {weights_file.name} and {config_file.name}, miss {file}"
+                f"no weights at {path}: need {weights_file.name} and {config_file.name}, miss {file}{hint}"
             )
     weights = weights_file.read_bytes()
     if weights.startswith(PICKLE_MAGIC) and weights[8:9] != b"{":  # a safetensors header may have such a length
         raise ValueError(
             f"{weights_file} is a pickle, which can run code; need safetensors: convert it where you trust it"
         )
-    try:
-        config = json.loads(config_file.read_text())
-        digest = config.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{config_file} is damaged, need a JSON object with 'sha256': {error!r}; fetch it anew"
-        ) from error
-    if hashlib.sha256(weights).hexdigest() != digest:
+    config = read_json(config_file, dict[str, Any])
+    if hashlib.sha256(weights).hexdigest() != _stored_digest(config, config_file):
         raise ValueError(f"{weights_file} is damaged or of another save than {config_file.name}; fetch both anew")
+    del config["sha256"]
+    if model is not None and config.get("model") != model:
+        raise ValueError(f"{path} holds a {config.get('model')!s:.50}, need a {model}")
     try:
-        return config, load(weights)
+        return validate(json.dumps(config).encode(), schema, config_file), load(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights_file} is no safetensors file: {error}") from error
 
@@ -87,19 +94,38 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def digest(path: str | Path) -> str:
     """SHA-256 stored with the weights; identifies them."""
     config_file = weight_files(path)[1]
-    return str(json.loads(config_file.read_text())["sha256"])
+    return _stored_digest(read_json(config_file, dict[str, Any]), config_file)
 
 
-def load_state(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load every weight into the model; `path` is named in the error.
+def _stored_digest(config: Mapping[str, Any], file: Path) -> str:
+    if not isinstance(found := config.get("sha256"), str):
+        raise ValueError(
+            f"{file} has no 'sha256' of the weights, so we did not write it: fetch it anew, or convert the published"
+            " checkpoint (cellfluxrl convert)"
+        )
+    return found
+
+
+def load_model(build: Callable[[], Model], state_dict: Mapping[str, Tensor], path: str | Path) -> Model:
+    """The model that `build` makes, with these weights. What does not fit is refused before it takes memory.
 
     Raises:
-        ValueError: if names or shapes do not fit the model.
+        ValueError: if names or shapes do not fit the model, or a weight is not finite; names the path.
     """
     try:
-        model.load_state_dict(state_dict)
-    except RuntimeError as error:
-        raise ValueError(f"the weights at {path} do not fit a {type(model).__name__}: {error}") from error
+        with torch.device("meta"):
+            needed = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"the config at {path} makes no model: {error}") from error
+    for name in sorted(needed.keys() | state_dict.keys()):
+        need, came = needed.get(name), tuple(state_dict[name].shape) if name in state_dict else None
+        if need != came:
+            raise ValueError(f"the weights at {path} do not fit its config: {name} needs {need}, got {came}")
+        if not state_dict[name].isfinite().all():
+            raise ValueError(f"the weights at {path} hold nan or infinity in {name}: take an earlier save")
+    model = build()
+    model.load_state_dict(state_dict)
+    return model
 
 
 def weight_files(path: str | Path) -> tuple[Path, Path]:
@@ -109,7 +135,7 @@ def weight_files(path: str | Path) -> tuple[Path, Path]:
         ValueError: if the path names a pickle.
     """
     path = Path(path)
-    if path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"):
+    if path.suffix in PICKLES:
         raise ValueError(
             f"{path} names a pickle, which can run code; need a .safetensors file or a folder that holds one"
         )
@@ -132,12 +158,23 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 @contextmanager
 def atomic_replace(file: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; when the block ends, sync it and rename it to `file`."""
+    """Yield a temporary path in the same folder; when the block ends, sync it and rename it to `file`.
+
+    Raises:
+        OSError: it cannot be written, for example on a full disk; names the file.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # the umask's; safetensors writes 0600
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(file)
+    except (OSError, RuntimeError, SafetensorError) as error:  # of a full disk, without a path
+        if getattr(error, "filename", None):
+            raise
+        raise OSError(f"{file} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)

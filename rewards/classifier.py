@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,10 +11,21 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from cellenv.checks import check_pixels
-from cellenv.weights_io import load_state, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights
 from rewards.segmentation.protocol import CHANNELS
 
 ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """What the JSON file beside the weights says; training records how they were made (command, scores)."""
+
+    model: str  # name of the class
+    moas: tuple[str, ...]
+    size: tuple[int, int, int]
+    channels: tuple[str, ...]
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 class Classifier(nn.Module, ABC):
@@ -38,7 +50,8 @@ class Classifier(nn.Module, ABC):
         self, trunk: nn.Module, n_features: int, moas: Sequence[str], size: Sequence[int], channels: Sequence[str]
     ):
         super().__init__()
-        self.moas, self.size, self.channels = tuple(moas), tuple(size), tuple(channels)
+        n_channels, height, width = size
+        self.moas, self.size, self.channels = tuple(moas), (n_channels, height, width), tuple(channels)
         if not self.moas:
             raise ValueError("need mechanisms of action: a column of the image table that names them (BBBC021: ANNOT)")
         if len(self.channels) != self.size[0]:
@@ -69,8 +82,14 @@ class Classifier(nn.Module, ABC):
 
     def save_pretrained(self, path: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write weights and config, atomically; `training` records how they were made (command, scores)."""
-        config = {"model": type(self).__name__, "moas": self.moas, "size": self.size, "channels": self.channels}
-        save_weights(path, self.state_dict(), config | {"training": dict(training or {})})
+        config = ClassifierConfig(
+            model=type(self).__name__,
+            moas=self.moas,
+            size=self.size,
+            channels=self.channels,
+            training=dict(training or {}),
+        )
+        save_weights(path, self.state_dict(), asdict(config))
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
@@ -81,12 +100,9 @@ class Classifier(nn.Module, ABC):
             ValueError: the weights are damaged, or those of another model.
         """
         path = cls.shipped if path is None else path
-        config, state_dict = load_weights(path)
-        if config.get("model") != cls.__name__:
-            raise ValueError(f"{path} holds a {config.get('model')}, need a {cls.__name__}")
-        model = cls(config["moas"], size=config["size"], channels=config["channels"])  # type: ignore[call-arg]
-        load_state(model, state_dict, path)
-        return model.eval()
+        config, state_dict = load_weights(path, ClassifierConfig, cls.__name__)
+        arguments: dict[str, Any] = {"moas": config.moas, "size": config.size, "channels": config.channels}
+        return load_model(lambda: cls(**arguments), state_dict, path).eval()
 
 
 class MoAClassifier(Classifier):

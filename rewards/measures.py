@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellenv.jit import compiled
 from rewards.segmentation.protocol import Masks
 
 MEASURES = ("nucleus_count", "cell_count", "nucleus_area_max", "cell_area_max", "roundness", "containment")
@@ -29,7 +29,7 @@ class Objects(NamedTuple):
     on_border: NDArray[np.bool_]  # (N,) whether it touches the border of the image
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_pixels(
     labels: NDArray[np.int32],
     offset: NDArray[np.int64],
@@ -64,7 +64,7 @@ def _count_pixels(
                             diagonal[row] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_overlap(
     labels: NDArray[np.int32], offset: NDArray[np.int64], other: NDArray[np.int32], overlap: NDArray[np.int64]
 ) -> None:

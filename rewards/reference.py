@@ -3,19 +3,52 @@
 N images, B batch, M mechanisms of action (MoA), each with statistics of its own.
 """
 
-import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from cellenv.json_io import dump_json, read_json
 from cellenv.weights_io import write_atomically
 
 EMBEDDED = Path(__file__).parent / "assets" / "reference.json"
 COUNTS = ("nucleus_count", "cell_count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureStatistics:
+    """Of one measure, for each MoA."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceFile:
+    """What the JSON file of a `Reference` holds.
+
+    Raises:
+        ValueError: not one finite number >= 0 for each MoA, or a deviation of 0 by which nothing can be divided.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict)
+    moas: tuple[str, ...]
+    count: tuple[int, ...]
+    measures: dict[str, MeasureStatistics]
+
+    def __post_init__(self) -> None:
+        numbers: dict[str, Sequence[float]] = {"count": self.count}
+        for name, measure in self.measures.items():
+            numbers |= {f"mean of {name}": measure.mean, f"std of {name}": measure.std}
+            if name not in COUNTS and any(mean == std == 0 for mean, std in zip(measure.mean, measure.std)):
+                raise ValueError(f"{name} has the mean and the deviation 0 for a MoA: a z-score would divide by 0")
+        for name, values in numbers.items():
+            if len(values) != len(self.moas) or not all(0 <= value < math.inf for value in values):
+                raise ValueError(f"need {len(self.moas)} numbers >= 0 for {name}, one per MoA; got {values}"[:300])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +131,17 @@ class Reference:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, atomically."""
-        measures = {name: {"mean": self.mean[name].tolist(), "std": self.std[name].tolist()} for name in self.mean}
-        content = {"about": dict(self.about), "moas": self.moas, "count": self.count.tolist(), "measures": measures}
-        text = json.dumps(content, indent=2, allow_nan=False)
+        content = ReferenceFile(
+            about=dict(self.about),
+            moas=self.moas,
+            count=tuple(self.count.tolist()),
+            measures={
+                name: MeasureStatistics(mean=tuple(self.mean[name].tolist()), std=tuple(self.std[name].tolist()))
+                for name in self.mean
+            },
+        )
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(path), text.encode() + b"\n")
+        write_atomically(Path(path), dump_json(content))
 
     @classmethod
     def load(cls, path: str | Path = EMBEDDED) -> Self:
@@ -110,21 +149,18 @@ class Reference:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, see `ReferenceFile`.
         """
         try:
-            content = json.loads(Path(path).read_text())
-            moas, measures = tuple(content["moas"]), content["measures"]
-            mean = {name: torch.tensor(measure["mean"]) for name, measure in measures.items()}
-            std = {name: torch.tensor(measure["std"]) for name, measure in measures.items()}
-            count = torch.tensor(content["count"])
+            content = read_json(Path(path), ReferenceFile)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"no reference statistics at {path}; `cellfluxrl fit reference` writes them"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged, need the JSON of Reference.save: {error!r}") from error
-        for name, value in [("count", count), *mean.items(), *std.items()]:
-            if value.shape != (len(moas),) or not value.isfinite().all() or (value < 0).any():
-                raise ValueError(f"{path}: need {len(moas)} numbers >= 0 for {name}, one per MoA; got {value.tolist()}")
-        return cls(moas=moas, count=count, mean=mean, std=std, about=content.get("about", {}))
+        return cls(
+            moas=content.moas,
+            count=torch.tensor(content.count),
+            mean={name: torch.tensor(measure.mean) for name, measure in content.measures.items()},
+            std={name: torch.tensor(measure.std) for name, measure in content.measures.items()},
+            about=content.about,
+        )

@@ -10,6 +10,7 @@ Called on a plain TensorDict, they read and write that TensorDict. B is any batc
 functions see it flattened to one dimension. C channels, H, W pixels.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -137,6 +138,8 @@ class ImageReward(StepTransform):
             raise ValueError(f"reward {self.name!r}: need a tensor of shape {need}, got a {type(reward).__name__}")
         if reward.shape != need:
             raise ValueError(f"reward {self.name!r}: need a tensor of shape {need}, got {tuple(reward.shape)}")
+        if len(reward) > 1 and reward.isnan().all():
+            warnings.warn(f"reward {self.name!r} is nan for all images of a batch: nothing can be learned from it")
         return reward.float()
 
     def transform_reward_spec(self, reward_spec: Composite) -> Composite:

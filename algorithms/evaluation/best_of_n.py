@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import UseAppendAction
 
 from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class BestOfNConfig:
 
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)
+        check_at_least(2, contexts=self.eval.contexts)  # distances need two
+        check_at_least(1, batch_size=self.batch_size)
         if not self.tables or not 1 <= min(self.tables) <= max(self.tables) <= self.most:
             raise ValueError(f"need tables between 1 and most = {self.most}; got {self.tables}")
 

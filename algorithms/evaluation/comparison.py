@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from algorithms.evaluation.metrics import (
 )
 from algorithms.evaluation.report import Gallery, page, save_page, tables
 from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
@@ -48,11 +48,14 @@ def held_out_cells(config: DataConfig, contexts: int, *, unseen: bool = False) -
     """The test split, and as many of these contexts as it has.
 
     Raises:
-        ValueError: no compound has two treated test images.
+        ValueError: there are no two pairs of treated test images of one compound.
     """
     data = build_cells(config, "test", unseen=unseen)
-    if not (pairs := count_pairs(data)):
-        raise ValueError("the test split has no two treated images of one compound; --include-unseen may add some")
+    if (pairs := count_pairs(data)) < 2:
+        raise ValueError(
+            f"the test split has {pairs} pairs of treated images of one compound, distances need 2: --include-unseen"
+            " may add some"
+        )
     return data, min(contexts, pairs)
 
 
@@ -139,7 +142,7 @@ def publish(
 ) -> None:
     """Write {stem}.json, print the tables, write {stem}.html: the figures are saved before anything is drawn."""
     save_evaluation(evaluation, stem.with_name(f"{stem.name}.json"))
-    Console().print(*tables(evaluation), sep="\n")
+    show(*tables(evaluation))
     save_page(page(evaluation, draw_gallery(), title=title, phases=phases), stem.with_name(f"{stem.name}.html"))
 
 

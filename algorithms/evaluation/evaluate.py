@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import UseAppendAction
 
 from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class EvaluateConfig:
     distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
+        check_at_least(2, contexts=self.eval.contexts)  # distances need two
+        check_at_least(1, batch_size=self.batch_size, group_size=self.group_size)
         check_models_of_data(self.data, self.reward, self.eval)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import DataConfig
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class GenerateConfig:
     seed: int = 0  # of contexts and noise
     data: DataConfig = DataConfig()
     distributed: DistributedConfig = DistributedConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, contexts=self.contexts, group_size=self.group_size, batch_size=self.batch_size)
 
 
 PRESETS = {

@@ -16,12 +16,13 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from tensordict import TensorDict
 from torch import Tensor
 
 from algorithms.files import write_whole
+from cellenv.csv_io import read_rows
 from cellenv.data.cells import CellData
+from cellenv.data.pixels import read_npy, read_png
 from cellenv.images import from_uint8, to_uint8
 
 INDEX, COLUMNS = "index.csv", ("sample_key", "compound", "source_key")
@@ -119,21 +120,17 @@ def read_index(file: Path) -> list[tuple[str, dict[str, str]]]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"need a table {file} with the columns {', '.join(COLUMNS)}")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{file} lacks the columns {missing}; it has {reader.fieldnames}")
-        rows = list(reader)
+    rows = list(read_rows(file, dict.fromkeys(COLUMNS, "")))
     if not rows:
         raise ValueError(f"{file} lists no image; need one row an image")
     found: list[tuple[str, dict[str, str]]] = []
     seen = set()
-    for number, row in enumerate(rows, start=2):  # line 1 holds the names
-        key = row["sample_key"]
-        where = f"{file}, line {number} ({key})"
-        if not all(row[name] for name in COLUMNS):
+    for line, row in rows:
+        key = row.get("sample_key", "")
+        where = f"{line} ({key:.100})"
+        if not all(row.get(name) for name in COLUMNS):
             raise ValueError(f"{where}: need a value for each of {', '.join(COLUMNS)}")
-        if key != Path(key).name or "\\" in key:
+        if key != Path(key).name or "\\" in key or not key.isprintable():
             raise ValueError(f"{where}: a sample_key names a file in this folder, without slashes")
         if key in seen:
             raise ValueError(f"{where}: this sample_key stands twice")
@@ -152,14 +149,13 @@ def read_pixels(stem: Path, size: tuple[int, int, int], where: str) -> NDArray[n
     channels, height, width = size
     npy, png = stem.with_name(f"{stem.name}.npy"), stem.with_name(f"{stem.name}.png")
     try:
-        pixels = np.load(npy, allow_pickle=False) if npy.is_file() else np.asarray(Image.open(png))
+        pixels = read_npy(npy, channels) if npy.is_file() else read_png(png, width, height)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where}: neither {npy.name} nor {png.name} is there") from error
-    except (ValueError, EOFError, OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{where}: the image is damaged: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.shape != (height, width, channels):
-        came = f"{pixels.dtype} {pixels.shape}"
-        raise ValueError(f"{where}: need uint8 ({height}, {width}, {channels}), got {came}")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if pixels.shape != (height, width, channels):
+        raise ValueError(f"{where}: need uint8 ({height}, {width}, {channels}), got {pixels.shape}")
     return pixels
 
 

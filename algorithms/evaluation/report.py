@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
@@ -165,11 +166,11 @@ def _figure_table(
     for section in sections(evaluation):
         for line in lines(section, evaluation):
             means = [mean for mean, _ in line.cells] if rows else []
-            differences = (
-                f"[{TONES[d.tone]}]{d.text} {d.span if len(pairs) == 1 else ''} {d.mark}" for d in line.differences
-            )
-            texts = [*means, *(" ".join(d.split()) for d in differences if pairs)]
-            table.add_row(line.label, *texts)
+            spans = len(pairs) == 1
+            differences = [
+                Text(" ".join([d.text, *([d.span] * spans), d.mark]), TONES[d.tone]) for d in line.differences if pairs
+            ]
+            table.add_row(line.label, *means, *differences)
         table.add_section()
     return table
 
@@ -190,8 +191,8 @@ def _headline_tables(evaluation: Figures) -> list[Table]:
 def _checks_table(row: str, checks: Sequence[Check]) -> Table:
     table = Table(title=f"{row}: acceptance checks", show_header=False, **STYLE)
     for check in checks:
-        answer = {True: "[green]yes", False: "[red]no", None: "[dim]–"}[check.passed]
-        table.add_row(answer, check.criterion, check.figures)
+        text, tone = {True: ("yes", "green"), False: ("no", "red"), None: ("–", "dim")}[check.passed]
+        table.add_row(Text(text, tone), check.criterion, check.figures)
     return table
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from algorithms.config import FolderConfig, RewardConfig
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class ScoreConfig:
     distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be at least 1 image, got {self.limit}")
+        check_at_least(1, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {"default": ScoreConfig(), "smoke": ScoreConfig(output_dir=Path("runs/scores-smoke"), limit=64)}

@@ -5,7 +5,6 @@ B batch, C channels, H, W pixels, M mechanisms of action (MoA). A MoA id of -1 i
 
 import csv
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Column, Table
 from tensordict import TensorDict
 from torch import Tensor
@@ -26,6 +24,8 @@ from algorithms.evaluation.score import ScoreConfig
 from algorithms.files import save_png, write_whole
 from algorithms.launch import start_processes
 from algorithms.processes import map_batches
+from algorithms.terminal import show
+from cellenv.csv_io import spreadsheet_text
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.table import RowErrors, find_file, read_table
 from cellenv.pictures import grid, outlines
@@ -140,7 +140,7 @@ def write_records(records: Sequence[Record], file: Path) -> None:
 def format_value(value: str | float) -> str:
     """Text of a cell of the CSV file."""
     if isinstance(value, str):
-        return value
+        return spreadsheet_text(value)
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
@@ -185,13 +185,12 @@ def score_folder(config: ScoreConfig) -> None:
         return
     write_records(records, config.output_dir / "measures.csv")
     write_contact_sheet(scorer, drawn[:SHEET].sort().values, config.output_dir / "contact_sheet.png")
-    console = Console(width=None if sys.stdout.isatty() else 120)
     title = f"{config.folder}: {len(records)} images, {config.reward.segmenter} segmenter"
-    console.print(summary_table(records, title))
     with_nucleus = [not math.isnan(float(record["nucleus_area_max"])) for record in records]
-    console.print(
+    show(
+        summary_table(records, title),
         f"{np.mean(with_nucleus):.2%} of the images have a nucleus. "
-        f"Wrote measures.csv, contact_sheet.png to {config.output_dir}"
+        f"Wrote measures.csv, contact_sheet.png to {config.output_dir}",
     )
 
 

@@ -13,7 +13,6 @@ import torch
 from accelerate import PartialState
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
@@ -44,6 +43,7 @@ from algorithms.launch import start_processes
 from algorithms.logs import flatten_config
 from algorithms.processes import map_batches
 from algorithms.selection import best_of_n, sample_ith
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
@@ -147,7 +147,7 @@ def publish(result: Figures, config: BestOfNConfig) -> None:
     for N, evaluation in result["best_of"].items():
         first, *others = figure_tables(evaluation)
         first.title = f"Best of {N} by {config.scorer}, {config.eval.contexts} held-out contexts"
-        Console().print(first, *others, sep="\n")
+        show(first, *others)
 
 
 def plot(result: Figures, config: BestOfNConfig) -> bytes:

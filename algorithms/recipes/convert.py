@@ -45,7 +45,7 @@ def main(config: ConvertConfig) -> None:
     name = next((name for name, preset in NETWORKS.items() if preset == published.network), "a network")
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     facts = published.metadata
-    Console(soft_wrap=True, highlight=False).print(
+    Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(
         f"{config.output_dir}: {name}, {parameters:,} parameters, {facts['weights']} weights of epoch {facts['epoch']}"
     )
 

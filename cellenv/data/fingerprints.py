@@ -42,7 +42,7 @@ def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int
     """
     file = Path(file)
     content = StringIO(newline="")
-    text = file.read_text() if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
+    text = file.read_text(encoding="utf-8-sig") if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
     first, *rows = csv.reader(StringIO(text, newline=""))
     if len(first) - 1 != size:
         raise ValueError(f"{file} has {len(first) - 1} numbers a compound; the fingerprints have {size}: give its size")

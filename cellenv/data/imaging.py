@@ -9,17 +9,18 @@ N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cellenv.csv_io import Row
 from cellenv.data.cells import CellData
 from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles, PackedImages
-from cellenv.data.table import Row, RowErrors, condition_of, find_file, read_embedding, read_table
+from cellenv.data.table import RowErrors, condition_of, find_file, read_embedding, read_table
 from cellenv.images import from_uint8
 
 SHOWN = 5  # row errors that a warning lists
@@ -45,7 +46,7 @@ class ImagingCells(CellData):
 
     Raises:
         FileNotFoundError: if a table is missing.
-        ValueError: if a table is invalid, or no image is left.
+        ValueError: if a table is invalid, or no image is left, or no treated one of those in the table.
     """
 
     def __init__(
@@ -64,23 +65,21 @@ class ImagingCells(CellData):
         self.channels = layout.channels
         table = self._read_tables(row_errors)
 
-        indices = [i for i, row in enumerate(table) if split in (None, row["SPLIT"]) and self._is_selected(row, unseen)]
-        if not indices:
-            splits = sorted({row["SPLIT"] for row in table})
-            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits}")
+        indices = self._select(table, split, unseen, row_errors)
         files = ImageFiles(self.path, [row["SAMPLE_KEY"] for row in table], layout.file, len(self.channels))
         self._store = files if cache is None else PackedImages(files, Path(cache))
         if skip_bad or cache is not None:
             indices = row_errors.filter(indices, self._store.check)
         if skip_bad:
             indices = row_errors.filter(indices, self._control_check(table, indices))
+        self.skipped = tuple(row_errors.found)
+        if any(map(self._is_treated, table)) and not any(self._is_treated(table[i]) for i in indices):
+            raise ValueError(f"no treated image is left: {_shown(self.skipped, self.path)}")
         height, width, _ = self._store.shape
         self.size = len(self.channels), height, width
         self._set_rows(table, indices)
-        self.skipped = tuple(row_errors.found)
         if self.skipped:
-            shown = "\n".join([*self.skipped[:SHOWN], *["..."] * (len(self.skipped) > SHOWN)])
-            warnings.warn(f"{len(self.skipped)} rows of {self.path} are left out:\n{shown}")
+            warnings.warn(_shown(self.skipped, self.path))
 
     def images(self, rows: Tensor) -> Tensor:
         """Images X / 127.5 - 1 of the stored bytes X, (n, C, H, W) float32 in [-1, 1]."""
@@ -116,8 +115,8 @@ class ImagingCells(CellData):
         """Rows of the image table that are valid by themselves; sets compounds, conditions and MoAs."""
         layout = self.layout
         moa_of: dict[str, str | None] = {}
-        table = read_table(find_file(self.path, layout.index), layout, row_errors)
-        found = read_embedding(find_file(self.path, layout.embedding))
+        table = read_table(find_file(self.path, layout.index, "--index"), layout, row_errors)
+        found = read_embedding(find_file(self.path, layout.embedding, "--embeddings"))
         conditions: dict[str, Tensor] = {}
 
         def check(row: Row) -> None:
@@ -129,7 +128,10 @@ class ImagingCells(CellData):
                 other = moa_of[name]
                 raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
 
+        with_treated = any(map(self._is_treated, table))
         table = row_errors.filter(table, check)
+        if with_treated and not moa_of:
+            raise ValueError(f"no treated image is left: {_shown(row_errors.found, self.path)}")
         self.compounds = tuple(sorted(moa_of))
         self.conditions = torch.stack([conditions[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
         self.moas = tuple(sorted({moa for moa in moa_of.values() if moa is not None}))
@@ -148,6 +150,28 @@ class ImagingCells(CellData):
         self.keys = tuple(row["SAMPLE_KEY"] for row in rows)
         self.perturbation = torch.tensor(ids, dtype=torch.int64)
         self.plate = torch.tensor([plate_id[row[layout.pairing]] for row in rows], dtype=torch.int64)
+
+    def _select(self, table: list[Row], split: str | None, unseen: bool | None, row_errors: RowErrors) -> list[int]:
+        """Indices of the rows of a split that `unseen` keeps.
+
+        Raises:
+            ValueError: the table has no row of the split, or none of its treated rows is kept; says what left them out.
+        """
+        in_split = [i for i, row in enumerate(table) if split in (None, row["SPLIT"])]
+        splits = ", ".join(sorted({row["SPLIT"] for row in table})) or "none"
+        if not in_split:
+            invalid = f"; {_shown(row_errors.found, self.path)}" if row_errors.found else ""
+            raise ValueError(f"no image of split {split!r} in {self.path}; it has {splits} (--split-names){invalid}")
+        kept = [i for i in in_split if self._is_selected(table[i], unseen)]
+        treated = sum(map(self._is_treated, table))
+        here = sum(self._is_treated(table[i]) for i in in_split)
+        if treated and not any(self._is_treated(table[i]) for i in kept):
+            held_out = "not held out, which --unseen leaves out" if unseen else "held out (--include-unseen)"
+            raise ValueError(
+                f"no treated image of {self.path} is left of {treated}: {treated - here} are of other splits than"
+                f" {split!r} ({splits}; --split-names), {here} of compounds that are {held_out}"
+            )
+        return kept
 
     def _is_treated(self, row: Row) -> bool:
         return bool(self.layout.states[row[self.layout.state]])
@@ -168,3 +192,8 @@ class ImagingCells(CellData):
                 raise ValueError(f"image {row['SAMPLE_KEY']}: {pairing} {row[pairing]} holds no control in this split")
 
         return check
+
+
+def _shown(errors: Sequence[str], path: Path) -> str:
+    """The number of rows that are left out, and the first few errors."""
+    return "\n".join([f"{len(errors)} rows of {path} are left out:", *errors[:SHOWN], *["..."] * (len(errors) > SHOWN)])

@@ -4,7 +4,7 @@ ImagingCells(DATA, "train", layout=RXRX1)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNetConfig
@@ -14,6 +14,7 @@ BBBC021_UNSEEN = (
     *("epothilone B", "lactacystin", "latrunculin B", "simvastatin"),
 )  # held out by CellFlux
 STATES = {"1": True, "trt": True, "0": False, "control": False}  # value of the state column -> treated
+STATE_NAMES = {"treated": True, "control": False, "ignored": None}  # of `rename_values`
 
 
 def week_plate_name(key: str) -> str:
@@ -46,6 +47,7 @@ class Layout:
     pairing: column that a treated image shares with its controls, the plate or batch.
     label: column of the mechanism of action (MoA), None if there is none.
     states: value of the state column -> treated; images with None are dropped.
+    splits: value of the column SPLIT -> train or test, where it has other names.
     stains: the image channels, in order.
     nucleus: stain that shows nuclei. cytoplasm: the two stains that show cells, used as actin and tubulin.
     unseen: held-out compounds.
@@ -60,6 +62,7 @@ class Layout:
     state: str = "STATE"
     label: str | None
     states: Mapping[str, bool | None]
+    splits: Mapping[str, str] = field(default_factory=dict)
     stains: tuple[str, ...]
     nucleus: str
     cytoplasm: tuple[str, str]
@@ -124,3 +127,26 @@ JUMP = Layout(  # cpg0000; the published crops do not name their channels: micro
     network="cellflux-jump",
 )
 LAYOUTS = {"bbbc021": BBBC021, "rxrx1": RXRX1, "jump": JUMP}
+
+
+def rename_values(layout: Layout, splits: str | None = None, states: str | None = None) -> Layout:
+    """The layout of a table with other values in the columns of split and state.
+
+    splits: as "train=iid,test=ood". states: as "treated=compound,control=negcon,ignored=poscon".
+
+    Raises:
+        ValueError: an entry has another form, or names something else than train and test, or these three states.
+    """
+    return replace(
+        layout,
+        splits=dict(layout.splits) | {value: name for name, value in _entries(splits, ("train", "test"))},
+        states=dict(layout.states) | {value: STATE_NAMES[name] for name, value in _entries(states, tuple(STATE_NAMES))},
+    )
+
+
+def _entries(text: str | None, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(NAME, VALUE) of each entry of "NAME=VALUE,NAME=VALUE"."""
+    found = [(name, value) for name, _, value in (entry.partition("=") for entry in (text or "").split(",") if entry)]
+    if any(name not in names or not value for name, value in found):
+        raise ValueError(f"need entries NAME=VALUE, by commas, with a name of {', '.join(names)}; got {text!r}")
+    return found

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from math import atan2, cos, exp, floor, pi, sin, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cellenv.data.phenotypes import Phenotype
 from cellenv.data.scene import ANGLES, Scene
+from cellenv.jit import compiled
 
 FAR = 1e4  # px, beyond any crop
 
@@ -32,7 +32,7 @@ class Optics:
     slope: tuple[float, float] = (0.0, 0.0)  # background gradient along y and x
 
 
-@njit(cache=True)
+@compiled
 def _hash(i: int, j: int, seed: int) -> float:
     """Uniform hash in [0, 1) of the lattice point (i, j)."""
     h = (i * 374761393 + j * 668265263 + seed * 1274126177) & 0xFFFFFFFF
@@ -41,7 +41,7 @@ def _hash(i: int, j: int, seed: int) -> float:
     return ((h ^ (h >> 15)) & 0xFFFFFF) / 16777216.0
 
 
-@njit(cache=True)
+@compiled
 def _noise(y: float, x: float, seed: int) -> float:
     """Smooth value noise in [0, 1) with correlation length 1."""
     i, j = int(floor(y)), int(floor(x))
@@ -52,7 +52,7 @@ def _noise(y: float, x: float, seed: int) -> float:
     return top * (1 - v) + low * v
 
 
-@njit(cache=True)
+@compiled
 def _fibre(y: float, x: float, direction: float, scale: float, seed: int) -> float:
     """Web of filaments along `direction`, `scale` px apart, in [0, 1]."""
     bend = 6.0 * (_noise(y / 17, x / 17, seed + 7) - 0.5)
@@ -62,7 +62,7 @@ def _fibre(y: float, x: float, direction: float, scale: float, seed: int) -> flo
     return ridge**4
 
 
-@njit(cache=True)
+@compiled
 def _depth(y: float, x: float, centre: Floats, outline: Floats, reach: float) -> tuple[float, float]:
     """(rho, radius in px at that angle): rho = distance / radius, below 1 inside, 9 beyond `reach` px."""
     dy, dx = y - centre[0], x - centre[1]
@@ -75,7 +75,7 @@ def _depth(y: float, x: float, centre: Floats, outline: Floats, reach: float) ->
     return sqrt(dy * dy + dx * dx) / radius, radius
 
 
-@njit(cache=True)
+@compiled
 def _label_pixels(
     size: int,
     cell_centre: Floats,
@@ -121,7 +121,7 @@ def _label_pixels(
     return cells, nuclei, cell_rho, cell_edge, nucleus_edge
 
 
-@njit(cache=True)
+@compiled
 def _stain(
     labels: tuple[Labels, Labels, Floats, Floats, Floats],
     cell_properties: tuple[Floats, Floats, Floats, NDArray[np.bool_]],
@@ -183,7 +183,7 @@ def _stain(
     return out
 
 
-@njit(cache=True)
+@compiled
 def _blur(image: Floats, sigma: float) -> Floats:
     """Gaussian blur of (3, size, size), reflected at the border."""
     reach = int(3 * sigma + 1)

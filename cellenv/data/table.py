@@ -3,18 +3,19 @@
 P compounds, D condition size.
 """
 
-import csv
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from cellenv.csv_io import Row, read_lines, read_rows
 from cellenv.data.layouts import BBBC021, Layout
 
 Item = TypeVar("Item")
-Row = dict[str, str]
+HIDDEN = (".", "~$")  # how the names of files begin that macOS and Excel leave beside a table
 
 
 class RowErrors:
@@ -43,16 +44,18 @@ class RowErrors:
         return passed
 
 
-def find_file(path: Path, pattern: str) -> Path:
+def find_file(path: Path, pattern: str, flag: str = "") -> Path:
     """The only file that matches the pattern, in the folder or in its subfolder `metadata`.
 
     Raises:
         FileNotFoundError: unless exactly one matches.
     """
-    found = sorted({*path.glob(pattern), *path.glob(f"metadata/{pattern}")})
+    there = {*path.glob(pattern), *path.glob(f"metadata/{pattern}")}
+    found = sorted(file for file in there if not file.name.startswith(HIDDEN))
     if len(found) != 1:
         came = ", ".join(str(file.relative_to(path)) for file in found) or "none"
-        raise FileNotFoundError(f"need exactly one {pattern} in {path} or in its folder metadata; found {came}")
+        choose = f"; choose one with {flag} FILE" if flag and found else ""
+        raise FileNotFoundError(f"need exactly one {pattern} in {path} or in its folder metadata; found {came}{choose}")
     return found[0]
 
 
@@ -62,21 +65,20 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
     Raises:
         ValueError: if a column is missing, or at the first invalid row unless `row_errors` skips it.
     """
-    with file.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a byte order mark
-        reader = csv.DictReader(stream)
-        if missing := set(layout.columns) - set(reader.fieldnames or ()):
-            hint = "; a layout with label=None needs no mechanism of action" if layout.label in missing else ""
-            raise ValueError(f"{file} lacks the columns {sorted(missing)}; it has {reader.fieldnames}{hint}")
-        numbered = [(reader.line_num, row) for row in reader]
+    columns = dict.fromkeys(layout.columns, "")
+    if layout.label is not None:
+        columns[layout.label] = "a layout with label=None needs no mechanism of action"
+    located = read_rows(file, columns)
     keys: set[str] = set()
 
-    def check(numbered: tuple[int, Row]) -> None:
-        number, row = numbered
-        check_row(row, f"{file}, line {number}", layout, keys)
+    def check(located: tuple[str, Row]) -> None:
+        where, row = located
+        check_row(row, where, layout, keys)
         keys.add(row["SAMPLE_KEY"])
 
-    passed = (row_errors or RowErrors()).filter(numbered, check)
-    return [row for _, row in passed if layout.states[row[layout.state]] is not None]
+    passed = (row_errors or RowErrors()).filter(located, check)
+    rows = [row for _, row in passed if layout.states[row[layout.state]] is not None]
+    return [row | {"SPLIT": layout.splits.get(row["SPLIT"], row["SPLIT"])} for row in rows]
 
 
 def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> None:
@@ -84,17 +86,18 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
 
     where: file and line, for the message. keys: sample keys of the rows before.
     """
-    if any(row[column] is None for column in layout.columns):
+    if any(column not in row for column in layout.columns):
         raise ValueError(f"{where}: the row is shorter than the header")
     key, state, form = row["SAMPLE_KEY"], row[layout.state], layout.file.__name__.upper()
     try:
-        layout.file(key)
+        parts = layout.file(key).split("/")
     except ValueError:
-        raise ValueError(f"{where}: need SAMPLE_KEY as {form}; got {key!r}") from None
-    if "/" in key or "\\" in key:
-        raise ValueError(f"{where}: need SAMPLE_KEY as {form}, without slashes; got {key!r}")
+        raise ValueError(f"{where}: need SAMPLE_KEY as {form}; got {key!r:.100}") from None
+    if "/" in key or "\\" in key or not key.isprintable() or {".", "..", ""} & set(parts):
+        raise ValueError(f"{where}: need SAMPLE_KEY as {form}, the name of a file, without slashes; got {key!r:.100}")
     if state not in layout.states:
-        raise ValueError(f"{where} ({key}): need {layout.state} as one of {', '.join(layout.states)}; got {state!r}")
+        known = ", ".join(layout.states)
+        raise ValueError(f"{where} ({key}): need {layout.state} as one of {known}; got {state!r:.100} (--state-names)")
     if layout.label and layout.states[state] and not row[layout.label]:
         raise ValueError(f"{where} ({key}): need a mechanism of action in {layout.label}; it is empty")
     if key in keys:
@@ -102,17 +105,32 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
 
 
 def read_embedding(file: Path) -> dict[str, Tensor | str]:
-    """{compound: condition (D,) float32, or a message if its row is invalid}. The first row is a header."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a byte order mark
-        rows = [row for row in csv.reader(stream) if row]
-    size = len(rows[0]) - 1 if rows else 0
+    """{compound: condition (D,) float32, or a message if its row is invalid}. A header is read over.
+
+    Raises:
+        ValueError: the file has no row, or is no table (see `read_lines`).
+    """
+    rows = (cells for _, cells in read_lines(file))
+    if (first := next(rows, None)) is None or len(first) < 2:
+        raise ValueError(f"{file} has no columns; need a row for each compound: its name, then numbers")
+    size = len(first) - 1
     found: dict[str, Tensor | str] = {}
-    for name, *values in rows[1:]:
+    for name, *values in rows if _is_header(first) else chain([first], rows):
         if name in found:
             found[name] = f"{file} has two rows for {name!r}"
         else:
             found[name] = _parse_condition(values, size, name, file)
     return found
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether the first row of an embedding names columns: with words, by counting, or without a compound."""
+    name, *values = cells
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return True
+    return not name.strip() or any(numbers == list(range(start, start + len(numbers))) for start in (0, 1))
 
 
 def _parse_condition(values: list[str], size: int, name: str, file: Path) -> Tensor | str:

@@ -1,5 +1,6 @@
 """Gymnasium environments of a task: one, or a vector of n that share every batch. An episode is one step."""
 
+import operator
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, cast
@@ -79,7 +80,7 @@ class TaskEnv(gymnasium.Env[Observation, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Draw a scene; returns (observation, info)."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else operator.index(seed))  # NumPy's integers too
         self.scene, self.outcome = self.task.draw([self.np_random]), None
         self.observation = entry(self.task.observe(self.scene), 0)
         return deepcopy(self.observation), entry(scene_info(self.task, self.scene, None), 0)
@@ -145,11 +146,13 @@ class TaskVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         Raises:
             ValueError: unless a sequence has one seed per environment.
         """
-        if seed is None or isinstance(seed, int):
-            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if seed is None or isinstance(seed, int | np.integer):
+            seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"need a seed for each of {self.num_envs} environments, got {len(seed)}")
-        self.rngs = [rng if s is None else np_random(s)[0] for rng, s in zip(self.rngs, seed, strict=True)]
+        self.rngs = [
+            rng if s is None else np_random(operator.index(s))[0] for rng, s in zip(self.rngs, seed, strict=True)
+        ]
         self.scored = None
         observation, scene = self._draw()
         return observation, with_masks(scene_info(self.task, scene, None), self.num_envs)

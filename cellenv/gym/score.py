@@ -17,6 +17,7 @@ from tqdm import tqdm
 from cellenv.data.cells import CellData
 from cellenv.generator import ASSETS
 from cellenv.gym.task import Task
+from cellenv.json_io import read_json
 from cellenv.streams import rng_at
 from cellenv.weights_io import write_atomically
 
@@ -82,6 +83,10 @@ class Scale:
     untouched: tuple[float, ...]
     oracle: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.untouched) != len(self.oracle) or not np.isfinite([*self.untouched, *self.oracle]).all():
+            raise ValueError(f"the scale of {self.fingerprint.task} needs two finite rewards for each context")
+
     @classmethod
     def fit(cls, task: Task, contexts: TensorDict) -> Self:
         """Measure the scale of a task on these contexts; for Steer this takes 68 images per context."""
@@ -101,25 +106,25 @@ class Scale:
             ValueError: if the file has no scale of the task, or one whose fingerprint differs.
         """
         file, current = Path(file), Fingerprint.of(task, contexts)
-        stored = json.loads(file.read_text()) if file.is_file() else {}
+        stored = read_json(file, dict[str, StoredScale]) if file.is_file() else {}
         if task.name not in stored:
             raise ValueError(f"need the scale of {task.name}; {file} has {list(stored) or 'none'}: run `{REBUILD}`")
         entry = stored[task.name]
-        fingerprint = Fingerprint(**entry["fingerprint"] | {"rewards": tuple(entry["fingerprint"]["rewards"])})
-        if differ := current.differences(fingerprint):
+        if differ := current.differences(entry.fingerprint):
             raise ValueError(
                 f"the scale of {task.name} in {file} is stale, other now: {', '.join(differ)}; run `{REBUILD}`, "
                 "or measure your own with Scale.fit(task, contexts)"
             )
-        return cls(fingerprint=fingerprint, untouched=tuple(entry["untouched"]), oracle=tuple(entry["oracle"]))
+        return cls(fingerprint=entry.fingerprint, untouched=entry.untouched, oracle=entry.oracle)
 
     def save(self, file: str | Path = SCALES) -> None:
         """Add the scale to a file, next to those of other tasks."""
         file = Path(file)
-        stored = json.loads(file.read_text()) if file.is_file() else {}
+        stored = read_json(file, dict[str, StoredScale]) if file.is_file() else {}
         file.parent.mkdir(parents=True, exist_ok=True)
-        entry = asdict(self) | {"command": REBUILD}
-        content = json.dumps(dict(sorted((stored | {self.fingerprint.task: entry}).items())), allow_nan=False)
+        entry = StoredScale(fingerprint=self.fingerprint, untouched=self.untouched, oracle=self.oracle)
+        scales = dict(sorted((stored | {self.fingerprint.task: entry}).items()))
+        content = json.dumps({name: asdict(scale) for name, scale in scales.items()}, allow_nan=False)
         write_atomically(file, content.encode() + b"\n")
 
     def head(self, n: int) -> Self:
@@ -139,6 +144,13 @@ class Scale:
             raise ValueError(f"{bad} of {r.size} rewards are nan: those images could not be scored")
         score: NDArray[np.float64] = (r - untouched).mean(-1) / (oracle - untouched).mean()
         return score
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredScale(Scale):
+    """A scale in the file of scales: {name of the task: scale}."""
+
+    command: str = REBUILD
 
 
 class Result(NamedTuple):

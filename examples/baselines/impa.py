@@ -9,17 +9,17 @@ Departure: one style encoder for all compounds instead of an output for each.
 B batch, C, H, W image, D condition size, F features, S style size, Z noise size, P compounds.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellenv.streams import normal_like
-from cellenv.weights_io import load_state, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,15 @@ class StyleMapping(nn.Module):
         return self.layers(torch.cat([condition, z], dim=1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class IMPAFile:
+    """What config.json says."""
+
+    baseline: Literal["impa"] = "impa"
+    network: IMPAConfig
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
 class IMPA(nn.Module):
     """Treated cells from controls, with the interface of `CellFlux`, in one pass of G. E is used in training only."""
 
@@ -168,13 +177,11 @@ class IMPA(nn.Module):
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Write folder/model.safetensors and folder/config.json."""
-        config = {"baseline": "impa", "network": asdict(self.config), "metadata": metadata or {}}
-        save_weights(folder, self.state_dict(), config)
+        config = IMPAFile(network=self.config, metadata=metadata or {})
+        save_weights(folder, self.state_dict(), asdict(config))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Model that `save_pretrained` wrote, in eval mode on the CPU."""
-        config, weights = load_weights(folder)
-        model = cls(IMPAConfig(**config["network"]))
-        load_state(model, weights, folder)
-        return model.eval()
+        config, weights = load_weights(folder, IMPAFile)
+        return load_model(lambda: cls(config.network), weights, folder).eval()

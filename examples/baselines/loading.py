@@ -1,9 +1,10 @@
 """Load a saved generator, whichever of the three it is."""
 
 from pathlib import Path
+from typing import Any
 
 from cellenv.generator import CellFlux
-from cellenv.weights_io import load_weights
+from cellenv.json_io import read_json
 from examples.baselines.impa import IMPA
 from examples.baselines.phendiff import PhenDiff
 
@@ -15,5 +16,6 @@ def load_generator(folder_or_name: str | Path) -> CellFlux | PhenDiff | IMPA:
 
     All have sample(x0, condition, seed) -> (x1, source).
     """
-    kind = load_weights(folder_or_name)[0].get("baseline") if Path(folder_or_name).is_dir() else None
+    file = Path(folder_or_name) / "config.json"
+    kind = read_json(file, dict[str, Any]).get("baseline") if file.is_file() else None
     return BASELINES.get(kind, CellFlux).from_pretrained(folder_or_name)

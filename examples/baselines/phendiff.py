@@ -13,10 +13,10 @@ B batch, C, H, W image, D condition size, K steps.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from algorithms.losses.matching import flow_matching
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import lift, uniform_times
-from cellenv.weights_io import load_state, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights
 
 ArcVelocity = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), phi (B,)) -> u
 
@@ -60,6 +60,16 @@ def phendiff_loss(u: ArcVelocity, x1: Tensor, n: Tensor, t: Tensor) -> Tensor:
     return flow_matching(u(x_t, phi), target)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PhenDiffConfig:
+    """What config.json says."""
+
+    baseline: Literal["phendiff"] = "phendiff"
+    network: UNetConfig
+    steps: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
 class PhenDiff(nn.Module):
     """Treated cells from controls, with the interface of `CellFlux`, in 2 K network evaluations; deterministic."""
 
@@ -85,13 +95,12 @@ class PhenDiff(nn.Module):
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Write folder/model.safetensors and folder/config.json."""
-        config = {"baseline": "phendiff", "network": asdict(self.config), "steps": self.steps}
-        save_weights(folder, self.network.state_dict(), config | {"metadata": metadata or {}})
+        config = PhenDiffConfig(network=self.config, steps=self.steps, metadata=metadata or {})
+        save_weights(folder, self.network.state_dict(), asdict(config))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Model that `save_pretrained` wrote, in eval mode on the CPU."""
-        config, weights = load_weights(folder)
-        model = cls(UNetConfig(**config["network"]), config["steps"])
-        load_state(model.network, weights, folder)
-        return model.eval()
+        config, weights = load_weights(folder, PhenDiffConfig)
+        prefixed = {f"network.{name}": weight for name, weight in weights.items()}
+        return load_model(lambda: cls(config.network, config.steps), prefixed, folder).eval()

@@ -63,7 +63,7 @@ def write_random_folder(folder: Path, n: int, rng: np.random.Generator) -> None:
         rows.append((i, key, week, plate, *treatment, "train"))
     embeddings = [("", "0"), ("DMSO", 0.0), *((f"compound {k}", float(k)) for k in range(COMPOUNDS))]
     for name, table in (("random_df_all.csv", [header, *rows]), ("emb_random.csv", embeddings)):
-        with (folder / name).open("w", newline="") as stream:
+        with (folder / name).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(table)
 
 

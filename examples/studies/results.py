@@ -90,7 +90,7 @@ def write_csv(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 def load_csv(file: Path, label: str) -> Curves:
     """Columns of each candidate and seed, as `save_csv` wrote them."""
     found: dict[str, dict[str, list[dict[str, str]]]] = {}
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         for line in csv.DictReader(lines):
             found.setdefault(line.pop(label), {}).setdefault(line["seed"], []).append(line)
     return {name: [columns(points) for points in seeds.values()] for name, seeds in found.items()}

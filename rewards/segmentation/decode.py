@@ -8,9 +8,10 @@ map of the pixel grid to itself; composing that map with itself five times gives
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from cellenv.jit import compiled
 
 FLOW_SCALE = 5.0  # networks predict 5 x the unit flow, as Cellpose's do
 STEPS = 8  # Euler steps
@@ -20,7 +21,7 @@ SINK_COUNT = 2  # the sink around a seed consists of pixels where more than this
 SINK_RADIUS = 5  # px, dilations from the seed to its sink
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _follow_flow(flows: NDArray[np.float32], foreground: NDArray[np.bool_], ends: NDArray[np.int32]) -> None:
     """Write the flat index where each pixel ends after STEPS Euler steps of bilinear flow; background stays."""
     height, width = foreground.shape
@@ -48,7 +49,7 @@ def _follow_flow(flows: NDArray[np.float32], foreground: NDArray[np.bool_], ends
             ends[y * width + x] = int(py + 0.5) * width + int(px + 0.5)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grow_sink(seed: tuple[int, int], label: int, counts: NDArray[np.int32], sinks: NDArray[np.int32]) -> None:
     """Label the sink around a seed: 3 x 3 dilations over pixels where more than SINK_COUNT pixels end."""
     height, width = counts.shape
@@ -67,7 +68,7 @@ def _grow_sink(seed: tuple[int, int], label: int, counts: NDArray[np.int32], sin
             break
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_seeds(counts: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Local maxima, within 5 x 5 px, of the number of pixels that end at a pixel; the largest last."""
     height, width = counts.shape
@@ -83,7 +84,7 @@ def _find_seeds(counts: NDArray[np.int32]) -> list[tuple[int, int]]:
     return [seeds[i] for i in order[1:]]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _decode(flows: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
     """Write the label of each foreground pixel: the sink where it ends."""
     batch, height, width = logits.shape
@@ -105,7 +106,7 @@ def _decode(flows: NDArray[np.float32], logits: NDArray[np.float32], labels: NDA
                 labels[b, i // width, i % width] = sinks[ends[i] // width, ends[i] % width]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _components(
     labels: NDArray[np.int32], components: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -135,7 +136,7 @@ def _components(
     return np.array(sizes), np.array(owners)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_holes(labels: NDArray[np.int32]) -> None:
     """Fill background that is enclosed by a single object; background that touches the border stays."""
     height, width = labels.shape
@@ -163,7 +164,7 @@ def _fill_holes(labels: NDArray[np.int32]) -> None:
                 labels[y, x] = fill[holes[y, x]]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _postprocess(labels: NDArray[np.int32], min_size: int) -> None:
     """`postprocess_labels` in place."""
     for b in range(len(labels)):
@@ -214,12 +215,15 @@ def postprocess_labels(labels: Tensor, min_size: int) -> Tensor:
 
 
 def remove_faint(labels: Tensor, light: Tensor, min_mean: float) -> Tensor:
-    """Labels, (B, H, W) int32, without the objects whose mean of light, (B, H, W), is below min_mean; renumbered."""
-    index = labels.long()
+    """Labels, (B, H, W) int32, without the objects whose mean of light, (B, H, W), is below min_mean; renumbered.
+
+    On the CPU, in float64, which some devices lack.
+    """
+    index, device = labels.cpu().long(), labels.device
     count = int(index.max()) + 1 if len(index) else 1
     index = index + count * torch.arange(len(index), device=index.device).reshape(-1, 1, 1)
     sizes = torch.bincount(index.flatten(), minlength=count * len(index)).clamp(min=1)
-    means = torch.bincount(index.flatten(), light.double().flatten(), minlength=len(sizes)) / sizes
+    means = torch.bincount(index.flatten(), light.cpu().double().flatten(), minlength=len(sizes)) / sizes
     kept = (means >= min_mean).reshape(len(index), count)
     kept[:, 0] = False  # background
-    return (kept.cumsum(1) * kept).int().flatten()[index]
+    return (kept.cumsum(1) * kept).int().flatten()[index].to(device)

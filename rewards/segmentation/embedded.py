@@ -4,6 +4,7 @@ B batch, C channels, H, W pixels. `cellfluxrl fit segmenter` trains it.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from cellenv.weights_io import load_state, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights
 from rewards.segmentation.decode import decode, postprocess_labels, remove_faint
 from rewards.segmentation.protocol import CHANNELS, Masks, split_channels
 
 ASSETS = Path(__file__).parents[1] / "assets"
 POOL = 4  # px: the range is taken of 4 x 4 px means, which are less noisy
 MIN_RANGE = 0.4  # of [-1, 1]; an image with a smaller range is not stretched to full contrast
+MOST_LEVELS = 8  # of a U-Net; H and W are multiples of 2^(levels - 1)
 CHUNK = 64  # images per forward pass, so that activations fit the cache
 
 
@@ -101,6 +103,19 @@ def find_objects(network: FlowNet, x: Tensor, floors: Floors) -> Tensor:
     return torch.cat(chunks)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedConfig:
+    """What the JSON file beside the weights says: the arguments of an `EmbeddedSegmenter`, and how it was trained."""
+
+    model: str  # name of the class
+    nucleus_widths: tuple[int, ...]
+    cell_widths: tuple[int, ...]
+    min_nucleus_area: float = 0.0032
+    min_cell_area: float = 0.0108
+    min_cell_contrast: float = 0.025
+    training: dict[str, Any] = field(default_factory=dict)
+
+
 class EmbeddedSegmenter(nn.Module):
     """Segment nuclei from DNA alone, and cells from actin and tubulin alone. Frozen. -> Masks.
 
@@ -112,7 +127,7 @@ class EmbeddedSegmenter(nn.Module):
             image (see `normalise`), is lower: it is background.
 
     Raises:
-        ValueError: a floor is outside [0, 1].
+        ValueError: a floor is outside [0, 1], or there are no widths.
     """
 
     shipped: ClassVar[Path] = ASSETS / "segmenter.safetensors"  # weights for the embedded world
@@ -131,6 +146,9 @@ class EmbeddedSegmenter(nn.Module):
             "min_cell_area": min_cell_area,
             "min_cell_contrast": min_cell_contrast,
         }
+        for name, widths in {"nucleus_widths": nucleus_widths, "cell_widths": cell_widths}.items():
+            if not 1 <= len(widths) <= MOST_LEVELS or min(widths) < 1:
+                raise ValueError(f"{name} needs 1 to {MOST_LEVELS} numbers of at least 1; got {list(widths)}"[:300])
         for name, floor in floors.items():
             if not 0 <= floor <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], in units of the image and not in px; got {floor}")
@@ -172,9 +190,6 @@ class EmbeddedSegmenter(nn.Module):
             ValueError: the weights are damaged, or those of another model.
         """
         path = cls.shipped if path is None else path
-        config, state_dict = load_weights(path)
-        if config.get("model") != cls.__name__:
-            raise ValueError(f"{path} holds a {config.get('model')}, need a {cls.__name__}")
-        segmenter = cls(**{key: value for key, value in config.items() if key not in ("model", "training")})
-        load_state(segmenter, state_dict, path)
-        return segmenter
+        config, state_dict = load_weights(path, EmbeddedConfig, cls.__name__)
+        arguments = {name: value for name, value in asdict(config).items() if name not in ("model", "training")}
+        return load_model(lambda: cls(**arguments), state_dict, path)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellenv.jit import compiled
 
-@njit(cache=True, nogil=True)
+
+@compiled
 def _diffuse(inside: NDArray[np.bool_], y0: int, x0: int) -> NDArray[np.float64]:
     """Heat diffused from a source at (y0, x0) within an object, (h, w); 0 outside, and in a border of 1 px."""
     height, width = inside.shape
@@ -24,7 +25,7 @@ def _diffuse(inside: NDArray[np.bool_], y0: int, x0: int) -> NDArray[np.float64]
     return heat
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _flows(labels: NDArray[np.int32], flows: NDArray[np.float32]) -> None:
     """Write the normalised heat gradient of each object into flows."""
     for b in range(len(labels)):

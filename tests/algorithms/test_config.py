@@ -23,8 +23,15 @@ from algorithms.config import (
     check_models_of_data,
     presets,
 )
+from algorithms.evaluation.best_of_n import BestOfNConfig
+from algorithms.evaluation.evaluate import EvaluateConfig
+from algorithms.evaluation.generate import GenerateConfig
+from algorithms.evaluation.score import ScoreConfig
 from algorithms.recipes import ALGORITHMS
 from algorithms.recipes.base import BaseConfig, ValidationConfig
+from algorithms.recipes.fit.classifier import ClassifierConfig
+from algorithms.recipes.fit.reference import ReferenceConfig
+from algorithms.recipes.fit.segmenter import SegmenterFitConfig
 from algorithms.recipes.rft import RFTConfig
 from algorithms.train_config import DistributedConfig
 from cellenv.data.layouts import LAYOUTS
@@ -184,3 +191,25 @@ def test_a_base_needs_positive_numbers(wrong):
 def test_processes_wait_for_a_number_of_seconds(timeout):
     with pytest.raises(ValueError, match=r"distributed.timeout must be a number of seconds above 0"):
         DistributedConfig(timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        (EvaluateConfig, {"batch_size": 0}),
+        (EvaluateConfig, {"group_size": 0}),
+        (EvaluateConfig, {"eval": EvalConfig(contexts=1)}),
+        (BestOfNConfig, {"batch_size": 0}),
+        (BestOfNConfig, {"eval": EvalConfig(contexts=1)}),
+        (GenerateConfig, {"contexts": 0}),
+        (ScoreConfig, {"batch_size": 0}),
+        (ScoreConfig, {"limit": 0}),
+        (ClassifierConfig, {"batch_size": 0}),
+        (ReferenceConfig, {"batch_size": -1}),
+        (SegmenterFitConfig, {"scenes": 0}),
+    ],
+)
+def test_what_would_end_a_run_late_is_refused_at_once(config, wrong):
+    name, bound = ("contexts", 2) if "eval" in wrong else (next(iter(wrong)), 1)
+    with pytest.raises(ValueError, match=f"{name} must be at least {bound}"):
+        config(**wrong)

@@ -1,10 +1,12 @@
 """Atomic writes."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from algorithms.files import save_png, write_whole
+from algorithms.files import check_writable, save_png, write_whole
 
 
 def test_a_failed_write_leaves_only_the_old_file(tmp_path):
@@ -21,3 +23,24 @@ def test_a_picture_is_read_back_as_it_was(tmp_path):
     picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     save_png(picture, tmp_path / "samples" / "a.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "a.png")), picture)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_work_is_done(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match=f"{tmp_path}/file/run cannot be written: {tmp_path}/file is a file"):
+        check_writable(tmp_path / "file" / "run")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match=f"run cannot be written: {tmp_path} is read-only"):
+        check_writable(tmp_path / "run")
+
+
+def test_a_full_disk_is_named_with_the_path(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"{tmp_path}/a.json cannot be written: .*No space left"):
+        write_whole(tmp_path / "a.json", b"new")

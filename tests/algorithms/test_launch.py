@@ -59,3 +59,10 @@ def test_processes_beside_this_one_get_a_core_each(monkeypatch, fresh_accelerate
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     start_accelerator(threads=asked, other_processes=others)
     assert given == [threads]
+
+
+@pytest.mark.parametrize(("device", "taken"), [(None, False), ("cuda", True), ("mps", False)])
+def test_an_accelerator_without_float64_is_not_taken(monkeypatch, device, taken):
+    found = None if device is None else torch.device(device)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
+    assert launch.has_accelerator() == taken

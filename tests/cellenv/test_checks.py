@@ -19,5 +19,7 @@ def test_a_pixel_may_lie_beyond_by_what_rounding_does_and_no_more(sign):
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_infinite_pixels_are_counted(strange):
-    with pytest.raises(ValueError, match=r"action needs finite values .*; 2 of 48 are nan or infinite"):
-        check_pixels(torch.tensor([strange, *[0.1] * 46, strange]).reshape(1, 3, 4, 4), "action")
+    with pytest.raises(
+        ValueError, match=r"action needs finite values .*; 2 of 96 are nan or infinite, the first in image 1$"
+    ):
+        check_pixels(torch.tensor([*[0.1] * 60, strange, *[0.1] * 34, strange]).reshape(2, 3, 4, 4), "action")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cellenv.generator import CellFlux, Sampling
-from cellenv.hub import is_repository
+from cellenv.hub import is_address
 from cellenv.networks import UNet, UNetConfig
 
 CONFIG = UNetConfig(size=(1, 4, 4), condition_dim=2, width=4, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
@@ -53,7 +53,7 @@ def test_a_pushed_generator_is_loaded_again(generator, repositories, tmp_path):
     assert generator.push_to_hub("lab/cells", {"seed": 1}, private=True) == "https://huggingface.co/lab/cells"
     assert repositories["create"] == {"private": True, "exist_ok": True}
     assert sorted(path.name for path in (tmp_path / "lab/cells").iterdir()) == ["config.json", "model.safetensors"]
-    again = CellFlux.from_pretrained("lab/cells")
+    again = CellFlux.from_pretrained("hf:lab/cells")
     assert sorted(repositories["fetch"]) == ["config.json", "model.safetensors"]
     assert again.sampling == generator.sampling
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in generator.state_dict().items())
@@ -63,7 +63,7 @@ def test_a_second_push_replaces_the_first(generator, repositories):
     generator.push_to_hub("lab/cells")
     generator.steps = 7
     generator.push_to_hub("lab/cells")
-    assert CellFlux.from_pretrained("lab/cells").steps == 7
+    assert CellFlux.from_pretrained("hf:lab/cells").steps == 7
 
 
 def test_a_folder_comes_before_the_hub(generator, repositories, tmp_path, monkeypatch):
@@ -75,30 +75,39 @@ def test_a_folder_comes_before_the_hub(generator, repositories, tmp_path, monkey
 
 
 def test_an_unknown_repository_gives_the_error_of_the_hub(repositories):
-    with pytest.raises(FileNotFoundError, match=r"no folder lab/none here.*404 Client Error.*hf auth login"):
-        CellFlux.from_pretrained("lab/none")
+    with pytest.raises(FileNotFoundError, match=r"no hf:lab/none came.*404 Client Error.*hf auth login"):
+        CellFlux.from_pretrained("hf:lab/none")
 
 
 @pytest.mark.parametrize(
-    "name", [Path("lab/cells"), "runs/nft/model", "./cells", "../cells", "cells", "/lab/cells", "a/b c"]
+    "name", [Path("lab/cells"), "lab/cells", "runs/nft/model", "./cells", "../cells", "cells", "/lab/cells", "a/b c"]
 )
-def test_only_owner_and_name_are_looked_for_on_the_hub(repositories, name, tmp_path, monkeypatch):
+def test_a_mistyped_path_does_not_ask_the_network(repositories, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not is_repository(name)
-    with pytest.raises(FileNotFoundError, match=r"save_pretrained.*\.pth.*embedded.*owner/name"):
+    assert not is_address(name)
+    with pytest.raises(FileNotFoundError, match=r"save_pretrained.*\.pth.*embedded.*hf:owner/name"):
         CellFlux.from_pretrained(name)
     assert not repositories
 
 
 def test_without_huggingface_hub_the_error_says_how_to_get_it(generator, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match=r"no folder lab/cells here.*pip install 'cellfluxrl\[hub\]'"):
-        CellFlux.from_pretrained("lab/cells")
+    with pytest.raises(FileNotFoundError, match=r"to fetch hf:lab/cells: pip install 'cellfluxrl\[hub\]'"):
+        CellFlux.from_pretrained("hf:lab/cells")
     with pytest.raises(ImportError, match=r"push lab/cells.*pip install 'cellfluxrl\[hub\]'"):
         generator.push_to_hub("lab/cells")
 
 
 def test_a_name_without_owner_is_refused(generator, repositories):
-    with pytest.raises(ValueError, match="'owner/name', got 'cells'"):
-        generator.push_to_hub("cells")
+    for address in ("cells", "hf:a/b/c", "hf:"):
+        with pytest.raises(ValueError, match=f"'hf:owner/name', got '{address}'"):
+            generator.push_to_hub(address)
+    with pytest.raises(ValueError, match="'hf:owner/name', got 'hf:cells'"):
+        CellFlux.from_pretrained("hf:cells")
     assert not repositories
+
+
+def test_a_repository_in_another_layout_names_convert(repositories, tmp_path):
+    (tmp_path / "lab/cells").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"hf:lab/cells has no model.safetensors and no config.json.*convert"):
+        CellFlux.from_pretrained("hf:lab/cells")

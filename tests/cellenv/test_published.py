@@ -1,5 +1,6 @@
 import argparse
 import sys
+import zipfile
 from pathlib import PurePosixPath, PureWindowsPath
 from types import ModuleType, SimpleNamespace
 
@@ -203,6 +204,47 @@ def test_an_old_archive_and_no_archive_are_named(save, tmp_path):
         read_published(tmp_path / "page.pth")
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere\.pth"):
         read_published(tmp_path / "nowhere.pth")
+
+
+def rewrite(path, change, compression=zipfile.ZIP_STORED):
+    """Write an archive anew with the pickle that `change` makes of its own."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(content) if name.endswith("data.pkl") else content)
+    return path
+
+
+LOOP = b"\x80\x02ccollections\nOrderedDict\nq\x00" + b"h\x00)R0" * 100_000 + b"}."
+COPIES = b"\x80\x02c_codecs\nencode\nq\x00X\x04\x00\x00\x00aaaaq\x01" + b"h\x00(h\x01X\x06\x00\x00\x00latin1tR0" + b"}."
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        (LOOP, "more than 500000 operations or 20000 objects"),
+        (b"\x80\x02" + b"]" * 600_000 + b".", "more than 500000 operations"),
+        (COPIES, r"wants _codecs.encode, which is not read"),
+        (
+            b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x01\x85R.",
+            r"wants torch.FloatTensor, which is not read",
+        ),
+        (b"\x80\x02(.", "is no checkpoint that torch.save wrote"),
+        (b"", "is no checkpoint that torch.save wrote"),
+        (b"\x80\x02K\x01Q.", "is no checkpoint that torch.save wrote|wants"),  # a storage named by a number
+    ],
+)
+def test_an_edited_pickle_is_named_before_it_takes_time_or_memory(save, pickled, message):
+    with pytest.raises(ValueError, match=rf"c\.pth .*({message})"):
+        read_published(rewrite(save({"model": {}}), lambda _: pickled))
+
+
+def test_a_compressed_archive_is_not_unpacked(save):
+    bomb = rewrite(save({"model": {"a": torch.zeros(10**6)}}), lambda content: content, zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 40_000
+    with pytest.raises(ValueError, match=r"c\.pth is damaged.*compressed"):
+        read_published(bomb)
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,27 @@ def test_missing_and_damaged_files_are_named(tmp_path):
         Reference.load(file)
     made().save(file)
     text = file.read_text()
-    for broken in (text[:-20], "[]", '{"moas": []}'):
+    for broken in (text[:-20], "[]", '{"moas": []}', text.replace("{", '{"more": 1, ', 1)):
         file.write_text(broken)
-        with pytest.raises(ValueError, match=r"reference\.json is damaged"):
+        with pytest.raises(ValueError, match=r"reference\.json: "):
             Reference.load(file)
     content = json.loads(text)
     content["measures"]["roundness"]["std"] = [0.1]
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="need 2 numbers"):
+        Reference.load(file)
+
+
+def test_a_deviation_of_zero_is_refused_where_it_would_divide(tmp_path):
+    file = tmp_path / "reference.json"
+    made().save(file)
+    content = json.loads(file.read_text())
+    content["measures"]["nucleus_count"] = {"mean": [0.0, 0.0], "std": [0.0, 0.0]}  # its sigma has a floor
+    file.write_text(json.dumps(content))
+    assert (Reference.load(file).sigma("nucleus_count") > 0).all()
+    content["measures"]["roundness"] = {"mean": [0.0, 0.8], "std": [0.0, 0.1]}
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"reference\.json: roundness .*divide by 0"):
         Reference.load(file)
 
 

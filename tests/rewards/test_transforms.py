@@ -143,6 +143,13 @@ def test_a_collector_keeps_the_groups_of_its_steps_apart():
     assert len(ids) == 12 and (members == 2).all()
 
 
+def test_a_reward_that_is_nan_for_all_images_warns():
+    td = TensorDict({"action": torch.zeros(2, 3, 96, 96)}, [2])
+    with pytest.warns(UserWarning, match="reward 'none' is nan for all images of a batch"):
+        ImageReward("none", lambda images: images.mean((1, 2, 3)) * torch.nan)(td)
+    ImageReward("none", lambda images: images.mean((1, 2, 3)) * torch.nan)(td[:1])  # one image may have no measure
+
+
 def test_nan_stays_with_its_image():
     def broken(image):
         return torch.where(torch.arange(len(image)) == 1, torch.nan, brightness(image))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import DataConfig
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class ClassifierConfig:
     seed: int = 0
     data: DataConfig = DataConfig()
     distributed: DistributedConfig = DistributedConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {

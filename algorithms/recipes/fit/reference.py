@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import DataConfig, SegmenterConfig
+from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class ReferenceConfig:
     data: DataConfig = DataConfig()
     segmentation: SegmenterConfig = SegmenterConfig()
     distributed: DistributedConfig = DistributedConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size, limit=1 if self.limit is None else self.limit)
 
 
 PRESETS = {"default": ReferenceConfig(), "smoke": ReferenceConfig(limit=96, min_cells=2)}

@@ -1,10 +1,7 @@
 """Measure real images through a segmenter and fit the statistics of each mechanism of action (MoA). N images."""
 
-import sys
-
 import torch
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
@@ -14,6 +11,7 @@ from algorithms.launch import start_processes
 from algorithms.processes import map_batches
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.reference import ReferenceConfig
+from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from rewards.measures import measure
 from rewards.reference import Reference
@@ -43,8 +41,7 @@ def fit_reference(config: ReferenceConfig) -> None:
     if not processes.is_main_process:
         return
     reference.save(config.output)
-    Console(width=None if sys.stdout.isatty() else 120).print(reference_table(reference))
-    print(f"wrote {config.output}")
+    show(reference_table(reference), f"wrote {config.output}")
 
 
 def draw_rows(data: CellData, config: ReferenceConfig) -> Tensor:

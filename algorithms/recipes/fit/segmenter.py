@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from algorithms.config_checks import check_at_least
+
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
 
@@ -37,6 +39,11 @@ class SegmenterFitConfig:
     validation: int = 256  # crops
     seed: int | None = None  # of weights, batches and the embedded world; None: 0, or 1 for the judge
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1, scenes=self.scenes, batch_size=self.batch_size, validation=self.validation, threads=self.threads
+        )
 
 
 PRESETS = {

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from tqdm import tqdm, trange
@@ -19,6 +18,7 @@ from algorithms.launch import has_native_bf16, start_processes
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.segmenter import SegmenterFitConfig
 from algorithms.recipes.fit.segmenter_scores import average_precision, results_table
+from algorithms.terminal import show
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.streams import rng_at
 from rewards.judge import JudgeSegmenter
@@ -267,7 +267,7 @@ def fit_segmenter(config: SegmenterFitConfig) -> None:
     settings = asdict(replace(config, seed=seed))
     del settings["weights"], settings["start"]
     segmenter.save_pretrained(weights, {"command": shell_command(), "config": settings, "results": results})
-    Console().print(results_table(results, str(weights)))
+    show(results_table(results, str(weights)))
 
 
 def estimate_fit(config: SegmenterFitConfig) -> Estimate:

@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import struct
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -185,11 +187,11 @@ def test_a_wrong_row_is_named(cells, folder, change, message):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda file: np.save(file, np.zeros((5, 4, 3), np.uint8)), r"need uint8 \(4, 5, 3\), got uint8 \(5, 4, 3\)"),
+        (lambda file: np.save(file, np.zeros((5, 4, 3), np.uint8)), r"need uint8 \(4, 5, 3\), got \(5, 4, 3\)"),
         (lambda file: np.save(file, np.zeros((4, 5, 3), np.float32)), r"got float32 \(4, 5, 3\)"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-7]), "the image is damaged"),
-        (lambda file: file.rename(file.with_suffix(".png")), "the image is damaged"),
-        (lambda file: np.save(file, np.array([{}]), allow_pickle=True), "the image is damaged"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-7]), "00001-00.(npy|png) is damaged"),
+        (lambda file: file.rename(file.with_suffix(".png")), "00001-00.(npy|png) is damaged"),
+        (lambda file: np.save(file, np.array([{}]), allow_pickle=True), "need uint8 .*got object"),
     ],
 )
 def test_a_wrong_image_is_named(cells, folder, spoil, message):
@@ -203,6 +205,25 @@ def test_a_folder_that_the_processes_do_not_share_gets_no_table(cells, contexts,
     with pytest.raises(FileNotFoundError, match=r"lacks 00003-00.npy: need a folder that all processes share"):
         write_index(tmp_path, contexts, G, cells)
     assert not (tmp_path / "index.csv").exists()
+
+
+def test_only_a_png_of_the_size_is_opened(folder, cells):
+    npy, png = folder / "00001-00.npy", folder / "00001-00.png"
+    picture = Image.fromarray(np.load(npy))
+    npy.unlink()
+    for changed, kind, message in [
+        (picture, "bmp", "damaged, need a PNG"),
+        (picture.convert("L"), "png", "5 x 4 of L"),
+    ]:
+        changed.save(png, format=kind)
+        with pytest.raises(ValueError, match=message):
+            ImageFolder.read(folder, cells)
+    content = bytearray(png.read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)  # width and height, and the checksum of the header
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    png.write_bytes(content)
+    with pytest.raises(ValueError, match=r"00001-00\.png is damaged, need a PNG: Image size .* decompression bomb"):
+        ImageFolder.read(folder, cells)
 
 
 def test_a_wrong_table_is_refused(cells, folder):

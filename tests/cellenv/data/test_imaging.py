@@ -7,7 +7,7 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from cellenv.data.imaging import ImagingCells
-from cellenv.data.layouts import BBBC021, JUMP, RXRX1
+from cellenv.data.layouts import BBBC021, JUMP, RXRX1, rename_values
 from cellenv.env import VirtualCellEnv
 from tests.cellenv.imaging_toys import ROWS, write_csv, write_folder, write_pixels, write_table
 
@@ -46,7 +46,6 @@ def test_train_leaves_unseen_compounds_out(folder):
         ("train", None, "abcde"),
         ("train", True, "bde"),
         ("test", False, "fg"),
-        ("test", True, "g"),
         (None, None, "abcdefg"),
     ],
 )
@@ -102,7 +101,7 @@ def test_bad_images_are_named(folder):
     for pixels, message in [
         (np.zeros((4, 6, 3), np.float32), "uint8.*float32"),
         (np.zeros((4, 6, 4), np.uint8), r"\(H, W, 3\).*\(4, 6, 4\)"),
-        (np.zeros((5, 6, 3), np.uint8), r"\(5, 6, 3\), others"),
+        (np.zeros((5, 6, 3), np.uint8), r"\(5, 6, 3\), others are"),
     ]:
         write_pixels(folder, key, pixels)
         with pytest.raises(ValueError, match=f"image {key}.*{message}"):
@@ -147,6 +146,62 @@ def test_skip_bad_counts_and_lists_what_it_leaves_out(folder, cache):
     assert data.draw_contexts(4, torch.Generator().manual_seed(0))["x0"].shape == (4, 3, 4, 6)
 
 
+def test_no_treated_image_is_left_without_a_word(folder, cache):
+    with pytest.raises(ValueError, match=r"left of 4: 3 are of other splits than 'test'.*, 1 of compounds.*--unseen"):
+        ImagingCells(folder, "test", unseen=True)
+    only_held_out = replace(BBBC021, unseen=("taxol", "mevinolin/lovastatin", "docetaxel"))
+    with pytest.raises(
+        ValueError, match=r"of 4: 1 are of other.*, 3 of compounds that are held out \(--include-unseen"
+    ):
+        ImagingCells(folder, layout=only_held_out)
+    (folder / "W2/20/f_5.0.npy").unlink()
+    with pytest.raises(ValueError, match=r"is left: 1 rows of .* are left out:\n.*f_5.0.npy is missing"):
+        ImagingCells(folder, "test", skip_bad=True, cache=cache)
+
+
+def test_rows_that_are_all_invalid_are_listed(folder):
+    write_csv(folder / "emb_fp.csv", [["", "0"], ["other", 1]])
+    with pytest.raises(ValueError, match=r"no treated image is left: 4 rows of .* are left out:\n.*no row for 'taxol'"):
+        ImagingCells(folder, skip_bad=True)
+    write_table(folder, [("W1_10", *row[1:]) for row in ROWS])
+    with pytest.raises(ValueError, match=r"it has none \(.*\); 7 rows of .* are left out:\n.*WEEK_PLATE_NAME"):
+        ImagingCells(folder, skip_bad=True)
+
+
+def test_controls_alone_are_cells_too(folder):
+    write_table(folder, [row for row in ROWS if row[1] == "DMSO"])
+    assert letters(ImagingCells(folder)) == "be"
+
+
+def test_values_of_split_and_state_may_have_other_names(folder):
+    names = {"train": "iid", "test": "ood", "1": "compound", "trt": "compound", "0": "negcon", "control": "poscon"}
+    write_table(folder, [(*row[:3], names[row[3]], names[row[4]]) for row in ROWS])
+    with pytest.raises(ValueError, match=r"STATE as one of 1, trt, 0, control; got 'compound' \(--state-names"):
+        ImagingCells(folder)
+    layout = rename_values(BBBC021, states="treated=compound,control=negcon,ignored=poscon")
+    with pytest.raises(ValueError, match=r"no image of split 'train' in .*; it has iid, ood \(--split-names\)"):
+        ImagingCells(folder, layout=layout)
+    layout = rename_values(layout, splits="train=iid,test=ood")
+    assert letters(ImagingCells(folder, layout=layout, unseen=None)) == "abcd"
+    for wrong in ("val=iid", "train", "train="):
+        with pytest.raises(ValueError, match=f"name of train, test; got '{wrong}'"):
+            rename_values(BBBC021, splits=wrong)
+
+
+def test_the_size_of_most_images_counts(folder, cache):
+    write_pixels(folder, ROWS[0][0], np.zeros((6, 6, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"1 rows .*\n.*image W1_10_a_0.0 is \(6, 6, 3\), others are \(4, 6, 3\)"):
+        data = ImagingCells(folder, unseen=None, skip_bad=True, cache=cache)
+    assert letters(data) == "bcde" and data.size == (3, 4, 6)
+
+
+def test_an_archive_under_the_name_of_an_image_is_named_or_skipped(folder, cache):
+    with (folder / "W1/10/c_2.0.npy").open("wb") as stream:
+        np.savez(stream, np.zeros((4, 6, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"image W1_10_c_2.0: .*c_2.0.npy is damaged"):
+        assert letters(ImagingCells(folder, skip_bad=True, cache=cache)) == "abe"
+
+
 def test_a_bad_image_of_another_split_is_no_error(folder, cache):
     (folder / "W2/20/g_6.0.npy").unlink()
     assert ImagingCells(folder, "train", skip_bad=True, cache=cache).skipped == ()
@@ -155,7 +210,7 @@ def test_a_bad_image_of_another_split_is_no_error(folder, cache):
 def test_bad_folders_and_splits_are_named(folder, tmp_path_factory):
     with pytest.raises(FileNotFoundError, match=r"exactly one \*_df_all.csv.*found none"):
         ImagingCells(tmp_path_factory.mktemp("empty"))
-    with pytest.raises(ValueError, match=r"'val'.*\['test', 'train'\]"):
+    with pytest.raises(ValueError, match=r"'val'.*it has test, train \(--split-names\)"):
         ImagingCells(folder, "val")
     with pytest.raises(ValueError, match=r"lacks the columns \['WELL'\]"):
         ImagingCells(folder, pairing="WELL")

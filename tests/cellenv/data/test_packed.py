@@ -96,6 +96,34 @@ def test_a_damaged_copy_is_made_anew(folder, cache, damage, reason):
     assert torch.equal(new, everything(folder, None))
 
 
+def test_a_damaged_block_is_named_when_it_is_first_read(folder, cache, monkeypatch):
+    monkeypatch.setattr(packed, "SPOT_CHECKS", 1)  # none of the images that opening looks at
+    monkeypatch.setattr(packed, "BLOCK", 2)
+    (cache / "images.json").unlink()  # packed anew, by blocks of two
+    ImagingCells(folder, cache=cache)
+    pixels = np.load(cache / "images.npy")
+    for byte in (0, pixels[0].size - 1):
+        spoiled = pixels.copy()
+        spoiled[3].reshape(-1)[byte] ^= 1
+        np.save(cache / "images.npy", spoiled)
+        data = ImagingCells(folder, None, unseen=None, cache=cache)
+        assert torch.equal(data.raw(torch.tensor([0, 1])), torch.from_numpy(pixels[:2]))
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"images.npy is damaged in images 2 to 3: remove it"):
+                data.raw(torch.tensor([2]))
+    (cache / "images.npy").unlink()
+    with pytest.warns(UserWarning, match="packed anew"):
+        assert torch.equal(everything(folder, cache), torch.from_numpy(pixels))
+
+
+def test_a_copy_without_checksums_is_made_anew(folder, cache):
+    record = json.loads((cache / "images.json").read_text())
+    del record["checksums"]
+    (cache / "images.json").write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="no whole copy.*checksums.*packed anew"):
+        everything(folder, cache)
+
+
 def test_a_stopped_packing_leaves_the_old_copy_or_none(folder, cache, monkeypatch):
     before = (cache / "images.npy").read_bytes()
     replace_image(folder)

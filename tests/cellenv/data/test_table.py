@@ -47,8 +47,8 @@ def test_none_or_two_files_are_named(tmp_path):
         find_file(tmp_path, "*_df.csv")
     for name in ("a_df.csv", "b_df.csv"):
         (tmp_path / name).touch()
-    with pytest.raises(FileNotFoundError, match=r"found a_df\.csv, b_df\.csv"):
-        find_file(tmp_path, "*_df.csv")
+    with pytest.raises(FileNotFoundError, match=r"found a_df\.csv, b_df\.csv; choose one with --index FILE"):
+        find_file(tmp_path, "*_df.csv", "--index")
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def table(tmp_path):
 
 BAD_ROWS = [
     (("W1_10", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME; got 'W1_10'"),
-    (("W1_10_../x", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME, without slashes"),
+    (("W1_10_../x", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME, .*without slashes"),
+    (("W1_.._z", "taxol", "Stab", "1", "train"), "line 2.*the name of a file"),
+    (("W1_10_\0", "taxol", "Stab", "1", "train"), "line 2.*the name of a file"),
     (("W1_10_z", "taxol", "Stab", "2", "train"), "line 2.*W1_10_z.*STATE as one of 1, trt, 0, control; got '2'"),
     (("W1_10_z", "taxol", "", "1", "train"), "line 2.*W1_10_z.*mechanism of action in ANNOT"),
     (("W1_10_z", "taxol", "Stab", "1"), "line 2.*shorter"),
@@ -131,6 +133,26 @@ def test_an_invalid_condition_fails_only_where_it_is_used(tmp_path, rows, messag
     assert found["docetaxel"].tolist() == [3, 4]
     with pytest.raises(ValueError, match=f"image W1_10_a: .*{message}"):
         condition_of({"SAMPLE_KEY": "W1_10_a", "CPD_NAME": "taxol"}, BBBC021, found)
+
+
+def test_files_that_others_hide_beside_a_table_are_not_meant(tmp_path):
+    for name in ("a_df.csv", "._a_df.csv", "~$a_df.csv"):
+        (tmp_path / name).touch()
+    assert find_file(tmp_path, "*_df.csv") == tmp_path / "a_df.csv"
+
+
+@pytest.mark.parametrize("header", [["", "0", "1"], ["name", "latent_1", "latent_2"], ["", 7, 7], ["x", 1, 2], None])
+def test_an_embedding_without_a_header_keeps_its_first_compound(tmp_path, header):
+    rows = [["taxol", 1, 3], ["docetaxel", 3, 4]]
+    write_csv(tmp_path / "emb.csv", rows if header is None else [header, *rows])
+    assert list(read_embedding(tmp_path / "emb.csv")) == ["taxol", "docetaxel"]
+
+
+@pytest.mark.parametrize("text", ["", ",,\n\n", "taxol\ndocetaxel\n"])
+def test_an_embedding_without_numbers_is_named(tmp_path, text):
+    (tmp_path / "emb.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"emb\.csv has no columns"):
+        read_embedding(tmp_path / "emb.csv")
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path):

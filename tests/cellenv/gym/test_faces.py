@@ -245,3 +245,10 @@ def test_rewards_are_options_of_the_environment(monkeypatch, tmp_path):
     assert info["rewards"]["sharpness"] == pytest.approx(image.std(ddof=1), abs=1e-4)
     infos = batch.step(np.stack([image, image]))[4]
     np.testing.assert_allclose(infos["final_info"]["rewards"]["sharpness"], image.std(ddof=1), atol=1e-4)
+
+
+def test_seeds_may_be_integers_of_numpy(world):
+    one, batch = make("Select", world, candidates=2), make_vec("Select", world, 2, candidates=2)
+    for env in (one, batch):
+        assert_same(env.reset(seed=np.int64(5))[0], env.reset(seed=5)[0])
+    assert_same(batch.reset(seed=list(np.array([7, 8])))[0], batch.reset(seed=[7, 8])[0])

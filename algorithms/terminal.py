@@ -1,0 +1,24 @@
+"""What is printed: tables as wide as their numbers, names as they are, and no character that ends a run."""
+
+import io
+import sys
+
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+
+WIDEST = 300  # characters of a table; a narrower terminal breaks its lines
+
+
+def allow_any_character() -> None:
+    """Let the terminal print "?" for what its encoding lacks, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts. Brackets and colons in them are no markup; style is given by `rich.text.Text`."""
+    console = Console(markup=False, emoji=False)
+    options = console.options.update(max_width=WIDEST)
+    needed = max(Measurement.get(console, options, part).maximum for part in parts if not isinstance(part, str))
+    Console(markup=False, emoji=False, width=max(console.width, needed)).print(*parts, sep="\n")

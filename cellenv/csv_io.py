@@ -1,0 +1,73 @@
+"""Tables of text as users have them: CSV by commas, semicolons or tabs, with any line ends; damage is named by line."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+SEPARATORS = ",;\t"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+Row = dict[str, str]
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of every line that has more than blanks and separators.
+
+    UTF-8 or, with a byte order mark, UTF-16. The separator is the most frequent of comma, semicolon and tab in the
+    first line.
+
+    Raises:
+        ValueError: the file has another encoding, or a cell of more than 131,072 characters.
+    """
+    text = _decode(file)
+    first = next((line for line in io.StringIO(text) if line.strip(SEPARATORS + " \r\n")), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=first.count))
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
+
+
+def read_rows(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+    """(file and line, {column: cell}) of every line below the header. A short row lacks its last columns.
+
+    columns: that the header must have, others are read as well -> what to do without it, or "".
+
+    Raises:
+        ValueError: the header lacks a column, or has one twice; see also `read_lines`.
+    """
+    lines = read_lines(file)
+    header = [name.strip() for name in next(lines, (0, [""]))[1]]
+    if missing := [name for name in columns if name not in header]:
+        hints = "".join(f"; {columns[name]}" for name in missing if columns[name])
+        raise ValueError(f"{file} lacks the columns {missing}; it has {_shorten(header)}{hints}")
+    if double := [name for name in columns if header.count(name) > 1]:
+        raise ValueError(f"{file} has the column {double[0]} twice")
+    for number, cells in lines:
+        yield f"{file}, line {number}", dict(zip(header, cells))
+
+
+def spreadsheet_text(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula: with an apostrophe before =, +, - or @."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _decode(file: Path) -> str:
+    content = file.read_bytes()
+    encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{file}, line {line}: need UTF-8, got the byte 0x{content[error.start]:02x}; save the table as CSV UTF-8"
+        ) from error
+
+
+def _shorten(names: list[str]) -> str:
+    """The names, the first 20 of them, as text of at most 1,000 characters."""
+    return str(names[:20])[:1000] + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -1,0 +1,67 @@
+import csv
+import re
+
+import pytest
+
+from cellenv.csv_io import read_lines, read_rows, spreadsheet_text
+
+ROWS = [["key", "name"], ["a", "latrunculin B"], ["b", "mevinolin, lovastatin"], ["µ", ""]]
+COLUMNS = {"key": "", "name": ""}
+
+
+def text(separator, end):
+    return end.join(separator.join(f'"{cell}"' if "," in cell else cell for cell in row) for row in ROWS) + end
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("tail", ["", "{end}{end}", "{separator}{end} {separator}{end}"])
+def test_the_dress_of_a_table_does_not_matter(tmp_path, separator, end, encoding, tail):
+    file = tmp_path / "table.csv"
+    file.write_bytes((text(separator, end) + tail.format(separator=separator, end=end)).encode(encoding))
+    assert [cells for _, cells in read_lines(file)] == ROWS
+    assert list(read_rows(file, COLUMNS))[1] == (f"{file}, line 3", {"key": "b", "name": "mevinolin, lovastatin"})
+
+
+def test_a_code_page_is_named_by_line(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_bytes(text(",", "\n").encode("cp1252"))
+    with pytest.raises(ValueError, match=re.escape(f"{file}, line 4: need UTF-8, got the byte 0xb5; save")):
+        list(read_lines(file))
+
+
+def test_a_cell_of_200_kB_is_named_by_line(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("key,name\na," + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"table.csv, line 2: field larger"):
+        list(read_rows(file, COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("key", r"lacks the columns \['name'\]; it has \['key'\]; do this$"),
+        ("", r"lacks the columns \['key', 'name'\]; it has \['1', '2'\]; do this$"),
+        ("key,name,key", "has the column key twice"),
+        (",".join(map(str, range(10_000))), "and 9980 more; do this$"),
+    ],
+)
+def test_a_wrong_header_is_named(tmp_path, header, message):
+    file = tmp_path / "table.csv"
+    file.write_text(f"{header}\n1,2\n")
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(file, {"key": "", "name": "do this"}))
+
+
+def test_a_short_row_lacks_columns_and_a_long_one_loses_cells(tmp_path):
+    file = tmp_path / "table.csv"
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([[" key ", "name"], ["a"], ["a", "b", "c"]])
+    assert [row for _, row in read_rows(file, COLUMNS)] == [{"key": "a"}, {"key": "a", "name": "b"}]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1"])
+def test_no_cell_is_a_formula(text):
+    assert spreadsheet_text(text) == f"'{text}"
+    assert spreadsheet_text(f"a{text}") == f"a{text}" and spreadsheet_text("") == ""
