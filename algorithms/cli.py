@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from algorithms.command_line import parse
+from algorithms.interruption import plain_interrupts
 from algorithms.recipes import ALGORITHMS
 
 COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
@@ -41,7 +42,8 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
             print(f"{name} = {value}")
         print(f"\n{module.estimate(config)}")
     else:
-        module.main(config)
+        with plain_interrupts():
+            module.main(config)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
-from algorithms.collapse import WINDOW
 from algorithms.train_config import OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -202,13 +201,10 @@ class PostTrainingConfig(TrainConfig):
         for name, (value, bound) in smallest.items():
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if self.save_minutes <= 0:
+            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}")
         if not 0 <= optim.cooldown <= 1:
             raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
-        if self.eval.stop_on_collapse and self.save_every < WINDOW:
-            raise ValueError(
-                f"--eval.stop-on-collapse goes back {WINDOW} iterations, and two checkpoints are kept: need a "
-                f"save_every of at least {WINDOW}, got {self.save_every}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

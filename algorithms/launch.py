@@ -1,4 +1,4 @@
-"""Start Accelerate and a run's folder, and refuse launches that would train wrongly."""
+"""Start Accelerate, and refuse launches that would train wrongly."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from algorithms.checkpoint import archive_run
+from algorithms.interruption import follow_launcher
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 
@@ -31,6 +31,7 @@ def start_accelerator(
     Raises:
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
     """
+    follow_launcher()
     cpu = not torch.accelerator.is_available()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
@@ -47,13 +48,6 @@ def start_accelerator(
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(threads or max(1, available_cores() // processes))
     return accelerator
-
-
-def prepare_output_dir(accelerator: Accelerator, output_dir: Path, *, resume: bool) -> None:
-    """Set the folder of another run aside, and say so, unless that run is resumed; done on all ranks on return."""
-    if not resume and accelerator.is_main_process and (moved := archive_run(output_dir)):
-        print(f"{output_dir} held another run; it is in {moved} now (--resume would have continued it)")
-    accelerator.wait_for_everyone()
 
 
 def check_launch(accelerator: Accelerator) -> None:

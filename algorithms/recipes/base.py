@@ -73,6 +73,7 @@ class BaseConfig:
     threads: int | None = None  # CPU threads of a process; None shares the cores
     trackers: tuple[str, ...] = ()  # as Accelerate names them, for example tensorboard
     save_every: int = 1_000  # steps between checkpoints
+    save_minutes: float = 15.0  # a checkpoint, too, where so much time has passed since the last one
     seed: int = 0
 
     data: DataConfig = DataConfig()
