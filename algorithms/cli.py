@@ -7,6 +7,7 @@ A command's module holds its config, PRESETS, `main(config)` and `estimate(confi
 one of the last two is called, so that `--help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,6 +43,9 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
             print(f"{name} = {value}")
         print(f"\n{module.estimate(config)}")
     else:
+        from cellenv.streams import seed_global_streams
+
+        seed_global_streams(getattr(config, "seed", 0), int(os.environ.get("RANK", "0")))
         with plain_interrupts():
             module.main(config)
 

@@ -171,7 +171,7 @@ class PostTrainingConfig(TrainConfig):
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
     compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
-    threads: int | None = None  # of a process on a CPU; None shares the cores
+    threads: int | None = None  # of a process on a CPU; None: OMP_NUM_THREADS, or the cores are shared
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
 
     data: DataConfig = DataConfig()

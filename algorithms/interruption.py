@@ -63,13 +63,18 @@ def plain_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def has_launcher() -> bool:
+    """Whether `accelerate launch` or torchrun started this process."""
+    return any(name in os.environ for name in LAUNCHERS)
+
+
 @cache
 def follow_launcher() -> None:
     """From now on, if a launcher started this process and ends, this process gets a SIGTERM within a second.
 
     `accelerate launch` passes no signal on to the one process that it starts; no launcher can, if it is killed.
     """
-    if not any(name in os.environ for name in LAUNCHERS):
+    if not has_launcher():
         return
     launcher = os.getppid()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from algorithms.interruption import follow_launcher
+from algorithms.interruption import follow_launcher, has_launcher
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 
@@ -25,8 +25,8 @@ def start_accelerator(
 
     mixed_precision: auto is the launcher's; if that is unset, bf16 where the hardware has it.
     trackers: names, as Accelerate knows them.
-    threads: CPU threads of a process on a machine without a GPU; None shares the cores among the processes
-    (`accelerate launch` gives one thread to each).
+    threads: CPU threads of a process on a machine without a GPU; None: `default_threads`. Runs with other numbers of
+    threads round differently.
 
     Raises:
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
@@ -45,8 +45,7 @@ def start_accelerator(
     )
     check_launch(accelerator)
     if cpu:
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(threads or max(1, available_cores() // processes))
+        torch.set_num_threads(threads or default_threads())
     return accelerator
 
 
@@ -81,6 +80,17 @@ def has_native_bf16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.13
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS, or the cores shared among the processes of this machine.
+
+    Launchers set it to 1 where the user did not: from them, 1 counts as unset.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > (1 if has_launcher() else 0):
+        return int(given)
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def available_cores() -> int:

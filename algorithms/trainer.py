@@ -21,6 +21,7 @@ from torchrl.objectives import LossModule
 from algorithms.autosave import Autosave
 from algorithms.clock import Clock
 from algorithms.collapse import CollapseMonitor
+from algorithms.descent import NonFiniteError, descend, offending_rows
 from algorithms.ema import EMA
 from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
 from algorithms.minibatches import minibatches
@@ -103,7 +104,7 @@ def train(
     Raises:
         FileNotFoundError: config.resume, and there is no checkpoint.
         ValueError: config.resume, and `TrainingState.load` refuses to go on.
-        FloatingPointError: a gradient is not finite.
+        FloatingPointError: a gradient is not finite; the rows that make it so are in output_dir/nonfinite.
         RuntimeError: the ranks hold different weights.
         SystemExit: SIGTERM or SIGINT came; the iteration was finished, and a checkpoint written.
     """
@@ -137,7 +138,10 @@ def train(
         for iteration in bar:
             if iteration == cooldown_start(config.iterations, config.optim.cooldown):
                 state.save(iteration, "stable")
-            metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
+            try:
+                metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
+            except NonFiniteError as error:
+                raise error.saved(config.output_dir / "nonfinite", iteration, accelerator.process_index) from None
             ema.update(algorithm.theta)
             ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
             logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
@@ -243,7 +247,7 @@ def update(
     loss's outputs over all steps.
 
     Raises:
-        FloatingPointError: a gradient is not finite.
+        NonFiniteError: a gradient is not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts, norms = [], []
@@ -252,10 +256,11 @@ def update(
         optimizer.zero_grad(set_to_none=True)
         with clock("train"):
             parts += accumulate_gradients(accelerator, forwarder, rows, optim.micro_batch_size)
-        norms.append(accelerator.clip_grad_norm_(parameters, optim.max_grad_norm))
-        if accelerator.scaler is None and not norms[-1].isfinite():
-            raise FloatingPointError(f"the gradient is {norms[-1].item()}: look for nan in images and rewards")
-        optimizer.step()
+        try:
+            norms.append(descend(accelerator, optimizer, parameters, optim.max_grad_norm))
+        except FloatingPointError as error:
+            loss = accelerator.unwrap_model(forwarder).loss
+            raise NonFiniteError(str(error), offending_rows(loss, rows, accelerator)) from error
     return mean_metrics(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
 
 

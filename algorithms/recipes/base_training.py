@@ -12,6 +12,7 @@ from tqdm import tqdm
 from algorithms.autosave import Autosave
 from algorithms.build import build_cells
 from algorithms.config import DataConfig
+from algorithms.descent import NonFiniteError, descend
 from algorithms.ema import EMA
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
@@ -84,22 +85,32 @@ class BaseTraining:
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
 
     def step(self, step: int) -> Tensor:
-        """Take one optimizer step on this process's share of the pairs; returns the loss."""
+        """Take one optimizer step on this process's share of the pairs; returns the loss.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the pairs that make it so are in output_dir/nonfinite.
+        """
         config, optim = self.config, self.config.optim
         torch.manual_seed(seed_at(config.seed, DROPOUT, step, self.accelerator.process_index))
         factor = learning_rate_factor(step, config.steps, optim.warmup_steps, optim.cooldown)
         for group in self.optimizer.param_groups:
             group["lr"] = optim.learning_rate * factor
         rng = rng_at(config.seed, TRAINING, step)
-        pairs = draw_pairs(self.train, config.batch_size, rng, config.pairs, self.share)
+        pairs = draw_pairs(self.train, config.batch_size, rng, config.pairs, self.share).to(self.accelerator.device)
         self.network.train()
-        loss = flow_matching_loss(self.network, pairs.to(self.accelerator.device), config.pairs).mean()
+        losses = flow_matching_loss(self.network, pairs, config.pairs)
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), optim.max_grad_norm)
-        self.optimizer.step()
+        self.accelerator.backward(losses.mean())
+        try:
+            descend(self.accelerator, self.optimizer, self.network.parameters(), optim.max_grad_norm)
+        except FloatingPointError as error:
+            offends = ~losses.isfinite()
+            rows = {name: value[offends] for name, value in pairs._asdict().items()}
+            raise NonFiniteError(str(error), rows).saved(
+                config.output_dir / "nonfinite", step, self.accelerator.process_index
+            ) from None
         self.ema.update(self.generator)
-        return loss.detach()
+        return losses.mean().detach()
 
     def validate(self, step: int) -> None:
         """Evaluate the averaged weights, and write a picture of samples and the curves so far."""

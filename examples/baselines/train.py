@@ -28,7 +28,7 @@ class BaselineConfig:
     ema_decay: float = 0.999  # of the averaged weights, which are saved
     flip: float = 0.3  # probability of each mirroring, for either image alone
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: the launcher's; if unset, bf16 where supported
-    threads: int | None = None  # on a machine without a GPU; None takes all cores
+    threads: int | None = None  # on a machine without a GPU; None: OMP_NUM_THREADS, or all cores
     save_every: int = 1_000  # steps between checkpoints, with a picture each
     save_minutes: float = 15.0  # a checkpoint, too, where so much time has passed since the last one
     resume: bool = False  # continue from the newest checkpoint in output_dir

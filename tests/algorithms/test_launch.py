@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from algorithms import launch
+from algorithms.interruption import LAUNCHERS
 from algorithms.launch import automatic_precision, start_accelerator
 
 
@@ -41,3 +42,24 @@ def test_ranks_that_do_not_see_each_other_raise(monkeypatch):
     monkeypatch.setattr(launch, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
     with pytest.raises(ValueError, match="2 processes were started, but each believes that there are 1"):
         start_accelerator(threads=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "launcher", "processes", "threads"),
+    [
+        (None, None, "1", 8),
+        (None, None, "4", 2),
+        ("3", None, "1", 3),
+        ("1", None, "1", 1),
+        ("1", "TORCHELASTIC_RUN_ID", "2", 4),
+        ("1", "ACCELERATE_DYNAMO_BACKEND", "1", 8),
+        ("3", "TORCHELASTIC_RUN_ID", "2", 3),
+    ],
+)
+def test_threads_are_those_of_the_user_or_the_cores_are_shared(monkeypatch, given, launcher, processes, threads):
+    monkeypatch.setattr(launch, "available_cores", lambda: 8)
+    for name, value in (("OMP_NUM_THREADS", given), ("LOCAL_WORLD_SIZE", processes), *((n, None) for n in LAUNCHERS)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    if launcher:
+        monkeypatch.setenv(launcher, "x")
+    assert launch.default_threads() == threads
