@@ -2,10 +2,10 @@
 
     python -m examples.studies.faults --output-dir runs/faults
 
-Of each job (post-training, base, a baseline) one small run is left alone. Others are killed or terminated at random
-moments, or their files may not grow beyond a random size, as on a full disk; each is then started again with --resume
-(without, where it had no checkpoint yet). A run survives if its model equals the first one's in every byte. A damaged
-checkpoint, bits flipped, cut or zeroed, survives if the one before it is read in its place.
+Of each job (post-training without its evaluation, base, a baseline) one small run is left alone. Others are killed or
+terminated at random moments, or their files may not grow beyond a random size, as on a full disk; each is then started
+again with --resume (without, where it had no checkpoint yet). A run survives if its model equals the first one's in
+every byte. A damaged checkpoint, bits flipped, cut or zeroed, survives if the one before it is read in its place.
 """
 
 from dataclasses import dataclass, replace
@@ -42,24 +42,40 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
+from types import ModuleType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from algorithms import checkpoint, cli
+from algorithms import checkpoint
 from algorithms.command_line import parse
 from algorithms.files import write_whole
 from algorithms.interruption import plain_interrupts
+from algorithms.launch import start_accelerator
+from algorithms.recipes import base, nft
+from algorithms.recipes.base_training import train_base
+from algorithms.recipes.post_training import build_components
+from algorithms.run_folder import run_folder
+from algorithms.trainer import train
 from cellenv.weights_io import file_digest
+from examples.baselines import train as baselines
 
 STEPS = 6
 COMMON = ["--preset", "smoke", "--save-every", "2", "--threads", "1", "--mixed-precision", "no"]
-NFT = "--iterations 6 --groups 2 --group-size 2 --show-every 9 --contexts 2 --trackers".split()
+NFT = f"--iterations {STEPS} --groups 2 --group-size 2 --show-every 9".split()
 SERVER = get_context("forkserver")  # imports once; every run is a fresh process
-SERVER.set_forkserver_preload(
-    ["examples.studies.faults", "algorithms.recipes.post_training", "examples.baselines.train"]
-)
+SERVER.set_forkserver_preload(["algorithms.recipes.post_training", "examples.baselines.train"])
+
+
+def post_train(config: nft.NFTConfig) -> None:
+    """Train the generator and save it, without the evaluation, which changes no weights."""
+    accelerator = start_accelerator(threads=config.threads)
+    components = build_components(config, accelerator)
+    with run_folder(accelerator, config.output_dir, resume=config.resume):
+        ema = train(accelerator, config, nft.build(components), settings={"seed": str(config.seed)})
+        with ema.swapped(components.theta):
+            components.theta.save_pretrained(config.output_dir / "model")
 
 
 @dataclass(frozen=True)
@@ -67,31 +83,31 @@ class Job:
     """A training, and the folder of the model that it ends with."""
 
     name: str
+    module: ModuleType
+    main: Callable[[Any], None]
     words: Sequence[str]
     model: str
 
 
 JOBS = (
-    Job("train nft", ["train", "nft", *COMMON, *NFT], "model"),
-    Job("train base", ["train", "base", *COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
-    Job("baseline", ["--model", "phendiff", *COMMON, "--steps", str(STEPS)], "model"),
+    Job("train nft", nft, post_train, [*COMMON, *NFT], "model"),
+    Job(
+        "train base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"
+    ),
+    Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
 )
 
 
-def work(words: Sequence[str], log: Path, most_bytes: int | None) -> None:
-    """Run a command in this process; most_bytes: no file may become larger."""
+def work(name: str, words: Sequence[str], log: Path, most_bytes: int | None) -> None:
+    """Do the job in this process; most_bytes: no file may become larger."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
-    if words[0] == "train":
-        cli.main(words)
-        return
-    from examples.baselines import train
-
+    job = next(job for job in JOBS if job.name == name)
     with plain_interrupts():
-        train.main(parse(train.PRESETS, None, words).config)
+        job.main(parse(job.module.PRESETS, None, words).config)
 
 
 class Trial:
@@ -106,7 +122,7 @@ class Trial:
         """Start it, or go on with it; returns the process."""
         has_begun = bool(checkpoint.list_checkpoints(self.folder / "checkpoints"))
         words = [*self.job.words, "--output-dir", str(self.folder), *(["--resume"] if has_begun else [])]
-        process = SERVER.Process(target=work, args=(words, self.log, most_bytes))
+        process = SERVER.Process(target=work, args=(self.job.name, words, self.log, most_bytes))
         process.start()
         return process
 
@@ -183,6 +199,9 @@ def main(config: FaultsConfig) -> None:
         "terminated (SIGTERM)": (hit_by(signal.SIGTERM), config.terminations),
         "disk full": (full_disk, config.full_disks),
     }
+    first = SERVER.Process(target=int)  # starts the server, so that no run is timed with it
+    first.start()
+    first.join()
     lines = ["| job | fault | times | survived |", "|---|---|---|---|"]
     for job in JOBS:
         folder, rng = config.output_dir / job.name.replace(" ", "-"), random.Random(config.seed)

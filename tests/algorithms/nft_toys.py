@@ -155,9 +155,10 @@ def signal_at(number, at):
     return send
 
 
-def main(output_dir, number, at):
-    """Subprocess of a test: a run to which a signal comes."""
-    toy_run(output_dir, start_accelerator(threads=1), before=signal_at(int(number), int(at)))
+def main(output_dir, number=0, at=-1):
+    """Subprocess of a test: a run to which a signal comes, or one that has no end."""
+    iterations = 6 if number else 10**6
+    toy_run(output_dir, start_accelerator(threads=1), before=signal_at(int(number), int(at)), iterations=iterations)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def fp16(fresh_accelerate, monkeypatch):
 
 def test_fp16_trains_as_float32(tmp_path, fp16):
     _, scaled, _ = run(tmp_path / "fp16", accelerator=fp16)
-    fp16.scaler = None
+    fp16.native_amp, fp16.scaler = False, None
     _, plain, _ = run(tmp_path / "float32", accelerator=fp16)
     assert [line["grad_norm"] for line in scaled] == pytest.approx([line["grad_norm"] for line in plain], rel=1e-4)
     assert scaled[-1]["reward"] == pytest.approx(plain[-1]["reward"], rel=1e-4)
@@ -217,7 +217,7 @@ def test_fp16_skips_steps_until_no_scale_could_help(tmp_path, fp16):
 
 def test_a_checkpoint_is_written_where_enough_time_has_passed(tmp_path):
     run(tmp_path, save_every=100, save_minutes=1e-9)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000002.pt", "000003.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000002.pt", "000003.pt"]
 
 
 def test_bf16_learns_too(tmp_path, fresh_accelerate):
