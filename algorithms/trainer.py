@@ -116,12 +116,7 @@ def train(
     state = TrainingState(
         accelerator=accelerator,
         output_dir=config.output_dir,
-        parts={
-            "loss": algorithm.loss,
-            "optimizer": optimizer,
-            "ema": ema,
-            **({} if critic is None else critic.state()),
-        },
+        parts={"loss": algorithm.loss, "optimizer": optimizer, "ema": ema} | (critic.state() if critic else {}),
         frozen=algorithm.frozen,
         settings=settings or {},
         steps=config.iterations,
@@ -132,7 +127,9 @@ def train(
     state.check_ranks()
     clock = Clock(accelerator.device)
     logger = RunLogger(accelerator, config.output_dir, start)
-    start_monitor(monitor, start, state, logger)
+    monitor.replay(logger.finished)
+    if monitor.stop and start == 0:
+        state.save(0)  # to which the run goes back from a collapse in its first iterations
     bar = logger.progress_bar(start, config.iterations)
     with Autosave(state, every=config.save_every, minutes=config.save_minutes) as autosave:
         for iteration in bar:
@@ -176,16 +173,6 @@ def learn(
         key = config.seed, iteration
         metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
     return metrics | {"lr": lr}
-
-
-def start_monitor(monitor: CollapseMonitor, start: int, state: TrainingState, logger: RunLogger) -> None:
-    """Bring the monitor to where it was after `start` iterations.
-
-    A run that it may stop saves its start, to which it goes back from a collapse in the first iterations.
-    """
-    monitor.replay(logger.finished)
-    if monitor.stop and start == 0:
-        state.save(0)
 
 
 def ends_run(

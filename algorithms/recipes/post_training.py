@@ -53,10 +53,9 @@ from cellenv.streams import rng_at
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
 ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
-RESUMABLE_FIELDS = (  # may change when a run is resumed; those of the last line round differently
-    *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every"),
-    *("eval.contexts", "eval.judge", "data.cache", "mixed_precision"),
-    *("threads", "rollout.batch_size", "optim.micro_batch_size"),
+RESUMABLE_FIELDS = (  # may change when a run is resumed; the last three round differently
+    *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
+    *("eval.contexts", "eval.judge", "data.cache", "threads", "rollout.batch_size", "optim.micro_batch_size"),
 )
 
 Config = TypeVar("Config", bound=PostTrainingConfig)

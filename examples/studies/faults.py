@@ -17,6 +17,7 @@ from examples.studies.command_line import parse_script
 @dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
     output_dir: Path = Path("runs/faults")
+    jobs: tuple[str, ...] = ("nft", "base", "baseline")
     kills: int = 10  # of each job, by SIGKILL
     terminations: int = 4  # of each job, by SIGTERM
     full_disks: int = 2  # of each job
@@ -90,7 +91,7 @@ class Job:
 
 
 JOBS = (
-    Job("train nft", nft, post_train, [*COMMON, *NFT], "model"),
+    Job("nft", nft, post_train, [*COMMON, *NFT], "model"),
     Job(
         "train base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"
     ),
@@ -140,8 +141,11 @@ def hit_by(number: signal.Signals) -> Callable[[Trial, float, random.Random], st
     def fault(trial: Trial, seconds: float, rng: random.Random) -> str:
         process = trial.start()
         process.join(timeout=rng.uniform(0, seconds))
-        if process.exitcode is None:
-            os.kill(process.pid, number)
+        while process.exitcode is not None:  # over before the signal: from the start, with another moment
+            shutil.rmtree(trial.folder)
+            process = trial.start()
+            process.join(timeout=rng.uniform(0, seconds))
+        os.kill(process.pid, number)
         process.join()
         return f"exit code {process.exitcode}, {len(list(trial.folder.rglob('*.pt')))} checkpoints"
 
@@ -203,8 +207,8 @@ def main(config: FaultsConfig) -> None:
     first.start()
     first.join()
     lines = ["| job | fault | times | survived |", "|---|---|---|---|"]
-    for job in JOBS:
-        folder, rng = config.output_dir / job.name.replace(" ", "-"), random.Random(config.seed)
+    for job in [job for job in JOBS if job.name in config.jobs]:
+        folder, rng = config.output_dir / job.name, random.Random(config.seed)
         start = time.perf_counter()
         undisturbed = Trial(job, folder / "undisturbed").finish()
         seconds = time.perf_counter() - start
