@@ -102,8 +102,7 @@ def train(
     monitor: notices a collapse, see `ends_run`; None: one that only warns.
 
     Raises:
-        FileNotFoundError: config.resume, and there is no checkpoint.
-        ValueError: config.resume, and `TrainingState.load` refuses to go on.
+        FileNotFoundError, ValueError: config.resume, and `TrainingState.load` refuses to go on.
         FloatingPointError: a gradient is not finite; the rows that make it so are in output_dir/nonfinite.
         RuntimeError: the ranks hold different weights.
         SystemExit: SIGTERM or SIGINT came; the iteration was finished, and a checkpoint written.
@@ -135,10 +134,7 @@ def train(
         for iteration in bar:
             if iteration == cooldown_start(config.iterations, config.optim.cooldown):
                 state.save(iteration, "stable")
-            try:
-                metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
-            except NonFiniteError as error:
-                raise error.saved(config.output_dir / "nonfinite", iteration, accelerator.process_index) from None
+            metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
             ema.update(algorithm.theta)
             ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
             logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
@@ -167,11 +163,14 @@ def learn(
     batch = algorithm.build_batch(rollout, iteration)
     lr = set_learning_rate(optimizer, config, iteration)
     metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
-    if critic is not None:
-        metrics |= critic(batch, clock, config.seed, iteration)
-    if iteration >= algorithm.first_update:
-        key = config.seed, iteration
-        metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+    try:
+        if critic is not None:
+            metrics |= critic(batch, clock, config.seed, iteration)
+        if iteration >= algorithm.first_update:
+            key = config.seed, iteration
+            metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+    except NonFiniteError as error:
+        raise error.saved(config.output_dir / "nonfinite", iteration, accelerator.process_index) from None
     return metrics | {"lr": lr}
 
 

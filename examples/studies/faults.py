@@ -92,9 +92,7 @@ class Job:
 
 JOBS = (
     Job("nft", nft, post_train, [*COMMON, *NFT], "model"),
-    Job(
-        "train base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"
-    ),
+    Job("base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
     Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
 )
 

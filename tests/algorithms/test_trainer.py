@@ -19,7 +19,6 @@ from algorithms.losses.nft import NFTLoss
 from algorithms.minibatches import minibatches
 from algorithms.train_config import OptimConfig, OptimizerName
 from algorithms.trainer import Algorithm, Forwarder, train, update
-from cellenv.weights_io import load_weights
 from tests.algorithms.config_toys import train_config
 from tests.algorithms.nft_toys import ToyNet, three_copies, toy_algorithm
 from tests.algorithms.sde_toys import toy_ppo
@@ -166,58 +165,6 @@ def test_the_critic_learns_alone_first_and_then_beside_theta(tmp_path):
     _, lines, _ = run(tmp_path, algorithm=replace(algorithm, collect=collect), iterations=4)
     assert all("loss_critic" in line and line["critic/grad_norm"] > 0 for line in lines)
     assert ["loss_ppo" in line and "grad_norm" in line for line in lines] == [False, False, True, True]
-
-
-def with_nan(algorithm):
-    """The algorithm with one bad pixel in each of its rollouts."""
-
-    def collect(iteration, clock):
-        td = algorithm.collect(iteration, clock)
-        td["action"][7, 0, 0, 0] = float("nan")
-        return td
-
-    return replace(algorithm, collect=collect)
-
-
-def test_nan_in_an_image_stops_the_run_before_the_step_and_saves_its_rows(tmp_path):
-    algorithm = with_nan(toy_algorithm())
-    with pytest.raises(FloatingPointError, match=r"step 0: the gradient is nan.* the 2 rows that make it so are in"):
-        run(tmp_path, algorithm=algorithm)
-    assert torch.equal(algorithm.theta.outer.weight, ToyNet().outer.weight)
-    about, rows = load_weights(tmp_path / "nonfinite" / "000000-0.safetensors")
-    assert about == {"step": 0, "rank": 0} and len(rows["t"]) == 2
-    assert rows["x1"].flatten(1).isnan().sum(1).tolist() == [1, 1]
-
-
-@pytest.fixture
-def fp16(fresh_accelerate, monkeypatch):
-    """An accelerator that scales losses as for fp16, and computes in float32."""
-    accelerator = start_accelerator(threads=1)
-    monkeypatch.setattr(type(accelerator), "mixed_precision", "fp16")
-    accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu")
-    return accelerator
-
-
-def test_fp16_trains_as_float32(tmp_path, fp16):
-    _, scaled, _ = run(tmp_path / "fp16", accelerator=fp16)
-    fp16.native_amp, fp16.scaler = False, None
-    _, plain, _ = run(tmp_path / "float32", accelerator=fp16)
-    assert [line["grad_norm"] for line in scaled] == pytest.approx([line["grad_norm"] for line in plain], rel=1e-4)
-    assert scaled[-1]["reward"] == pytest.approx(plain[-1]["reward"], rel=1e-4)
-
-
-def test_fp16_skips_steps_until_no_scale_could_help(tmp_path, fp16):
-    algorithm = with_nan(toy_algorithm())
-    with pytest.raises(FloatingPointError, match=r"step 16: .* until the loss scale is 0.5.* 2 rows"):
-        run(tmp_path / "bad", algorithm=algorithm, accelerator=fp16, iterations=30)
-    assert torch.equal(algorithm.theta.outer.weight, ToyNet().outer.weight)
-    run(tmp_path / "good", accelerator=fp16)  # the gradients that the first left behind count no more
-    assert fp16.scaler.get_scale() == 0.5
-
-
-def test_a_checkpoint_is_written_where_enough_time_has_passed(tmp_path):
-    run(tmp_path, save_every=100, save_minutes=1e-9)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000002.pt", "000003.pt"]
 
 
 def test_bf16_learns_too(tmp_path, fresh_accelerate):
