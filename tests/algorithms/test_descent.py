@@ -43,19 +43,19 @@ def test_nan_in_an_image_stops_the_run_before_the_step_and_saves_its_rows(tmp_pa
 
 @pytest.fixture
 def fp16(fresh_accelerate, monkeypatch):
-    """An accelerator that scales losses as for fp16, and computes in float32."""
+    """An accelerator that computes in float16 and scales losses, which `start_accelerator` refuses without a GPU."""
     accelerator = start_accelerator(threads=1)
     monkeypatch.setattr(type(accelerator), "mixed_precision", "fp16")
     accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu")
     return accelerator
 
 
-def test_fp16_trains_as_float32(tmp_path, fp16):
+def test_fp16_agrees_with_float32(tmp_path, fp16):
     scaled = run(tmp_path / "fp16", accelerator=fp16)
     fp16.native_amp, fp16.scaler = False, None
     plain = run(tmp_path / "float32", accelerator=fp16)
-    assert [line["grad_norm"] for line in scaled] == pytest.approx([line["grad_norm"] for line in plain], rel=1e-4)
-    assert scaled[-1]["reward"] == pytest.approx(plain[-1]["reward"], rel=1e-4)
+    assert [line["grad_norm"] for line in scaled] == pytest.approx([line["grad_norm"] for line in plain], rel=0.03)
+    assert scaled[-1]["reward"] == pytest.approx(plain[-1]["reward"], rel=0.03)
 
 
 def test_fp16_skips_steps_until_no_scale_could_help(tmp_path, fp16):
