@@ -1,7 +1,8 @@
 """From a config to cells, segmenter, rewards and generator; what cannot work is refused here, before any training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,10 @@ import torch
 from torch import nn
 from torchrl.envs import Compose
 
-from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig
+from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.workers.pool import WorkerPool
+from algorithms.workers.remote import Channel
+from algorithms.workers.scorer import LocalScorer, Scorer
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.layouts import LAYOUTS
@@ -18,6 +22,7 @@ from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
 from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
+from rewards.steps import RewardSteps
 from rewards.suite.spec import RewardSpec, configure
 
 
@@ -111,6 +116,34 @@ def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSui
         classifier=None if config.classifier is None else MoAClassifier.from_pretrained(config.classifier),
         reference=reference,
         shaping=config.shaping,
+    )
+
+
+def build_steps(config: RewardConfig, channels: Sequence[str], device: torch.device | str) -> RewardSteps:
+    """The rewards that a config names, for images with these channels, with models of their own; what workers call."""
+    return RewardSteps(build_rewards(config, device).transform(channels).to(device))
+
+
+def build_scorer(
+    config: TrainingRewardConfig, suite: RewardSuite, channels: Sequence[str], device: torch.device | str
+) -> Scorer:
+    """What scores the images of a training: the suite, on this device, or workers that build the same rewards."""
+    steps = RewardSteps(suite.transform(channels).to(device))
+    if not config.workers:
+        return LocalScorer(steps, config.on_failure)
+    connect: Callable[[], Channel]
+    build = partial(build_steps, config, tuple(channels), config.worker_device)
+    if config.ray is None:
+        from algorithms.workers.process import ProcessChannel
+
+        connect = partial(ProcessChannel, build)
+    else:
+        from algorithms.workers.ray_actor import RayChannel, start_ray
+
+        start_ray(config.ray, config.workers)
+        connect = partial(RayChannel, build, gpu=config.worker_device != "cpu")
+    return WorkerPool(
+        connect, config.workers, inputs=steps.inputs, timeout=config.timeout, on_failure=config.on_failure
     )
 
 

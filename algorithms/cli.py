@@ -17,6 +17,7 @@ from importlib.metadata import version
 from algorithms.command_line import parse
 from algorithms.interruption import plain_interrupts
 from algorithms.recipes import ALGORITHMS
+from algorithms.user_errors import user_errors
 
 COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("train", "base"): "algorithms.recipes.base",
@@ -35,14 +36,16 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
     """Run one command on these arguments; None takes those of the process."""
     module = import_module(COMMANDS[command])
     words = sys.argv[1:] if args is None else args
-    config, dry_run = parse(module.PRESETS, module.__doc__, words, prog=" ".join(["cellfluxrl", *command]))
-    if dry_run:
-        from algorithms.logs import flatten_config
+    prog = " ".join(["cellfluxrl", *command])
+    config, dry_run = parse(module.PRESETS, module.__doc__, words, prog=prog)
+    with user_errors(prog):
+        if dry_run:
+            from algorithms.logs import flatten_config
 
-        for name, value in flatten_config(asdict(config)).items():
-            print(f"{name} = {value}")
-        print(f"\n{module.estimate(config)}")
-    else:
+            for name, value in flatten_config(asdict(config)).items():
+                print(f"{name} = {value}")
+            print(f"\n{module.estimate(config)}")
+            return
         from cellenv.streams import seed_global_streams
 
         seed_global_streams(getattr(config, "seed", 0), int(os.environ.get("RANK", "0")))

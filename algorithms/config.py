@@ -78,6 +78,32 @@ class RewardConfig(SegmenterConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingRewardConfig(RewardConfig):
+    """The rewards of a training, and where they are computed."""
+
+    workers: int = 0  # of a training process, each with one thread; 0: it scores its images itself
+    worker_device: str = "cpu"  # of the workers' networks
+    timeout: float = 1800.0  # seconds that a worker may take for one reward of a batch
+    on_failure: Literal["raise", "nan"] = "raise"  # if a reward of a batch fails: stop, or make it nan there, and warn
+    ray: str | None = None  # the workers are actors of this Ray cluster, HOST:PORT or ray://...; local starts one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers < 0 or not self.timeout > 0:
+            raise ValueError(f"need workers >= 0 and timeout > 0, got {self.workers} and {self.timeout}")
+        of_workers = ("worker_device", "timeout", "ray")
+        given = [name for name in of_workers if getattr(self, name) != getattr(TrainingRewardConfig, name)]
+        if given and not self.workers:
+            flags = ", ".join(f"--reward.{name.replace('_', '-')}" for name in given)
+            raise ValueError(f"need --reward.workers N for {flags}: a training process that scores by itself has none")
+
+    @property
+    def processes(self) -> int:
+        """Workers on this machine."""
+        return self.workers if self.ray in (None, "local") else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """The evaluation on held-out cells."""
 
@@ -175,7 +201,7 @@ class PostTrainingConfig(TrainConfig):
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
 
     data: DataConfig = DataConfig()
-    reward: RewardConfig = RewardConfig()
+    reward: TrainingRewardConfig = TrainingRewardConfig()
     rollout: RolloutConfig = RolloutConfig()
     optim: OptimConfig = OptimConfig(warmup_iterations=20, micro_batch_size=48)
     loss: LossConfig = LossConfig()
@@ -236,6 +262,12 @@ class SDEConfig(PostTrainingConfig):
 
     rollout: SDERolloutConfig = SDERolloutConfig()
 
+
+RESUMABLE_FIELDS = (  # of post-training, that may change when a run is resumed; threads and batch sizes round differently
+    *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
+    *("eval.contexts", "eval.judge", "data.cache", "threads", "rollout.batch_size", "optim.micro_batch_size"),
+    *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
+)
 
 AnyPostTraining = TypeVar("AnyPostTraining", bound=PostTrainingConfig)
 

@@ -20,6 +20,7 @@ def start_accelerator(
     trackers: Sequence[str] = (),
     output_dir: str | Path | None = None,
     threads: int | None = None,
+    other_processes: int = 0,
 ) -> Accelerator:
     """Return the Accelerator of this process, on a GPU if there is one, else on the CPU.
 
@@ -27,6 +28,7 @@ def start_accelerator(
     trackers: names, as Accelerate knows them.
     threads: CPU threads of a process on a machine without a GPU; None: `default_threads`. Runs with other numbers of
     threads round differently.
+    other_processes: that this one starts beside it, which take a core each.
 
     Raises:
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher.
@@ -45,7 +47,7 @@ def start_accelerator(
     )
     check_launch(accelerator)
     if cpu:
-        torch.set_num_threads(threads or default_threads())
+        torch.set_num_threads(threads or default_threads(other_processes))
     return accelerator
 
 
@@ -82,15 +84,15 @@ def has_native_bf16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def default_threads() -> int:
-    """OMP_NUM_THREADS, or the cores shared among the processes of this machine.
+def default_threads(other_processes: int = 0) -> int:
+    """OMP_NUM_THREADS, or the cores shared among the processes of this machine, each with so many others beside it.
 
     Launchers set it to 1 where the user did not: from them, 1 counts as unset.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > (1 if has_launcher() else 0):
         return int(given)
-    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - other_processes)
 
 
 def available_cores() -> int:

@@ -15,8 +15,8 @@ from cellenv.weights_io import file_digest
 PYTHON_FILE = re.compile(r"[^=:]+\.py(?=:)")  # in NAME=FILE:FUNCTION, a reward
 
 
-def resume_settings(config: Any, may_change: Container[str], cells: CellData) -> dict[str, str]:
-    """Every field of a config except those that may change.
+def resume_settings(config: Any, may_change: Container[str], cells: CellData, mixed_precision: str) -> dict[str, str]:
+    """Every field of a config except those that may change, and the precision that came of it.
 
     A file or folder may be moved: it is named by a digest of its content, and `data.path` by one of the table of cells.
     """
@@ -24,7 +24,7 @@ def resume_settings(config: Any, may_change: Container[str], cells: CellData) ->
     settings = {name: str(value) for name, value in raw.items() if name not in may_change}
     if config.data.path is not None:
         settings["data.path"] = table_digest(cells)
-    return settings
+    return settings | {"mixed_precision": mixed_precision}
 
 
 def content_name(value: object) -> str:

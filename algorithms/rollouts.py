@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from algorithms.clock import Clock
+from algorithms.workers.scorer import Scorer
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.streams import rng_at
@@ -41,7 +42,7 @@ def draw_groups(data: CellData, groups: range, group_size: int, *, seed: int, it
 class RolloutCollector:
     """From an iteration to its rollout: contexts, actions of the policy and rewards, batch size [B]."""
 
-    env: EnvBase  # with its rewards; must accept contexts by reset(..., set_state=True)
+    env: EnvBase  # must accept contexts by reset(..., set_state=True)
     policy: TensorDictModuleBase
     data: CellData
     groups: range  # of this rank
@@ -50,16 +51,22 @@ class RolloutCollector:
     batch_size: int  # images at once
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext  # must be the one around the loss
+    scorer: Scorer | None = None  # scores a batch while the next one is drawn; None: the env has the rewards
 
     @torch.no_grad()
     def __call__(self, iteration: int, clock: Clock) -> TensorDictBase:
         contexts = draw_groups(self.data, self.groups, self.group_size, seed=self.seed, iteration=iteration)
-        parts = []
+        parts, scores = [], []
         for batch in contexts.to(self.device).split(self.batch_size):
             td = self.env.reset(batch.exclude("sample"), set_state=True)
             with clock("rollout"), self.autocast():
                 td = self.policy(td)
             with clock("rewards"):
-                td = self.env.step(td)
-            parts.append(td.set("sample", batch["sample"]))
+                td = self.env.step(td).set("sample", batch["sample"])
+                if self.scorer is not None:
+                    scores.append(self.scorer.submit(td, iteration))
+            parts.append(td)
+        with clock("rewards"):  # of workers, the time that was waited for them
+            for td, scored in zip(parts, scores):
+                td["next"].update(scored.result())
         return torch.cat(parts)

@@ -2,6 +2,7 @@
 
     python examples/reinforce.py                   # about a minute: prints the mean reward of every iteration
     python examples/reinforce.py --preset smoke    # seconds
+    python examples/reinforce.py --processes 2     # two processes draw, through TorchRL's MultiSyncCollector
 
 The policy generates no image, but edits one: for each compound it learns how far to zoom into the control and how
 bright to make each stain, four parameters with normal noise. Groups share a context, so the mean reward of a group is
@@ -21,6 +22,7 @@ class ReinforceConfig:
     group_size: int = 4  # edits of each context
     minibatch_size: int = 48  # edits per optimizer step; an iteration uses each once
     learning_rate: float = 0.004
+    processes: int = 0  # that draw an equal part of the groups each; 0: this one draws
     seed: int = 0
 
 
@@ -33,7 +35,8 @@ if __name__ == "__main__":
     CONFIG, DRY_RUN = parse(PRESETS, __doc__, sys.argv[1:])  # before the heavy imports: --help is quick
 
 # ruff: noqa: E402
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from tensordict.nn import (
@@ -44,7 +47,7 @@ from tensordict.nn import (
 )
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
-from torchrl.collectors import Collector
+from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.data import LazyTensorStorage, ReplayBuffer, SamplerWithoutReplacement
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.modules import IndependentNormal
@@ -79,21 +82,35 @@ def edit(x0: Tensor, parameters: Tensor) -> Tensor:
     return (intensity * gain[..., None, None] - 1).clamp(-1, 1)
 
 
-def reinforce(env: EnvBase, config: ReinforceConfig) -> Iterator[float]:
-    """grad = E[A grad log p(parameters)], A the reward minus its group's mean; yields each iteration's mean reward."""
-    actor = ProbabilisticTensorDictSequential(
-        TensorDictModule(EditPolicy(env.observation_spec["condition"].shape[-1]), ["condition"], ["loc", "scale"]),
+def build_actor(condition_size: int) -> ProbabilisticTensorDictSequential:
+    """From a condition to edit parameters and their distribution."""
+    return ProbabilisticTensorDictSequential(
+        TensorDictModule(EditPolicy(condition_size), ["condition"], ["loc", "scale"]),
         ProbabilisticTensorDictModule(["loc", "scale"], ["parameters"], distribution_class=IndependentNormal),
     )
-    policy = TensorDictSequential(actor, TensorDictModule(edit, ["x0", "parameters"], ["action"]))
+
+
+def build_collector(
+    env: EnvBase | list[Callable[[], EnvBase]], actor: ProbabilisticTensorDictSequential, config: ReinforceConfig
+) -> Collector | MultiSyncCollector:
+    """Edits by the actor in an environment, or in several, each made and run in a process of its own."""
     images = config.groups * config.group_size
-    collector = Collector(
+    collector = MultiSyncCollector if isinstance(env, list) else Collector
+    return collector(
         env,
-        policy,
+        TensorDictSequential(actor, TensorDictModule(edit, ["x0", "parameters"], ["action"])),
         frames_per_batch=images,
         total_frames=config.iterations * images,
         auto_register_policy_transforms=False,  # the policy has no memory: no InitTracker
     )
+
+
+def reinforce(env: EnvBase | list[Callable[[], EnvBase]], config: ReinforceConfig) -> Iterator[float]:
+    """grad = E[A grad log p(parameters)], A the reward minus its group's mean; yields each iteration's mean reward."""
+    spec = (env[0]() if isinstance(env, list) else env).observation_spec
+    actor = build_actor(spec["condition"].shape[-1])
+    collector = build_collector(env, actor, config)
+    images = config.groups * config.group_size
     buffer = ReplayBuffer(
         storage=LazyTensorStorage(images), sampler=SamplerWithoutReplacement(), batch_size=config.minibatch_size
     )
@@ -109,15 +126,26 @@ def reinforce(env: EnvBase, config: ReinforceConfig) -> Iterator[float]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        collector.update_policy_weights_()  # sent to the processes that draw; on a CPU they share memory with this one
         yield reward.nanmean().item()
     collector.shutdown()
 
 
+def make_env(groups: int, group_size: int, seed: int) -> TransformedEnv:
+    """The rewarded environment, in the process that runs it."""
+    torch.manual_seed(seed)  # of the policy's noise; the env has its own generator
+    env = VirtualCellEnv(SyntheticCells("train"), batch_size=groups * group_size, group_size=group_size, seed=seed)
+    return TransformedEnv(env, cellflux_rewards())
+
+
 def main(config: ReinforceConfig) -> None:
-    torch.manual_seed(config.seed)  # of the policy's noise; the env has its own generator
-    images = config.groups * config.group_size
-    env = VirtualCellEnv(SyntheticCells("train"), batch_size=images, group_size=config.group_size, seed=config.seed)
-    for iteration, reward in enumerate(reinforce(TransformedEnv(env, cellflux_rewards()), config)):
+    if config.processes and config.groups % config.processes:
+        raise ValueError(f"need a multiple of {config.processes} processes as groups, got {config.groups}")
+    groups = config.groups // max(1, config.processes)
+    seeds = range(config.seed, config.seed + config.processes)
+    in_processes = [partial(make_env, groups, config.group_size, seed) for seed in seeds]
+    env = in_processes or make_env(groups, config.group_size, config.seed)
+    for iteration, reward in enumerate(reinforce(env, config)):
         print(f"iteration {iteration:3d}: reward {reward:.3f}")
 
 

@@ -21,7 +21,10 @@ BLOCK_NAMES = ("minute", "function", "python", "gymnasium")
 BLOCKS = dict(zip(BLOCK_NAMES, re.findall(r"```python\n(.*?)```", DOCUMENTS[0].read_text(), re.DOTALL), strict=True))
 STUDIES = sorted(file.stem for file in (ROOT / "examples" / "studies").glob("*.py") if "\nPRESETS" in file.read_text())
 LAUNCHERS = {"python", "accelerate", "torchrun"}
-OTHER_FLAGS = {"--preset", "--dry-run", "--help", "--data", "--reward", "--mixed_precision", "--nproc_per_node"}
+OTHER_FLAGS = {
+    *("--preset", "--dry-run", "--help", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
+    "--processes",  # of examples/reinforce.py
+}
 
 
 def execute(name: str) -> dict[str, Any]:

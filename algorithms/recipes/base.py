@@ -66,7 +66,7 @@ class BaseConfig:
     output_dir: Path = Path("runs/base")
     network: Literal["embedded", "cellflux-bbbc021", "cellflux-rxrx1", "cellflux-jump"] = "embedded"
     sampling: Literal["default", "cellflux"] = "default"  # of the saved generator; cellflux: 200 evaluations an image
-    steps: int = 6_000  # optimizer steps
+    steps: int = 9_000  # optimizer steps
     batch_size: int = 32  # pairs a step, over all processes
     resume: bool = False  # continue from the newest checkpoint in output_dir
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it

@@ -137,8 +137,7 @@ class BaseTraining:
                 "optimizer": self.optimizer,
                 "history": self.history,
             },
-            settings=resume_settings(config, RESUMABLE_FIELDS, self.train)
-            | {"mixed_precision": accelerator.mixed_precision},
+            settings=resume_settings(config, RESUMABLE_FIELDS, self.train, accelerator.mixed_precision),
             steps=config.steps,
             cooldown=config.optim.cooldown,
         )

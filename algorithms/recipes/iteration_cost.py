@@ -21,7 +21,9 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
     its cost is scaled to the groups and iterations of the config. Networks are not compiled; a critic's warm-up counts
     as iterations like others.
     """
-    accelerator = start_accelerator(mixed_precision=config.mixed_precision, threads=config.threads)
+    accelerator = start_accelerator(
+        mixed_precision=config.mixed_precision, threads=config.threads, other_processes=config.reward.processes
+    )
     rollout = config.rollout
     groups = min(rollout.groups, -(-rollout.batch_size // rollout.group_size))
     with TemporaryDirectory() as folder:
@@ -40,7 +42,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
         algorithm = build(components)
         if algorithm.critic is not None:
             algorithm = replace(algorithm, critic=replace(algorithm.critic, warmup_iterations=0))
-        with count_nfe([model.network for model in components.models]) as nfe:
+        with components.scorer, count_nfe([model.network for model in components.models]) as nfe:
             train(accelerator, small, algorithm)
         last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
     scale = config.iterations * rollout.groups / groups

@@ -11,15 +11,14 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torchrl.envs import TransformedEnv
 from torchrl.objectives import LossModule
 
 from algorithms import controls
 from algorithms.advantages import RewardFn, normalised_rewards, total_reward
-from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, check_generators
+from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, build_scorer, check_generators
 from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
-from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
+from algorithms.config import RESUMABLE_FIELDS, PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
@@ -32,19 +31,14 @@ from algorithms.losses.pretraining import PretrainingLoss
 from algorithms.old_policy import old_policy_decay
 from algorithms.recipes.base import PairConfig
 from algorithms.recipes.real_pairs import AddRealPairs
-from algorithms.renoise import (
-    Coupling,
-    Renoise,
-    generating_coupling,
-    group_coupling,
-    independent_coupling,
-)
+from algorithms.renoise import Coupling, Renoise, generating_coupling, group_coupling, independent_coupling
 from algorithms.resume_settings import resume_settings
 from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
 from algorithms.trainer import Algorithm, train
 from algorithms.training_times import TimeQuantile, grid_time, uniform_time
+from algorithms.workers.scorer import Scorer
 from cellenv.data.cells import CellData
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
@@ -53,10 +47,6 @@ from cellenv.streams import rng_at
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
 ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
-RESUMABLE_FIELDS = (  # may change when a run is resumed; the last three round differently
-    *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
-    *("eval.contexts", "eval.judge", "data.cache", "threads", "rollout.batch_size", "optim.micro_batch_size"),
-)
 
 Config = TypeVar("Config", bound=PostTrainingConfig)
 Config_co = TypeVar("Config_co", bound=PostTrainingConfig, covariant=True)
@@ -79,6 +69,11 @@ class Components(Generic[Config_co]):
         """The rewards and their models, loaded once."""
         return build_rewards(self.config.reward, self.accelerator.device)
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What scores the images of rollouts; a context manager, which ends workers."""
+        return build_scorer(self.config.reward, self.rewards, self.data.channels, self.accelerator.device)
+
     @property
     def models(self) -> tuple[CellFlux, CellFlux, CellFlux]:
         """theta, old and ref."""
@@ -89,7 +84,8 @@ class Components(Generic[Config_co]):
         config, device = self.config, self.accelerator.device
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         return RolloutCollector(
-            env=TransformedEnv(VirtualCellEnv(self.data), self.rewards.transform(self.data.channels).to(device)),
+            env=VirtualCellEnv(self.data),
+            scorer=self.scorer,
             policy=GeneratorPolicy(self.old) if policy is None else policy,
             data=self.data,
             groups=groups_of_rank(config.rollout.groups, rank, ranks),
@@ -187,6 +183,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         trackers=config.trackers,
         output_dir=config.output_dir,
         threads=config.threads,
+        other_processes=config.reward.processes,
     )
     accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
     groups, ranks = config.rollout.groups, accelerator.num_processes
@@ -209,15 +206,15 @@ def train_and_evaluate(
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
-    ema = train(
-        accelerator,
-        config,
-        algorithm,
-        monitor=monitor,
-        render_samples=sample_renderer(config, components),
-        settings=resume_settings(config, RESUMABLE_FIELDS, components.data)
-        | {"mixed_precision": accelerator.mixed_precision},
-    )
+    with components.scorer:
+        ema = train(
+            accelerator,
+            config,
+            algorithm,
+            monitor=monitor,
+            render_samples=sample_renderer(config, components),
+            settings=resume_settings(config, RESUMABLE_FIELDS, components.data, accelerator.mixed_precision),
+        )
     if accelerator.is_main_process:
         with ema.swapped(components.theta):
             trained = copy.deepcopy(components.theta)

@@ -197,7 +197,7 @@ def main(config: BaselineConfig) -> None:
         accelerator=accelerator,
         output_dir=config.output_dir,
         parts=learner.parts | {"ema": ema},
-        settings=resume_settings(config, RESUMABLE_FIELDS, data) | {"mixed_precision": accelerator.mixed_precision},
+        settings=resume_settings(config, RESUMABLE_FIELDS, data, accelerator.mixed_precision),
         steps=config.steps,
     )
     with run_folder(accelerator, config.output_dir, resume=config.resume):

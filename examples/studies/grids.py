@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from cellenv.data.synthetic import Split
 from examples.studies.comparison_config import Candidate
 from rewards.suite.spec import SUITE
 
@@ -35,6 +36,7 @@ class Study:
     question: str
     reduced: Grid
     full: Grid
+    split: Split = "test"  # of the evaluation contexts; what chooses a default looks at validation
     is_matrix: bool = False  # the picture is a matrix of gains instead of learning curves
 
 
@@ -68,10 +70,49 @@ SINGLE = (
     *(Candidate(name=spec.name, options={**START, "reward.terms": only_reward(spec.name)}) for spec in SUITE),
     Candidate(name="combination", options=START),
 )
+
+
+def changes(options: Mapping[str, Mapping[str, object]]) -> tuple[Candidate, ...]:
+    """The starting setting, and a candidate for each named change of it."""
+    changed = (Candidate(name=name, options={**START, **change}) for name, change in options.items())
+    return (Candidate(name="default", options=START), *changed)
+
+
+LEVERS: Mapping[str, Mapping[str, object]] = {
+    "lag-as-published": {"loss.beta": 1.0, "rollout.decay_slope": 0.001, "rollout.decay_most": 0.5},
+    "12-of-24": {"rollout.group_size": 24, "rollout.train_on": 12},
+    "groups-of-6": {"rollout.group_size": 6},
+    "cooldown": {"optim.cooldown": 1 / 3},
+    "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},
+    "times-to-0.8": {"renoise.t_max": 0.8},
+    "kl-on-a-third": {"loss.kl_share": 1 / 3},
+}
+MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
+    "12-of-24,half-rate": {"rollout.group_size": 24, "rollout.train_on": 12, "optim.learning_rate": 5e-4},
+    "groups-of-4": {"rollout.group_size": 4},
+    "groups-of-8": {"rollout.group_size": 8},
+    "muon,half-rate": {"optim.optimizer": "muon", "optim.learning_rate": 2e-3},
+    "times-of-the-sampler": {"renoise.times": "rollout"},
+    "stratified-times": {"renoise.stratified": True},
+    "two-epochs": {"optim.epochs": 2},
+    "pretraining-loss": {"loss.pretraining_weight": 0.1},
+    "rate-3e-4": {"optim.learning_rate": 3e-4},
+    "rate-3e-3": {"optim.learning_rate": 3e-3},
+    "kl-0.2": {"loss.kl_weight": 0.2},
+    "kl-0.8": {"loss.kl_weight": 0.8},
+    "roundness-twice": {"reward.terms": ("roundness=2",)},
+}
+OTHER_LOSSES = (Candidate(name="ram", algorithm="ram"), Candidate(name="flowawr", algorithm="flowawr"))
 DECAYS = {"published": (0.001, 0.5), "default": (0.02, 0.8)}
 COUPLINGS = ("independent", "group", "generating")
 
 STUDIES: dict[str, Study] = {
+    "levers": Study(
+        question="Which change of the default learns more from as many network evaluations?",
+        reduced=Grid(candidates=changes(LEVERS), seeds=TWO),
+        full=Grid(candidates=changes({**LEVERS, **MORE_LEVERS}) + OTHER_LOSSES, seeds=TWO, budget=LONG),
+        split="validation",
+    ),
     "single": Study(
         question="Is a model that learns one reward best at it, and what becomes of the others?",
         reduced=Grid(candidates=SINGLE, seeds=TWO),

@@ -2,11 +2,12 @@
 
     python -m examples.studies.studies single        # one reward alone against all seven; others: docs/studies.md
     python -m examples.studies.studies kl --full     # the larger grid, three seeds, runs as long as `train nft`
+    python -m examples.studies.studies levers --full --only default muon --seeds 1
     python -m examples.studies.studies form --preset smoke
 
 Writes results.csv (a line for each setting, seed and point), table.md and picture.png to runs/studies/NAME. The runs
-are in runs/studies/runs, where studies share those of equal config. A second call continues after the last finished
-run; when all are finished it only prints.
+are in runs/studies/runs-test, where studies share those of equal config. A second call continues after the last
+finished run; when all are finished it only prints.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ import tyro
 from examples.studies.command_line import parse_script
 from examples.studies.comparison_config import ComparisonConfig
 
-StudyName = Literal["single", "signal", "kl", "beta", "coupling", "group_size", "form"]
+StudyName = Literal["levers", "single", "signal", "kl", "beta", "coupling", "group_size", "form"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(ComparisonConfig):
     study: tyro.conf.Positional[StudyName] = tyro.MISSING
     full: bool = False  # the larger grid
-    output_dir: Path = Path("runs/studies")  # NAME and runs, or NAME-full and runs-full, are put under it
+    only: tuple[str, ...] = ()  # settings to run; empty: all of the grid
+    output_dir: Path = Path("runs/studies")  # NAME and runs-SPLIT, or NAME-full and runs-SPLIT-full, are put under it
     budget: int | None = None  # NFE of a run; None: that of the grid
     seeds: tuple[int, ...] | None = None  # None: those of the grid
     points: int = 1
@@ -40,7 +42,7 @@ if __name__ == "__main__":
     CONFIG = parse_script(PRESETS, __doc__)
 
 # ruff: noqa: E402
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from examples.studies.candidates import run_name
@@ -57,6 +59,18 @@ def baseline_of(config: ComparisonConfig, candidates: Iterable[Candidate]) -> st
     return next((candidate.name for candidate in candidates if run_name(config, candidate) == start), "")
 
 
+def chosen(candidates: Sequence[Candidate], names: Sequence[str]) -> tuple[Candidate, ...]:
+    """The candidates of these names, or all if none is given.
+
+    Raises:
+        ValueError: a name is none of theirs.
+    """
+    known = [candidate.name for candidate in candidates]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--only {' '.join(unknown)}: the grid has {', '.join(known)}")
+    return tuple(candidate for candidate in candidates if not names or candidate.name in names)
+
+
 def main(config: StudyConfig) -> None:
     study = STUDIES[config.study]
     grid = study.full if config.full else study.reduced
@@ -65,16 +79,17 @@ def main(config: StudyConfig) -> None:
     comparison = replace(
         config,
         output_dir=folder,
-        runs_dir=config.runs_dir or config.output_dir / f"runs{size}",
+        runs_dir=config.runs_dir or config.output_dir / f"runs-{study.split}{size}",
         budget=config.budget or grid.budget,
     )
-    results = run_all(comparison, grid.candidates, config.seeds or grid.seeds, split="test")
+    candidates = chosen(grid.candidates, config.only)
+    results = run_all(comparison, candidates, config.seeds or grid.seeds, split=study.split)
     write_report(
         results,
         load_csv(folder / "results.csv", "setting"),
         folder,
         label="setting",
-        baseline=baseline_of(comparison, grid.candidates),
+        baseline=baseline_of(comparison, candidates),
         picture=plot_gains(results) if study.is_matrix else None,
     )
 

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.build import build_cells, build_judge, build_rewards, build_segmenter, check_generators, check_labelled
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig
+from algorithms.build import (
+    build_cells,
+    build_judge,
+    build_rewards,
+    build_scorer,
+    build_segmenter,
+    check_generators,
+    check_labelled,
+)
+from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.workers import process
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.images import CHANNELS
@@ -139,6 +148,27 @@ def test_shaping_and_another_segmenter_reach_the_transform(data):
 
     assert rewards("default").min() >= -25 > rewards("paper").min()
     assert not rewards("paper").equal(rewards("paper", ClassicalSegmenter()))
+
+
+def test_workers_build_the_same_rewards_and_are_as_the_config_says(monkeypatch, data):
+    monkeypatch.setattr(process, "ProcessChannel", lambda build: build)  # in place of a new process
+    terms = ("cell_size=0",)
+    rewards = TrainingRewardConfig(terms=terms, workers=2, timeout=5.0, on_failure="nan")
+    suite = build_rewards(rewards, "cpu")
+    with build_scorer(rewards, suite, data.channels, "cpu") as pool:
+        steps = pool.workers[0].connect()()
+        assert (len(pool.workers), pool.workers[0].timeout, pool.on_failure) == (2, 5.0, "nan")
+        assert pool.inputs == steps.inputs == {"action", "moa"}
+    local = build_scorer(TrainingRewardConfig(terms=terms, on_failure="nan"), suite, data.channels, "cpu")
+    assert local.on_failure == "nan" and local.steps.names == steps.names and "cell_size" not in steps.names
+    td = data.contexts(data.treated[:8], torch.Generator().manual_seed(0)).set("sample", torch.arange(8))
+    td["action"] = data.images(data.treated[:8])
+    steps.begin(td)
+    for name in steps.names:
+        steps.run(name)
+    found, expected = steps.finish(), suite.transform(data.channels)(td.copy())
+    assert torch.equal(found["reward"], expected["reward"])
+    assert torch.equal(local.submit(td, 0).result()["reward"], expected["reward"])
 
 
 def test_judge_is_the_shipped_one_or_that_of_the_config(tmp_path, seeded):

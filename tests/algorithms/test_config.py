@@ -19,6 +19,7 @@ from algorithms.config import (
     RolloutConfig,
     SegmenterConfig,
     TrainingEvalConfig,
+    TrainingRewardConfig,
     check_models_of_data,
     presets,
 )
@@ -56,7 +57,7 @@ def test_own_cells_need_own_models():
     own = DataConfig(path=Path("cells"))
     with pytest.raises(ValueError, match="--data needs --classifier, --reference too"):
         check_models_of_data(own, RewardConfig(), EvalConfig(judge=Path("judge")))
-    rewards = RewardConfig(classifier=Path("classifier"), reference=Path("reference"))
+    rewards = TrainingRewardConfig(classifier=Path("classifier"), reference=Path("reference"))
     with pytest.raises(ValueError, match="--data needs --judge too"):
         PostTrainingConfig(output_dir=Path("out"), data=own, reward=rewards)
     check_models_of_data(own, rewards, EvalConfig(judge=Path("judge")))
@@ -106,6 +107,26 @@ def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
     with pytest.raises(ValueError, match=message):
         RenoisedConfig(output_dir=Path("out"), **changed)
     RenoisedConfig(output_dir=Path("out"), rollout=OldPolicyRolloutConfig(train_on=12))
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        ("workers >= 0 and timeout > 0, got -1 and", {"workers": -1}),
+        ("workers >= 0 and timeout > 0, got 1 and 0", {"workers": 1, "timeout": 0}),
+        ("--reward.workers N for --reward.worker-device, --reward.ray:", {"worker_device": "cuda", "ray": "local"}),
+        ("--reward.workers N for --reward.timeout:", {"timeout": 5.0}),
+    ],
+)
+def test_settings_of_reward_workers_that_have_no_effect_are_refused(message, fields):
+    with pytest.raises(ValueError, match=message):
+        TrainingRewardConfig(**fields)
+    TrainingRewardConfig(on_failure="nan")
+
+
+def test_workers_on_another_machine_take_no_core_of_this_one():
+    where = {None: 2, "local": 2, "ray://head:10001": 0}
+    assert {ray: TrainingRewardConfig(workers=2, ray=ray).processes for ray in where} == where
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

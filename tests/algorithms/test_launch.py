@@ -63,3 +63,15 @@ def test_threads_are_those_of_the_user_or_the_cores_are_shared(monkeypatch, give
     if launcher:
         monkeypatch.setenv(launcher, "x")
     assert launch.default_threads() == threads
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize(("asked", "processes", "others", "threads"), [(None, 2, 0, 4), (None, 2, 3, 1), (6, 2, 3, 6)])
+def test_processes_beside_this_one_get_a_core_each(monkeypatch, fresh_accelerate, asked, processes, others, threads):
+    monkeypatch.setattr(launch, "available_cores", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    start_accelerator(threads=asked, other_processes=others)
+    assert given == [threads]

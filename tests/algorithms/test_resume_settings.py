@@ -4,12 +4,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from algorithms.config import DataConfig, OldPolicyRolloutConfig, RewardConfig, TrainingEvalConfig
+from algorithms.config import RESUMABLE_FIELDS, DataConfig, OldPolicyRolloutConfig, RewardConfig, TrainingEvalConfig
 from algorithms.logs import flatten_config
 from algorithms.recipes import base_training
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.nft import NFTConfig
-from algorithms.recipes.post_training import RESUMABLE_FIELDS
 from algorithms.resume_settings import describe_changes, resume_settings
 from tests.algorithms.nft_toys import DATA, ToyCells
 
@@ -17,14 +16,15 @@ CONFIG = NFTConfig()
 
 
 def settings(config, cells=DATA):
-    return resume_settings(config, RESUMABLE_FIELDS, cells)
+    return resume_settings(config, RESUMABLE_FIELDS, cells, "no")
 
 
 def test_every_field_but_the_resumable_ones_is_compared():
     for config, resumable in ((CONFIG, RESUMABLE_FIELDS), (BaseConfig(), base_training.RESUMABLE_FIELDS)):
         names = flatten_config(asdict(config)).keys()
         assert set(resumable) < names
-        assert resume_settings(config, resumable, DATA).keys() == names - set(resumable)
+        compared = names - set(resumable) | {"mixed_precision"}
+        assert resume_settings(config, resumable, DATA, "no").keys() == compared
     assert settings(CONFIG) == settings(replace(CONFIG, iterations=9, eval=TrainingEvalConfig(contexts=9)))
     other = settings(replace(CONFIG, rollout=OldPolicyRolloutConfig(groups=9)))
     assert describe_changes(settings(CONFIG), other) == "rollout.groups=12, now 9"

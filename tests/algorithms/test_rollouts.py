@@ -1,6 +1,11 @@
 """Rollouts: contents, independence of the batch size, groups per rank, timing."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import ClassVar
+
 import torch
+from tensordict import TensorDict
 from torch import nn
 from torchrl.envs import Compose, TransformedEnv
 
@@ -53,6 +58,25 @@ def test_the_batch_size_does_not_matter_and_the_iteration_does():
     for key in ("x0", "source", "action", "seed", ("next", "reward")):
         assert torch.equal(whole[key], parts[key])
     assert not torch.equal(whole["seed"], other["seed"])
+
+
+def test_a_scorer_gets_a_batch_before_the_next_is_drawn_and_every_image_its_reward():
+    class Recorder:
+        """Records what it is given."""
+
+        submitted: ClassVar = []
+
+        def submit(self, td, iteration):
+            self.submitted.append((td["sample"].tolist(), iteration))
+            scored = TensorDict({"reward": td["action"].flatten(1).mean(1, keepdim=True)}, td.batch_size)
+            return SimpleNamespace(result=lambda: scored)
+
+    drawn = collector(5)
+    bare = replace(drawn, env=VirtualCellEnv(DATA), scorer=Recorder())
+    td = bare(7, Clock())
+    assert Recorder.submitted == [([8, 9, 10, 11, 12], 7), ([13, 14, 15, 16, 17], 7), ([18, 19], 7)]
+    torch.testing.assert_close(td["next", "reward"], td["action"].flatten(1).mean(1, keepdim=True))
+    assert torch.equal(td["action"], drawn(7, Clock())["action"])
 
 
 def test_time_is_recorded_per_phase():

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from torchrl.envs import Compose, TransformedEnv
 
 from cellenv import SyntheticCells, VirtualCellEnv
 from rewards.transforms import ImageReward, WeightedSum
+from tests.algorithms.nft_toys import DATA
 
 with warnings.catch_warnings():  # of TorchRL, when its collectors are imported
     warnings.filterwarnings("ignore", "Creating .* WeightUpdaterBase", DeprecationWarning)
     from examples import reinforce as tutorial
-    from examples.reinforce import SCALE, ReinforceConfig, edit, reinforce
+    from examples.reinforce import SCALE, ReinforceConfig, build_actor, build_collector, edit, reinforce
 
 
 def opposite_tastes():
@@ -28,6 +30,26 @@ def opposite_tastes():
 def rewarded_env(images: int) -> TransformedEnv:
     env = VirtualCellEnv(SyntheticCells("test"), batch_size=images, group_size=4, seed=0)
     return TransformedEnv(env, opposite_tastes())
+
+
+def small_env(seed: int) -> TransformedEnv:
+    return TransformedEnv(VirtualCellEnv(DATA, batch_size=8, group_size=4, seed=seed), opposite_tastes())
+
+
+def test_new_weights_reach_the_processes_that_draw():
+    config = ReinforceConfig(iterations=2, groups=4, group_size=4)
+    actor = build_actor(DATA.conditions.shape[1])
+    collector = build_collector([partial(small_env, seed) for seed in range(2)], actor, config)
+    batches = iter(collector)
+    first = next(batches).reshape(-1).clone()
+    means = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    with torch.no_grad():
+        actor[0].module.mean.bias.copy_(means)
+    collector.update_policy_weights_()
+    second = next(batches).reshape(-1).clone()
+    collector.shutdown()
+    assert first.shape == second.shape == (16,) and len(first["group"].unique()) == 4  # two of each process
+    assert torch.equal(first["loc"], torch.zeros(16, 4)) and torch.equal(second["loc"], means.expand(16, 4))
 
 
 def test_zero_parameters_leave_the_image():

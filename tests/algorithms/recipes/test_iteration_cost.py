@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from algorithms.config import OldPolicyRolloutConfig, RewardConfig, SDERolloutConfig, TrainingEvalConfig
+from algorithms.config import OldPolicyRolloutConfig, SDERolloutConfig, TrainingEvalConfig, TrainingRewardConfig
 from algorithms.estimate import Estimate
 from algorithms.recipes import iteration_cost, nft, ppo
 from algorithms.recipes.iteration_cost import estimate_post_training
@@ -22,7 +22,7 @@ def config(save_base, own_reward, monkeypatch):
         generator=base,
         threads=1,
         mixed_precision="no",
-        reward=RewardConfig(terms=own_reward),
+        reward=TrainingRewardConfig(terms=own_reward),
         rollout=OldPolicyRolloutConfig(groups=2, group_size=2, batch_size=4),
         eval=TrainingEvalConfig(contexts=4),
     )

@@ -21,6 +21,7 @@ from algorithms.recipes.post_training import (
     evaluation_contexts,
     learning_signal,
 )
+from algorithms.workers.scorer import RewardError
 from cellenv.generator import CellFlux, Sampling
 from rewards import WEIGHTS
 from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
@@ -85,6 +86,21 @@ def test_training_draws_without_guidance(run, tmp_path):
     run.run("run", "--iterations 1")
     models = run.evaluated[0][0]
     assert (models["base"].guidance, models["rl"].guidance) == (0.5, 0.0)
+
+
+def test_rewards_computed_by_a_worker_train_to_the_same_weights(run):
+    alone, beside = run.run("alone", "--iterations 1"), run.run("beside", "--iterations 1 --reward.workers 1")
+    assert torch.equal(alone, beside)
+
+
+def test_a_reward_that_fails_stops_the_run_or_is_nan(run, tmp_path):
+    (tmp_path / "broken.py").write_text("def broken(images):\n    return images.reshape(-1)\n")
+    flags = f"--iterations 1 --reward broken={tmp_path / 'broken.py'}:broken"
+    with pytest.raises(RewardError, match=r"'broken' failed in iteration 0, samples 0 to 7: .*need a tensor of shape"):
+        run.run("stopped", flags)
+    run.run("going", f"{flags} --reward.on-failure nan")
+    (line,) = run.log("going")
+    assert line["frac_reward_nan"] == 1 and "rewards/bright/mean" in line and line["grad_norm"] > 0
 
 
 def test_controls_replace_the_reward_and_name_the_row(run):

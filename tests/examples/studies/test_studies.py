@@ -52,16 +52,30 @@ def test_a_study_runs_its_reduced_grid_and_reports(asked, tmp_path):
     grid = STUDIES["single"].reduced
     ((config, candidates, seeds, split),) = asked
     assert (config.budget, candidates, seeds, split) == (grid.budget, grid.candidates, grid.seeds, "test")
-    assert (config.output_dir, config.runs_dir) == (tmp_path / "single", tmp_path / "runs")
+    assert (config.output_dir, config.runs_dir) == (tmp_path / "single", tmp_path / "runs-test")
     table = (tmp_path / "single" / "table.md").read_text()
     assert all(f"| {c.name} |" in table for c in grid.candidates) and "Gain over combination;" in table
+
+
+def test_what_chooses_a_default_looks_at_validation_contexts_alone(asked, tmp_path):
+    studies.main(replace(DEFAULT, study="levers", output_dir=tmp_path))
+    ((config, _, _, split),) = asked
+    assert (config.runs_dir, split) == (tmp_path / "runs-validation", "validation")
 
 
 def test_flags_replace_the_values_of_the_full_grid(asked, tmp_path):
     studies.main(replace(DEFAULT, study="form", output_dir=tmp_path, full=True, seeds=(4,), budget=7))
     ((config, candidates, seeds, _),) = asked
     assert (config.budget, candidates, seeds) == (7, STUDIES["form"].full.candidates, (4,))
-    assert (config.output_dir, config.runs_dir) == (tmp_path / "form-full", tmp_path / "runs-full")
+    assert (config.output_dir, config.runs_dir) == (tmp_path / "form-full", tmp_path / "runs-test-full")
+
+
+def test_a_study_runs_only_the_settings_that_are_named(asked, tmp_path):
+    studies.main(replace(DEFAULT, study="levers", full=True, only=("muon", "default"), output_dir=tmp_path))
+    ((_, candidates, _, _),) = asked
+    assert [c.name for c in candidates] == ["default", "muon"]
+    with pytest.raises(ValueError, match="--only mu: the grid has default, lag-as-published"):
+        studies.main(replace(DEFAULT, study="levers", only=("mu", "muon"), output_dir=tmp_path))
 
 
 def test_the_document_says_what_the_code_does():

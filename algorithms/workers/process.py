@@ -1,0 +1,58 @@
+"""The channel to a worker in a process of this machine."""
+
+import multiprocessing
+import threading
+import weakref
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from accelerate.utils import patch_environment
+
+from algorithms.workers.remote import StepError, WorkerDied, WorkerTimeout
+from algorithms.workers.scorer import Steps
+from algorithms.workers.serve import serve
+
+ONE_THREAD = {f"{library}_num_threads": 1 for library in ("omp", "mkl", "openblas", "numba")}
+environment_lock = threading.Lock()
+
+
+class ProcessChannel:
+    """The channel to a new process, which builds its steps while the trainer goes on.
+
+    Args:
+        build: makes the steps in the process; pickled by name.
+    """
+
+    def __init__(self, build: Callable[[], Steps]):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other_end = context.Pipe()
+        self.process = context.Process(target=serve, args=(other_end, build), name="reward worker", daemon=True)
+        with environment_lock, patch_environment(**ONE_THREAD):
+            self.process.start()
+        other_end.close()
+        self.end = weakref.finalize(self, end, self.process)  # at the latest when this process exits
+
+    def call(self, method: str, *args: Any, timeout: float) -> Any:
+        """See `Channel`."""
+        try:
+            self.connection.send((method, args))
+            if not self.connection.poll(timeout):
+                raise WorkerTimeout(f"no answer after {timeout:g} s")
+            answer, error = self.connection.recv()
+        except (EOFError, OSError) as lost:
+            self.close()
+            raise WorkerDied(f"the process ended with exit code {self.process.exitcode}") from lost
+        if error is not None:
+            raise StepError(error)
+        return answer
+
+    def close(self) -> None:
+        """See `Channel`."""
+        self.end()
+
+
+def end(process: BaseProcess) -> None:
+    """Kill a process and wait for its end."""
+    process.kill()
+    process.join()
