@@ -263,7 +263,7 @@ class SDEConfig(PostTrainingConfig):
     rollout: SDERolloutConfig = SDERolloutConfig()
 
 
-RESUMABLE_FIELDS = (  # of post-training, that may change when a run is resumed; threads and batch sizes round differently
+RESUMABLE_FIELDS = (  # of post-training, may change when a run is resumed; threads and batch sizes round differently
     *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
     *("eval.contexts", "eval.judge", "data.cache", "threads", "rollout.batch_size", "optim.micro_batch_size"),
     *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
