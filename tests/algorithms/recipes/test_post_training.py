@@ -164,7 +164,7 @@ def test_adapters_are_merged_into_the_model(run, tmp_path):
     trained = run.run("run", "--lora-rank 2")
     assert trained.shape == weights(run.base).shape and not torch.equal(trained, weights(run.base))
     state = torch.load(tmp_path / "run" / "checkpoints" / "000002.pt", weights_only=True)
-    assert all("lora_" in name for name in state["ema"]["average"])
+    assert all("lora_" in name for name in state["parts"]["ema"]["average"])
 
 
 SHARPNESS = """
