@@ -1,18 +1,16 @@
 """Checkpoints for bit-exact resuming: folder/000012.pt holds the state after 12 iterations.
 
 Writes are atomic, the last two files are kept, and reading one never runs code. A run keeps its checkpoints in
-`checkpoints`, and in `stable` the one from before its learning rate fell.
+`checkpoints`, and in `stable` the one from before its learning rate fell. What a state holds: training_state.py.
 """
 
 import hashlib
-import io
-import itertools
 import logging
 import math
 import pickle
 import random
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from algorithms.files import write_whole
 from algorithms.schedule import continues, cooldown_start
+from cellenv.weights_io import atomic_replace
 
+FOLDERS = ("checkpoints", "stable")  # of a run
 KEEP_LAST = 2
+FORMAT = 2  # of the state that `TrainingState` saves
 logger = logging.getLogger(__name__)
 
 
-def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
+def save(folder: str | Path, iteration: int, state: Mapping[str, Any], *, reach: int = 0) -> Path:
     """Write the state atomically and delete all but the last two checkpoints up to it; returns the file.
 
-    state: nested dictionaries, lists and tuples of tensors, numbers and strings.
+    state: nested dictionaries, lists and tuples of tensors, numbers and strings. It is written tensor by tensor.
+    reach: those of the last so many iterations are kept too, and the one before them.
     """
-    content = io.BytesIO()
-    torch.save(dict(state) | {"iteration": iteration}, content)
     path = Path(folder) / f"{iteration:06d}.pt"
-    write_whole(path, content.getvalue())
-    kept = list_checkpoints(folder, up_to=iteration)[-KEEP_LAST:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_replace(path) as temporary:
+        torch.save(dict(state) | {"iteration": iteration, "format": FORMAT}, temporary)
+    files = list_checkpoints(folder, up_to=iteration)
+    before_reach = len(list_checkpoints(folder, up_to=iteration - reach))
+    kept = files[max(0, min(before_reach - 1, len(files) - KEEP_LAST)) :]
     for other in set(list_checkpoints(folder)) - set(kept):  # later ones are from before the run was taken up again
         other.unlink()
     return path
@@ -45,21 +48,24 @@ def save(folder: str | Path, iteration: int, state: Mapping[str, Any]) -> Path:
 def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
     """Newest state in a run's folder from which a run of `steps` continues as if started with that many.
 
-    That is the last one, or the one before the cooldown if the learning rate has begun to fall and the run was planned
-    with another number of steps; its states hold that as `steps`.
+    That is the last one or, if the run was planned with another number of steps, the last one from before the learning
+    rate falls in either plan; its states hold the plan as `steps`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the learning rate fell, or the run ended, too late for `steps`.
+        ValueError: none can be used, or the learning rate fell, or the run ended, too late for `steps`.
     """
+    files = sorted((path for name in FOLDERS for path in list_checkpoints(run / name)), key=iteration_of)
+    if not files:
+        raise FileNotFoundError(f"no checkpoint to resume in {run / FOLDERS[0]}; leave out --resume to start")
     newest = None
-    for folder in ("checkpoints", "stable"):
-        state = load_latest(run / folder)
-        if state is not None and continues(state["iteration"], state["steps"], steps, cooldown):
-            return state
+    for state in intact(reversed(files)):
         newest = newest or state
+        if continues(state["iteration"], state["steps"], steps, cooldown):
+            return state
     if newest is None:
-        raise FileNotFoundError(f"no checkpoint to resume in {run / 'checkpoints'}; leave out --resume to start")
+        names = ", ".join(f"{path.parent.name}/{path.name}" for path in files)
+        raise ValueError(f"no checkpoint in {run} can be used ({names}); leave out --resume to start anew")
     done, planned = newest["iteration"], newest["steps"]
     raise ValueError(
         f"the run in {run} has done {done} of {planned} and is not the start of a run of {steps}, which needs a"
@@ -67,23 +73,13 @@ def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
     )
 
 
-def load_latest(folder: str | Path) -> dict[str, Any] | None:
-    """State of the newest intact checkpoint, on the CPU, with a warning for each damaged one; None if there is none.
-
-    Raises:
-        ValueError: there are checkpoints, and none can be used.
-    """
-    damaged = []
-    for path in reversed(list_checkpoints(folder)):
+def intact(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """States of the files that can be used, on the CPU, with a warning for each of the others."""
+    for path in files:
         try:
-            return load(path)
+            yield load(path)
         except ValueError as error:
             logger.warning("%s; trying the one before it", error)
-            damaged.append(path)
-    if damaged:
-        names = ", ".join(path.name for path in damaged)
-        raise ValueError(f"no checkpoint in {folder} can be used ({names}); leave out --resume to start anew")
-    return None
 
 
 def load_up_to(folder: str | Path, iteration: int) -> dict[str, Any]:
@@ -102,7 +98,7 @@ def load(path: Path) -> dict[str, Any]:
     """State in one file, on the CPU, after a check of its checksums.
 
     Raises:
-        ValueError: the file is damaged, holds pickled objects, or is not a checkpoint of this library.
+        ValueError: the file is damaged, holds pickled objects, or is not a checkpoint of this version of the library.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -116,22 +112,20 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path} is damaged in {part}")
     if not isinstance(state, dict) or "iteration" not in state:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no 'iteration'")
+    if state.get("format") != FORMAT:
+        raise ValueError(f"checkpoint {path} is of another version of CellFluxRL, which alone can resume it")
     return state
 
 
 def list_checkpoints(folder: str | Path, *, up_to: float = math.inf) -> list[Path]:
     """Checkpoint files in a folder, oldest first; up_to: of so many iterations at most."""
-    files = sorted(path for path in Path(folder).glob("*.pt") if path.stem.isdecimal())
-    return [path for path in files if int(path.stem) <= up_to]
+    files = sorted((path for path in Path(folder).glob("*.pt") if path.stem.isdecimal()), key=iteration_of)
+    return [path for path in files if iteration_of(path) <= up_to]
 
 
-def archive_run(folder: str | Path) -> Path | None:
-    """Rename a run folder that has checkpoints to the first free of folder.1, folder.2, ...; None if it has none."""
-    folder = Path(folder)
-    if not list_checkpoints(folder / "checkpoints"):
-        return None
-    number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.{n}").exists())
-    return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+def iteration_of(path: Path) -> int:
+    """Iterations behind a checkpoint file, which is named after them."""
+    return int(path.stem)
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -7,6 +7,7 @@ A command's module holds its config, PRESETS, `main(config)` and `estimate(confi
 one of the last two is called, so that `--help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from algorithms.command_line import parse
+from algorithms.interruption import plain_interrupts
 from algorithms.recipes import ALGORITHMS
 from algorithms.terminal import allow_any_character
 from algorithms.user_errors import user_errors
@@ -45,18 +47,20 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
             for name, value in flatten_config(asdict(config)).items():
                 print(f"{name} = {value}")
             print(f"\n{module.estimate(config)}")
-        else:
-            from accelerate import PartialState
+            return
+        from accelerate import PartialState
 
-            from algorithms.files import check_writable
-            from algorithms.presence import named_timeouts
+        from algorithms.files import check_writable
+        from algorithms.presence import named_timeouts
+        from cellenv.streams import seed_global_streams
 
-            for name in ("output_dir", "output"):
-                if hasattr(config, name):
-                    check_writable(getattr(config, name))
-            with named_timeouts():
-                module.main(config)
-            PartialState().destroy_process_group()
+        for name in ("output_dir", "output"):
+            if hasattr(config, name):
+                check_writable(getattr(config, name))
+        seed_global_streams(getattr(config, "seed", 0), int(os.environ.get("RANK", "0")))
+        with plain_interrupts(), named_timeouts():
+            module.main(config)
+        PartialState().destroy_process_group()
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
-from algorithms.collapse import WINDOW
 from algorithms.train_config import DistributedConfig, OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -200,7 +199,7 @@ class PostTrainingConfig(TrainConfig):
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
     compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
-    threads: int | None = None  # of a process on a CPU; None shares the cores
+    threads: int | None = None  # of a process on a CPU; None: OMP_NUM_THREADS, or the cores are shared
     trackers: tuple[str, ...] = ("tensorboard",)  # as Accelerate names them
 
     data: DataConfig = DataConfig()
@@ -231,13 +230,10 @@ class PostTrainingConfig(TrainConfig):
         for name, (value, bound) in smallest.items():
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if self.save_minutes <= 0:
+            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}")
         if not 0 <= optim.cooldown <= 1:
             raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
-        if self.eval.stop_on_collapse and self.save_every < WINDOW:
-            raise ValueError(
-                f"--eval.stop-on-collapse goes back {WINDOW} iterations, and two checkpoints are kept: need a "
-                f"save_every of at least {WINDOW}, got {self.save_every}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +265,13 @@ class SDEConfig(PostTrainingConfig):
 
     rollout: SDERolloutConfig = SDERolloutConfig()
 
+
+RESUMABLE_FIELDS = (  # of post-training, may change when a run is resumed; threads and batch sizes round differently
+    *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
+    *("eval.contexts", "eval.judge", "data.cache", "distributed.timeout"),
+    *("threads", "rollout.batch_size", "optim.micro_batch_size"),
+    *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
+)
 
 AnyPostTraining = TypeVar("AnyPostTraining", bound=PostTrainingConfig)
 

@@ -1,4 +1,4 @@
-"""Start Accelerate and a run's folder, and refuse launches that would train wrongly."""
+"""Start Accelerate, and refuse launches that would train wrongly."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
 
-from algorithms.checkpoint import archive_run
+from algorithms.interruption import follow_launcher, has_launcher
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 TIMEOUT = 1800.0  # seconds that a process waits for the others
@@ -45,8 +45,8 @@ def start_accelerator(
 
     mixed_precision: auto is the launcher's; if that is unset, bf16 where the hardware has it.
     trackers: names, as Accelerate knows them.
-    threads: CPU threads of a process on a machine without a GPU; None shares the cores among the processes
-    (`accelerate launch` gives one thread to each).
+    threads: CPU threads of a process on a machine without a GPU; None: `default_threads`. Runs with other numbers of
+    threads round differently.
     other_processes: that this one starts beside it, which take a core each.
     timeout: seconds that a process waits for the others.
 
@@ -54,6 +54,7 @@ def start_accelerator(
         ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher;
             an engine that shards the weights.
     """
+    follow_launcher()
     check_engine()
     cpu = not has_accelerator()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
@@ -76,22 +77,14 @@ def start_accelerator(
 
 
 def share_cores(threads: int | None = None, other_processes: int = 0) -> None:
-    """Set the CPU threads of this process; None shares the cores of its machine among the processes on it."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(threads or max(1, available_cores() // processes - other_processes))
+    """Set the CPU threads of this process; None: `default_threads`."""
+    torch.set_num_threads(threads or default_threads(other_processes))
 
 
 def has_accelerator() -> bool:
     """Whether there is an accelerator that computes in float64, which Apple's (MPS) does not."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return found is not None and found.type != "mps"
-
-
-def prepare_output_dir(accelerator: Accelerator, output_dir: Path, *, resume: bool) -> None:
-    """Set the folder of another run aside, and say so, unless that run is resumed; done on all ranks on return."""
-    if not resume and accelerator.is_main_process and (moved := archive_run(output_dir)):
-        print(f"{output_dir} held another run; it is in {moved} now (--resume would have continued it)")
-    accelerator.wait_for_everyone()
 
 
 def check_launch(accelerator: Accelerator) -> None:
@@ -141,6 +134,17 @@ def has_native_bf16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.13
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def default_threads(other_processes: int = 0) -> int:
+    """OMP_NUM_THREADS, or the cores shared among the processes of this machine, each with so many others beside it.
+
+    Launchers set it to 1 where the user did not: from them, 1 counts as unset.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > (1 if has_launcher() else 0):
+        return int(given)
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - other_processes)
 
 
 def available_cores() -> int:

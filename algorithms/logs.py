@@ -6,7 +6,7 @@ B samples of this rank. Metric keys follow TRL.
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,17 +151,19 @@ def is_before(line: str, start: int) -> bool:
         return False
 
 
-def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+def flatten_config(
+    config: Mapping[str, Any], prefix: str = "", *, convert: Callable[[object], str] = str
+) -> dict[str, int | float | str | bool]:
     """Flatten a nested config to dotted keys ("optim.learning_rate"), with values that trackers take.
 
-    Numbers, strings and booleans stay; other values become strings.
+    Numbers and booleans stay; other values are converted to strings.
     """
     flat: dict[str, int | float | str | bool] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            flat |= flatten_config(value, f"{prefix}{name}.")
+            flat |= flatten_config(value, f"{prefix}{name}.", convert=convert)
         else:
-            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
+            flat[prefix + name] = value if isinstance(value, int | float) else convert(value)
     return flat
 
 

@@ -43,6 +43,7 @@ class TrainConfig:
     iterations: int
     resume: bool = False  # continue in output_dir; with other iterations, from before the learning rate fell
     save_every: int = 10  # iterations between checkpoints
+    save_minutes: float = 15.0  # a checkpoint, too, where so much time has passed since the last one
     show_every: int = 10  # iterations between sample pictures
     seed: int = 0
     optim: OptimConfig = OptimConfig()

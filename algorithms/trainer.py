@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 from torchrl.objectives import LossModule
 
+from algorithms.autosave import Autosave
 from algorithms.clock import Clock
 from algorithms.collapse import CollapseMonitor
+from algorithms.descent import NonFiniteError, descend, offending_rows
 from algorithms.ema import EMA
 from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
 from algorithms.minibatches import minibatches
@@ -28,7 +30,7 @@ from algorithms.old_policy import ema_update
 from algorithms.presence import report
 from algorithms.schedule import cooldown_start, learning_rate_factor
 from algorithms.train_config import OptimConfig, TrainConfig
-from algorithms.training_state import TrainingState
+from algorithms.training_state import Stateful, TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,59 +93,60 @@ def train(
     algorithm: Algorithm,
     *,
     render_samples: Callable[[], NDArray[np.uint8]] | None = None,
-    resume_signature: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
     monitor: CollapseMonitor | None = None,
 ) -> EMA:
     """Train theta in place and return its EMA.
 
     render_samples: draws a picture (H, W, 3) of theta's samples; called with the EMA weights.
-    resume_signature: config values that must be equal on resuming.
+    settings: what must be equal on resuming, see `resume_settings`.
     monitor: notices a collapse, see `ends_run`; None: one that only warns.
 
     Raises:
-        FileNotFoundError: config.resume, and there is no checkpoint.
-        ValueError: config.resume, and the run was started with another signature or other pretrained weights, or its
-            learning rate fell too early for `iterations`.
-        FloatingPointError: a gradient is not finite.
+        FileNotFoundError, ValueError: config.resume, and `TrainingState.load` refuses to go on.
+        FloatingPointError: a gradient is not finite; the rows that make it so are in output_dir/nonfinite.
         RuntimeError: the ranks hold different weights.
+        SystemExit: SIGTERM or SIGINT came; the iteration was finished, and a checkpoint written.
     """
     forwarder = accelerator.prepare(Forwarder(algorithm.loss))
     optimizer = accelerator.prepare(make_optimizer(algorithm.parameter_groups(), config.optim))
     critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
+    ema = EMA(algorithm.theta, config.optim.ema_decay)
+    monitor = monitor or CollapseMonitor()
     state = TrainingState(
         accelerator=accelerator,
-        loss=algorithm.loss,
-        frozen=algorithm.frozen,
-        optimizer=optimizer,
-        ema=EMA(algorithm.theta, config.optim.ema_decay),
-        resume_signature=resume_signature or {},
         output_dir=config.output_dir,
-        iterations=config.iterations,
+        parts={"loss": algorithm.loss, "optimizer": optimizer, "ema": ema} | (critic.state() if critic else {}),
+        frozen=algorithm.frozen,
+        settings=settings or {},
+        steps=config.iterations,
         cooldown=config.optim.cooldown,
-        further={} if critic is None else critic.state(),
+        reach=monitor.window if monitor.stop else 0,
     )
     start = state.load() if config.resume else 0
     state.check_ranks()
     clock = Clock(accelerator.device, started=lambda phase: report(f"{phase} of iteration {iteration}"))
     logger = RunLogger(accelerator, config.output_dir, start)
-    monitor = start_monitor(monitor, start, state, logger)
+    monitor.replay(logger.finished)
+    if monitor.stop and start == 0:
+        state.save(0)  # to which the run goes back from a collapse in its first iterations
     bar = logger.progress_bar(start, config.iterations)
-    for iteration in bar:
-        if iteration == cooldown_start(config.iterations, config.optim.cooldown):
-            state.save(iteration, "stable")
-        metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
-        state.ema.update(algorithm.theta)
-        ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
-        logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
-        done = iteration + 1
-        if ends_run(monitor, iteration, metrics, state, logger):
-            break
-        if done % config.save_every == 0 or done == config.iterations:
-            state.save(done)
-        if render_samples is not None and accelerator.is_main_process and done % config.show_every == 0:
-            with state.ema.swapped(algorithm.theta):
-                logger.log_samples(done, render_samples())
-    return state.ema
+    with Autosave(state, every=config.save_every, minutes=config.save_minutes) as autosave:
+        for iteration in bar:
+            if iteration == cooldown_start(config.iterations, config.optim.cooldown):
+                state.save(iteration, "stable")
+            metrics = learn(accelerator, config, algorithm, forwarder, optimizer, critic, clock, iteration)
+            ema.update(algorithm.theta)
+            ema_update(algorithm.old, algorithm.theta, algorithm.old_decay(iteration))
+            logger.log_metrics(iteration, metrics | time_metrics(clock.lap()), bar)
+            done = iteration + 1
+            if ends_run(monitor, iteration, metrics, state, logger):
+                break
+            if render_samples is not None and accelerator.is_main_process and done % config.show_every == 0:
+                with ema.swapped(algorithm.theta):
+                    logger.log_samples(done, render_samples())
+            autosave(done)
+    return ema
 
 
 def learn(
@@ -161,26 +164,15 @@ def learn(
     batch = algorithm.build_batch(rollout, iteration)
     lr = set_learning_rate(optimizer, config, iteration)
     metrics = rollout_metrics(rollout, accelerator.gather)  # after the batch, which writes the learning signal
-    if critic is not None:
-        metrics |= critic(batch, clock, config.seed, iteration)
-    if iteration >= algorithm.first_update:
-        key = config.seed, iteration
-        metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+    try:
+        if critic is not None:
+            metrics |= critic(batch, clock, config.seed, iteration)
+        if iteration >= algorithm.first_update:
+            key = config.seed, iteration
+            metrics |= update(accelerator, forwarder, optimizer, batch, config.optim, clock, key)
+    except NonFiniteError as error:
+        raise error.saved(config.output_dir / "nonfinite", iteration, accelerator.process_index) from None
     return metrics | {"lr": lr}
-
-
-def start_monitor(
-    monitor: CollapseMonitor | None, start: int, state: TrainingState, logger: RunLogger
-) -> CollapseMonitor:
-    """The monitor as it was after `start` iterations; None is one that only warns.
-
-    A run that it may stop saves its start, to which it goes back from a collapse in the first iterations.
-    """
-    monitor = monitor or CollapseMonitor()
-    monitor.replay(logger.finished)
-    if monitor.stop and start == 0:
-        state.save(0)
-    return monitor
 
 
 def ends_run(
@@ -194,7 +186,7 @@ def ends_run(
     logger.log_warnings(signs)
     if not signs or not monitor.stop:
         return False
-    monitor.kept = state.restore_ema(iteration + 1 - monitor.window)
+    monitor.kept = state.restore("ema", iteration + 1 - monitor.window)
     logger.log_warnings([f"stopped; the averaged weights are those after {monitor.kept} iterations"])
     return True
 
@@ -242,7 +234,7 @@ def update(
     loss's outputs over all steps.
 
     Raises:
-        FloatingPointError: a gradient is not finite.
+        NonFiniteError: a gradient is not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts, norms = [], []
@@ -251,10 +243,11 @@ def update(
         optimizer.zero_grad(set_to_none=True)
         with clock("train"):
             parts += accumulate_gradients(accelerator, forwarder, rows, optim.micro_batch_size)
-        norms.append(accelerator.clip_grad_norm_(parameters, optim.max_grad_norm))
-        if accelerator.scaler is None and not norms[-1].isfinite():
-            raise FloatingPointError(f"the gradient is {norms[-1].item()}: look for nan in images and rewards")
-        optimizer.step()
+        try:
+            norms.append(descend(accelerator, optimizer, parameters, optim.max_grad_norm))
+        except FloatingPointError as error:
+            loss = accelerator.unwrap_model(forwarder).loss
+            raise NonFiniteError(str(error), offending_rows(loss, rows, accelerator)) from error
     return mean_metrics(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
 
 
@@ -266,7 +259,7 @@ class CriticUpdate:
         self.forwarder = accelerator.prepare(Forwarder(critic.loss))
         self.optimizer = accelerator.prepare(make_optimizer(critic.loss.parameters(), critic.optim))
 
-    def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def state(self) -> dict[str, Stateful]:
         """What a checkpoint must hold, by name."""
         return {"critic": self.loss, "critic_optimizer": self.optimizer}
 

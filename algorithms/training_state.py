@@ -1,43 +1,49 @@
 """State of a training run: save it, restore it bit for bit, and check that all ranks agree."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import nn
 
 from algorithms import checkpoint
-from algorithms.ema import EMA
 from algorithms.processes import from_main
+from algorithms.resume_settings import describe_changes
+
+
+class Stateful(Protocol):
+    """A module, optimizer or average."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
 
 
 @dataclass(kw_only=True)
 class TrainingState:
     """What a checkpoint holds.
 
-    frozen: models inside the loss that never change, stored as fingerprints.
-    further: more modules and optimizers, by name.
-    resume_signature: config values that must be equal when the run is resumed.
-    iterations, cooldown: length of the run and the fraction of it with a falling learning rate.
+    parts: all that changes, by name.
+    frozen: models inside the parts that never change, stored as fingerprints.
+    settings: what must be equal when the run is resumed, see `resume_settings`.
+    steps, cooldown: length of the run and the fraction of it with a falling learning rate.
+    reach: how many steps back the run may have to go, see `checkpoint.save`.
     """
 
     accelerator: Accelerator
-    loss: nn.Module
-    frozen: Sequence[nn.Module]
-    optimizer: torch.optim.Optimizer
-    ema: EMA
-    resume_signature: Mapping[str, Any]
     output_dir: Path
-    iterations: int
-    cooldown: float
-    further: Mapping[str, nn.Module | torch.optim.Optimizer] = field(default_factory=dict)
+    parts: Mapping[str, Stateful]
+    settings: Mapping[str, str]
+    steps: int
+    cooldown: float = 0.0
+    frozen: Sequence[nn.Module] = ()
+    reach: int = 0
 
-    def save(self, iteration: int, folder: str = "checkpoints") -> None:
+    def save(self, step: int, folder: str = "checkpoints") -> None:
         """Write a checkpoint to this folder of the run on the main process, with the random state of every rank.
 
         Raises:
@@ -46,55 +52,51 @@ class TrainingState:
         self.check_ranks()
         rng = gather_object([checkpoint.rng_state()])
         if self.accelerator.is_main_process:
+            parts = {name: self._changing(part) for name, part in self.parts.items()}
             state = {
-                "loss": self._unfrozen_weights(),
+                "parts": parts,
+                "names": [*leaf_names(parts)],
                 "frozen": [checkpoint.fingerprint(model) for model in self.frozen],
-                "optimizer": self.optimizer.state_dict(),
-                "further": {name: part.state_dict() for name, part in self.further.items()},
-                "ema": self.ema.state_dict(),
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
                 "rng": rng,
-                "resume_signature": dict(self.resume_signature),
-                "steps": self.iterations,
+                "settings": dict(self.settings),
+                "steps": self.steps,
             }
-            checkpoint.save(self.output_dir / folder, iteration, state)
+            checkpoint.save(self.output_dir / folder, step, state, reach=self.reach)
         self.accelerator.wait_for_everyone()
 
     def load(self) -> int:
-        """Restore a checkpoint (`checkpoint.load_to_continue`) and return the number of finished iterations.
+        """Restore a checkpoint (`checkpoint.load_to_continue`) and return the number of finished steps.
 
         The main process reads it, for the others may not see its disk.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: the run was started with another resume signature or other pretrained weights, or its learning
-                rate fell too early for a run of so many iterations.
+            ValueError: it cannot be used; or the run was started with other settings or other pretrained weights, or
+                its learning rate fell too early for a run of so many steps; or something is missing in it.
         """
-        read = partial(checkpoint.load_to_continue, self.output_dir, self.iterations, self.cooldown)
+        read = partial(checkpoint.load_to_continue, self.output_dir, self.steps, self.cooldown)
         state = from_main(read, "read a checkpoint")
         self._check_same_run(state)
-        self.loss.load_state_dict(self.loss.state_dict() | state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, part in self.further.items():
-            part.load_state_dict(state["further"][name])
-        self.ema.load_state_dict(state["ema"])
+        self._check_complete(state)
+        for name, part in self.parts.items():
+            saved = state["parts"][name]
+            part.load_state_dict(part.state_dict() | saved if isinstance(part, nn.Module) else saved)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.process_index < len(state["rng"]):
             checkpoint.set_rng_state(state["rng"][self.accelerator.process_index])
         return int(state["iteration"])
 
-    def restore_ema(self, iteration: int) -> int:
-        """Give the EMA the weights of the newest checkpoint up to this iteration; returns the iterations behind it.
+    def restore(self, name: str, step: int) -> int:
+        """Give a part its state in the newest checkpoint up to this step; returns the steps behind it.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
             ValueError: the checkpoint is damaged.
         """
-        state = from_main(
-            partial(checkpoint.load_up_to, self.output_dir / "checkpoints", iteration), "read a checkpoint"
-        )
-        self.ema.load_state_dict(state["ema"])
+        state = from_main(partial(checkpoint.load_up_to, self.output_dir / "checkpoints", step), "read a checkpoint")
+        self.parts[name].load_state_dict(state["parts"][name])
         return int(state["iteration"])
 
     def check_ranks(self) -> None:
@@ -103,22 +105,46 @@ class TrainingState:
         Raises:
             RuntimeError: they differ.
         """
-        modules = [self.loss, *(part for part in self.further.values() if isinstance(part, nn.Module))]
+        modules = [part for part in self.parts.values() if isinstance(part, nn.Module)]
         if len(set(gather_object(["".join(map(checkpoint.fingerprint, modules))]))) > 1:
             raise RuntimeError("the ranks hold different weights: gradients were not shared among them")
 
     def _check_same_run(self, state: Mapping[str, Any]) -> None:
-        """Raise ValueError unless a checkpoint has this resume signature and these frozen weights."""
-        now, saved = self.resume_signature, state["resume_signature"]
-        changed = [name for name in sorted(now.keys() | saved.keys()) if now.get(name) != saved.get(name)]
-        if changed:
-            values = ", ".join(f"{name}={saved.get(name)!r}, now {now.get(name)!r}" for name in changed)
-            raise ValueError(f"the run in {self.output_dir} was started with {values}; resume it with the same config")
+        """Raise ValueError unless a checkpoint has these settings and these frozen weights."""
+        if changes := describe_changes(state["settings"], self.settings):
+            raise ValueError(
+                f"the run in {self.output_dir} was started with {changes}; resume it with the same config, or give "
+                "another --output-dir"
+            )
         if state["frozen"] != [checkpoint.fingerprint(model) for model in self.frozen]:
             raise ValueError(f"the run in {self.output_dir} was started from other pretrained weights than these")
 
-    def _unfrozen_weights(self) -> dict[str, Tensor]:
-        """State dict of the loss without the frozen models."""
+    def _check_complete(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a checkpoint holds what was saved, and exactly the weights of these parts."""
+        now = {name: self._changing(part) for name, part in self.parts.items() if isinstance(part, nn.Module)}
+        saved = {*leaf_names(state["parts"])}
+        of_modules = {name for name in saved if name.split(".")[0] in now}
+        wrong = sorted((saved ^ {*state["names"]}) | (of_modules ^ {*leaf_names(now)}))
+        if wrong or state["parts"].keys() != self.parts.keys():
+            first = wrong[0] if wrong else ", ".join(sorted(state["parts"].keys() ^ self.parts.keys()))
+            raise ValueError(
+                f"the checkpoint of {state['iteration']} iterations in {self.output_dir} does not hold exactly what "
+                f"changes in this run: {len(wrong)} names differ, first {first}; leave out --resume to start anew"
+            )
+
+    def _changing(self, part: Stateful) -> dict[str, Any]:
+        """State of a part, without the frozen models in it."""
+        if not isinstance(part, nn.Module):
+            return part.state_dict()
         frozen = {id(tensor) for model in self.frozen for tensor in model.state_dict(keep_vars=True).values()}
-        state = self.loss.state_dict(keep_vars=True)
+        state = part.state_dict(keep_vars=True)
         return {name: tensor.detach() for name, tensor in state.items() if id(tensor) not in frozen}
+
+
+def leaf_names(state: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all values in nested mappings that are not mappings themselves."""
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from leaf_names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -1,5 +1,7 @@
 """Random streams keyed by what is drawn: the same on any number of ranks, resumed or not."""
 
+import random
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,14 @@ def rng_at(*key: int) -> torch.Generator:
 def seed_at(*key: int) -> int:
     """Hash of the key in [0, 2^63), the seed of a stream that is opened later."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_global_streams(*key: int) -> None:
+    """Seed the streams of Python, NumPy and PyTorch, from which a user's code may draw, and this library does not."""
+    seed = seed_at(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is meant
+    torch.manual_seed(seed)
 
 
 def normal_like(x: Tensor, seeds: Tensor) -> Tensor:

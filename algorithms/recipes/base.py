@@ -70,9 +70,10 @@ class BaseConfig:
     batch_size: int = 32  # pairs a step, over all processes
     resume: bool = False  # continue from the newest checkpoint in output_dir
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
-    threads: int | None = None  # CPU threads of a process; None shares the cores
+    threads: int | None = None  # of a process on a CPU; None: OMP_NUM_THREADS, or the cores are shared
     trackers: tuple[str, ...] = ()  # as Accelerate names them, for example tensorboard
     save_every: int = 1_000  # steps between checkpoints
+    save_minutes: float = 15.0  # a checkpoint, too, where so much time has passed since the last one
     seed: int = 0
 
     data: DataConfig = DataConfig()

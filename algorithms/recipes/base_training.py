@@ -1,7 +1,7 @@
-"""Train the base: weights, optimizer steps, checkpoints for bit-exact resuming, and the loop."""
+"""Train the base: weights, optimizer steps, validations, and the loop."""
 
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,27 +9,51 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms import checkpoint
+from algorithms.autosave import Autosave
 from algorithms.build import build_cells
 from algorithms.config import DataConfig
+from algorithms.descent import NonFiniteError, descend
 from algorithms.ema import EMA
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
-from algorithms.launch import prepare_output_dir, start_accelerator
+from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
-from algorithms.processes import from_main
 from algorithms.provenance import shell_command
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.base_validation import Validation, plot_curves
 from algorithms.recipes.flow_matching_data import DROPOUT, TRAINING, WEIGHTS, draw_pairs, flow_matching_loss
+from algorithms.resume_settings import resume_settings
+from algorithms.run_folder import run_folder
 from algorithms.schedule import cooldown_start, learning_rate_factor
+from algorithms.training_state import TrainingState
 from cellenv.data.cells import CellData
 from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNet
 from cellenv.streams import rng_at, seed_at
+
+RESUMABLE_FIELDS = (  # may change when a run is resumed
+    *("output_dir", "resume", "steps", "trackers", "save_every", "save_minutes", "threads", "data.cache"),
+    "distributed.timeout",
+    *("validation.pairs", "validation.draw_every", "validation.judge", "validation.inception"),
+)
+
+
+@dataclass
+class History:
+    """Validations of a run: `step`, and the metrics after it."""
+
+    points: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All points."""
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.points = state_dict["points"]
 
 
 class BaseTraining:
@@ -54,7 +78,7 @@ class BaseTraining:
         )
         self.ema = EMA(self.generator, optim.ema_decay)
         self.network, self.optimizer = accelerator.prepare(self.generator.network, optimizer)
-        self.history: list[dict[str, float]] = []  # `step`, and the metrics of the validation after it
+        self.history = History()
 
     @property
     def share(self) -> slice:
@@ -62,22 +86,32 @@ class BaseTraining:
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
 
     def step(self, step: int) -> Tensor:
-        """Take one optimizer step on this process's share of the pairs; returns the loss."""
+        """Take one optimizer step on this process's share of the pairs; returns the loss.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the pairs that make it so are in output_dir/nonfinite.
+        """
         config, optim = self.config, self.config.optim
         torch.manual_seed(seed_at(config.seed, DROPOUT, step, self.accelerator.process_index))
         factor = learning_rate_factor(step, config.steps, optim.warmup_steps, optim.cooldown)
         for group in self.optimizer.param_groups:
             group["lr"] = optim.learning_rate * factor
         rng = rng_at(config.seed, TRAINING, step)
-        pairs = draw_pairs(self.train, config.batch_size, rng, config.pairs, self.share)
+        pairs = draw_pairs(self.train, config.batch_size, rng, config.pairs, self.share).to(self.accelerator.device)
         self.network.train()
-        loss = flow_matching_loss(self.network, pairs.to(self.accelerator.device), config.pairs).mean()
+        losses = flow_matching_loss(self.network, pairs, config.pairs)
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), optim.max_grad_norm)
-        self.optimizer.step()
+        self.accelerator.backward(losses.mean())
+        try:
+            descend(self.accelerator, self.optimizer, self.network.parameters(), optim.max_grad_norm)
+        except FloatingPointError as error:
+            offends = ~losses.isfinite()
+            rows = {name: value[offends] for name, value in pairs._asdict().items()}
+            raise NonFiniteError(str(error), rows).saved(
+                config.output_dir / "nonfinite", step, self.accelerator.process_index
+            ) from None
         self.ema.update(self.generator)
-        return loss.detach()
+        return losses.mean().detach()
 
     def validate(self, step: int) -> None:
         """Evaluate the averaged weights, and write a picture of samples and the curves so far."""
@@ -87,48 +121,28 @@ class BaseTraining:
         with self.ema.swapped(self.generator):
             self.generator.eval()
             metrics = self.validation.metrics(self.generator)
-            self.history.append({"step": step} | metrics)
+            self.history.points.append({"step": step} | metrics)
             if self.accelerator.is_main_process:
                 self.validation.draw(self.generator, folder / f"samples-{step:06d}.png")
-                write_whole(folder / "curves.png", plot_curves(self.history, self.validation.floor))
+                write_whole(folder / "curves.png", plot_curves(self.history.points, self.validation.floor))
         self.accelerator.log(metrics, step=step)
 
-    def save(self, folder: str, step: int) -> None:
-        """Write a checkpoint; it needs no random state, since every stream is keyed by the step."""
-        if self.accelerator.is_main_process:
-            checkpoint.save(self.config.output_dir / folder, step, self.state() | {"steps": self.config.steps})
-
-    def state(self) -> dict[str, Any]:
-        """Everything that changes during training."""
-        scaler = self.accelerator.scaler
-        return {
-            "network": self.generator.network.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "optimizer_name": self.config.optim.optimizer,
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "history": self.history,
-        }
-
-    def load(self) -> int:
-        """Restore the newest checkpoint, or the one before the cooldown if `steps` has changed; returns its step.
-
-        Raises:
-            FileNotFoundError: there is no checkpoint.
-            ValueError: it was written with another optimizer, or the learning rate fell too early for `steps`.
-        """
-        config, folder = self.config, self.config.output_dir
-        read = partial(checkpoint.load_to_continue, folder, config.steps, config.optim.cooldown)
-        state = from_main(read, "read a checkpoint")
-        if state["optimizer_name"] != (wanted := config.optim.optimizer):
-            raise ValueError(f"{folder} was trained by {state['optimizer_name']}, not {wanted}: give it as --optimizer")
-        self.generator.network.load_state_dict(state["network"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.history = state["history"]
-        return int(state["iteration"])
+    def state(self) -> TrainingState:
+        """What a checkpoint holds; no stream of random numbers is in it, since each is keyed by the step."""
+        config, accelerator = self.config, self.accelerator
+        return TrainingState(
+            accelerator=accelerator,
+            output_dir=config.output_dir,
+            parts={
+                "network": self.generator.network,
+                "ema": self.ema,
+                "optimizer": self.optimizer,
+                "history": self.history,
+            },
+            settings=resume_settings(config, RESUMABLE_FIELDS, self.train, accelerator.mixed_precision),
+            steps=config.steps,
+            cooldown=config.optim.cooldown,
+        )
 
     def publish(self) -> None:
         """Save the generator with averaged weights, with config and validation history as metadata."""
@@ -139,7 +153,7 @@ class BaseTraining:
             "config": flatten_config(asdict(self.config)),
             "processes": self.accelerator.num_processes,
             "precision": self.accelerator.mixed_precision,
-            "validation": self.history,
+            "validation": self.history.points,
             "real": dict(self.validation.floor) if self.validation else {},
         }
         with self.ema.swapped(self.generator):
@@ -161,28 +175,41 @@ def train_base(config: BaseConfig) -> None:
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
-    prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
-    accelerator.init_trackers("base")
-    training = BaseTraining(config, accelerator, *build_data(config.data))
-    start = training.load() if config.resume else 0
+    with run_folder(accelerator, config.output_dir, resume=config.resume):
+        accelerator.init_trackers("base")
+        training = BaseTraining(config, accelerator, *build_data(config.data))
+        run_steps(training)
+        training.publish()
+    accelerator.end_training()
+
+
+def run_steps(training: BaseTraining) -> None:
+    """Take the steps that are left, with validations and checkpoints.
+
+    Raises:
+        SystemExit: SIGTERM or SIGINT came; the step was finished, and a checkpoint written.
+    """
+    config, accelerator, state = training.config, training.accelerator, training.state()
+    start = state.load() if config.resume else 0
     hidden = not accelerator.is_main_process
-    with tqdm(total=config.steps, initial=start, disable=hidden, smoothing=0.02) as bar:
+    with (
+        Autosave(state, every=config.save_every, minutes=config.save_minutes) as autosave,
+        tqdm(total=config.steps, initial=start, disable=hidden, smoothing=0.02) as bar,
+    ):
         for step in range(start, config.steps):
             if step == cooldown_start(config.steps, config.optim.cooldown):
-                training.save("stable", step)
+                state.save(step, "stable")
             loss = training.step(step)
             done = step + 1
             if done % config.validation.draw_every == 0 or done == config.steps:
                 training.validate(done)
-            if done % config.save_every == 0 or done == config.steps:
-                training.save("checkpoints", done)
             bar.update()
             if done % 20 == 0:
-                bar.set_postfix({"loss": loss.item()} | (training.history[-1] if training.history else {}))
+                points = training.history.points
+                bar.set_postfix({"loss": loss.item()} | (points[-1] if points else {}))
                 lr = training.optimizer.param_groups[0]["lr"]
                 accelerator.log({"loss": loss.item(), "lr": lr}, step=done)
-    training.publish()
-    accelerator.end_training()
+            autosave(done)
 
 
 def build_data(config: DataConfig) -> tuple[CellData, CellData]:

@@ -18,11 +18,12 @@ from algorithms.advantages import RewardFn, normalised_rewards, total_reward
 from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, build_scorer, check_generators
 from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
-from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
+from algorithms.config import RESUMABLE_FIELDS, PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
-from algorithms.launch import prepare_output_dir, start_accelerator
+from algorithms.evaluation.metrics import Evaluator
+from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
 from algorithms.losses.matching import MatchingLoss
@@ -32,7 +33,9 @@ from algorithms.processes import from_main
 from algorithms.recipes.base import PairConfig
 from algorithms.recipes.real_pairs import AddRealPairs
 from algorithms.renoise import Coupling, Renoise, generating_coupling, group_coupling, independent_coupling
+from algorithms.resume_settings import resume_settings
 from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
+from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
 from algorithms.trainer import Algorithm, train
 from algorithms.training_times import TimeQuantile, grid_time, uniform_time
@@ -45,11 +48,6 @@ from cellenv.streams import rng_at
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
 ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
-RESUMABLE_FIELDS = (  # may change when a run is resumed
-    *("output_dir", "resume", "iterations", "trackers", "save_every", "show_every", "threads"),
-    *("eval.contexts", "eval.judge", "data.cache", "distributed.timeout"),
-    *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
-)
 
 Config = TypeVar("Config", bound=PostTrainingConfig)
 Config_co = TypeVar("Config_co", bound=PostTrainingConfig, covariant=True)
@@ -197,7 +195,15 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
     algorithm = build(components)
     check_iterations(config, algorithm)
-    prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
+    with run_folder(accelerator, config.output_dir, resume=config.resume):
+        train_and_evaluate(components, algorithm, evaluator, test, contexts)
+
+
+def train_and_evaluate(
+    components: Components[Any], algorithm: Algorithm, evaluator: Evaluator, test: CellData, contexts: int
+) -> None:
+    """Train, save the model, and evaluate it on so many contexts of the test cells."""
+    config, accelerator = components.config, components.accelerator
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
@@ -208,7 +214,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
             algorithm,
             monitor=monitor,
             render_samples=sample_renderer(config, components),
-            resume_signature=resume_signature(config) | {"mixed_precision": accelerator.mixed_precision},
+            settings=resume_settings(config, RESUMABLE_FIELDS, components.data, accelerator.mixed_precision),
         )
     with ema.swapped(components.theta):
         trained = copy.deepcopy(components.theta)
@@ -274,11 +280,6 @@ def check_iterations(config: PostTrainingConfig, algorithm: Algorithm) -> None:
     """Raise ValueError if theta would never move."""
     if (first := algorithm.first_update) >= config.iterations:
         raise ValueError(f"need more iterations than the critic's warm-up, {first}; got {config.iterations}")
-
-
-def resume_signature(config: PostTrainingConfig) -> dict[str, str]:
-    """Every field that must not change when a run is resumed, by its dotted name."""
-    return {name: str(value) for name, value in flatten_config(asdict(config)).items() if name not in RESUMABLE_FIELDS}
 
 
 def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> Callable[[], NDArray[np.uint8]]:

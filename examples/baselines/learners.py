@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from algorithms.muon import Muon
+from algorithms.training_state import Stateful
 from cellenv.data.cells import CellData
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.path import lift
@@ -30,14 +31,6 @@ class ImagePairs(NamedTuple):
 
     def to(self, device: torch.device) -> "ImagePairs":
         return ImagePairs(*(value.to(device) for value in self))
-
-
-class Stateful(Protocol):
-    """A network, optimizer or EMA."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
 
 
 class Learner(Protocol):

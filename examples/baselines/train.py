@@ -28,8 +28,9 @@ class BaselineConfig:
     ema_decay: float = 0.999  # of the averaged weights, which are saved
     flip: float = 0.3  # probability of each mirroring, for either image alone
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: the launcher's; if unset, bf16 where supported
-    threads: int | None = None  # on a machine without a GPU; None takes all cores
+    threads: int | None = None  # on a machine without a GPU; None: OMP_NUM_THREADS, or all cores
     save_every: int = 1_000  # steps between checkpoints, with a picture each
+    save_minutes: float = 15.0  # a checkpoint, too, where so much time has passed since the last one
     resume: bool = False  # continue from the newest checkpoint in output_dir
     seed: int = 0
     data: DataConfig = DataConfig()
@@ -48,14 +49,13 @@ import shlex
 import sys
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from algorithms import checkpoint
+from algorithms.autosave import Autosave
 from algorithms.ema import EMA
 from algorithms.files import save_png
 from algorithms.launch import start_accelerator
@@ -64,7 +64,10 @@ from algorithms.muon import Muon
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.base_training import build_data
 from algorithms.recipes.flow_matching_data import Pairs, flow_matching_loss
+from algorithms.resume_settings import resume_settings
+from algorithms.run_folder import run_folder
 from algorithms.schedule import learning_rate_factor
+from algorithms.training_state import TrainingState
 from cellenv.data.augment import mirror
 from cellenv.data.cells import CellData
 from cellenv.networks import PRESETS as NETWORKS
@@ -72,11 +75,12 @@ from cellenv.networks import UNet
 from cellenv.pictures import composite, grid
 from cellenv.streams import rng_at, seed_at
 from examples.baselines.flops import count_flops
-from examples.baselines.learners import LEARNERS, ImagePairs, Learner, Stateful
-from examples.studies.cache import config_signature, describe_changes
+from examples.baselines.learners import LEARNERS, ImagePairs, Learner
 
 TRAINING, VALIDATION, WEIGHTS = range(3)  # streams of one seed
-RESUMABLE_FIELDS = ("output_dir", "data.cache", "threads", "save_every", "resume")  # may change when a run is resumed
+RESUMABLE_FIELDS = (  # may change when a run is resumed
+    *("output_dir", "resume", "save_every", "save_minutes", "threads", "data.cache"),
+)
 
 
 def draw_pairs(data: CellData, n: int, rng: torch.Generator, flip: float) -> ImagePairs:
@@ -133,35 +137,6 @@ def save_samples(model: nn.Module, data: CellData, config: BaselineConfig, devic
     model.train()
 
 
-def save_checkpoint(parts: dict[str, Stateful], config: BaselineConfig, step: int) -> None:
-    """Write a checkpoint; no random state, since every stream is named by the step."""
-    state = {
-        "resume_signature": config_signature(config, RESUMABLE_FIELDS),
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-    }
-    checkpoint.save(config.output_dir / "checkpoints", step, state)
-
-
-def load_checkpoint(parts: dict[str, Stateful], config: BaselineConfig) -> int:
-    """Restore the newest checkpoint and return its step.
-
-    Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: the run was started with other settings.
-    """
-    folder = config.output_dir
-    saved = checkpoint.load_latest(folder / "checkpoints")
-    if saved is None:
-        raise FileNotFoundError(f"no checkpoint to resume in {folder}; leave out --resume to start")
-    if changes := describe_changes(saved["resume_signature"], config_signature(config, RESUMABLE_FIELDS)):
-        raise ValueError(
-            f"{folder} was trained with {changes}; resume with equal settings, or give another --output-dir"
-        )
-    for name, part in parts.items():
-        part.load_state_dict(saved["parts"][name])
-    return saved["iteration"]
-
-
 def with_model_defaults(config: BaselineConfig) -> BaselineConfig:
     """The config with batch size and learning rate of its model where they are None."""
     learner = LEARNERS[config.model]
@@ -172,16 +147,22 @@ def with_model_defaults(config: BaselineConfig) -> BaselineConfig:
     )
 
 
-def train(learner: Learner, ema: EMA, config: BaselineConfig, cells: tuple[CellData, CellData], device: Any) -> None:
-    """Train on the first cells to `config.steps`, with checkpoints and pictures of the second.
+def train(
+    learner: Learner, ema: EMA, config: BaselineConfig, cells: tuple[CellData, CellData], state: TrainingState
+) -> None:
+    """Train on the first cells to `config.steps`, with checkpoints, and pictures of the second.
 
     Raises:
         FloatingPointError: a loss is not finite.
+        SystemExit: SIGTERM or SIGINT came; the step was finished, and a checkpoint written.
     """
     data, validation = cells
-    parts = learner.parts | {"ema": ema}
-    start = load_checkpoint(parts, config) if config.resume else 0
-    with tqdm(total=config.steps, initial=start, desc=config.model, unit="step", smoothing=0.02) as bar:
+    device = state.accelerator.device
+    start = state.load() if config.resume else 0
+    with (
+        Autosave(state, every=config.save_every, minutes=config.save_minutes) as autosave,
+        tqdm(total=config.steps, initial=start, desc=config.model, unit="step", smoothing=0.02) as bar,
+    ):
         for step in range(start, config.steps):
             rng = rng_at(config.seed, TRAINING, step)
             pairs = draw_pairs(data, config.batch_size, rng, config.flip).to(device)
@@ -192,11 +173,11 @@ def train(learner: Learner, ema: EMA, config: BaselineConfig, cells: tuple[CellD
                 raise FloatingPointError(f"step {step}: the losses are {losses}; try a smaller --learning-rate")
             done = step + 1
             if done % config.save_every == 0 or done == config.steps:
-                save_checkpoint(parts, config, done)
                 with ema.swapped(learner.model):
                     save_samples(learner.model, validation, config, device, done)
             bar.update()
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+            autosave(done)
 
 
 def main(config: BaselineConfig) -> None:
@@ -212,17 +193,25 @@ def main(config: BaselineConfig) -> None:
     learner = LEARNERS[config.model](data, accelerator, config.learning_rate)
     start = perf_counter()
     ema = EMA(learner.model, config.ema_decay)
-    train(learner, ema, config, (data, validation), accelerator.device)
-    metadata = {
-        "command": shlex.join(["python", *sys.argv]),
-        "config": flatten_config(asdict(config)),
-        "steps": config.steps,
-        "flops": config.steps * flops_per_step,
-        "flops_of_the_base": budget,
-        "seconds": round(perf_counter() - start, 1),
-    }
-    with ema.swapped(learner.model):
-        learner.model.save_pretrained(config.output_dir / "model", metadata)
+    state = TrainingState(
+        accelerator=accelerator,
+        output_dir=config.output_dir,
+        parts=learner.parts | {"ema": ema},
+        settings=resume_settings(config, RESUMABLE_FIELDS, data, accelerator.mixed_precision),
+        steps=config.steps,
+    )
+    with run_folder(accelerator, config.output_dir, resume=config.resume):
+        train(learner, ema, config, (data, validation), state)
+        metadata = {
+            "command": shlex.join(["python", *sys.argv]),
+            "config": flatten_config(asdict(config)),
+            "steps": config.steps,
+            "flops": config.steps * flops_per_step,
+            "flops_of_the_base": budget,
+            "seconds": round(perf_counter() - start, 1),
+        }
+        with ema.swapped(learner.model):
+            learner.model.save_pretrained(config.output_dir / "model", metadata)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from algorithms.files import write_whole
 from algorithms.logs import flatten_config
+from algorithms.resume_settings import describe_changes
 
 
 def save_cached(file: Path, settings: Mapping[str, str], content: Mapping[str, Any]) -> None:
@@ -27,12 +28,6 @@ def load_cached(file: Path, settings: Mapping[str, str]) -> Any | None:
     if changes := describe_changes(saved["settings"], settings):
         raise ValueError(f"{file} was made with {changes}; give another --output-dir, or remove the file")
     return saved["content"]
-
-
-def describe_changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Settings that differ, as "beta=0.1, now 0.5"; empty if none does."""
-    changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
-    return ", ".join(f"{name}={then.get(name)}, now {now.get(name)}" for name in changed)
 
 
 def config_signature(config: Any, resumable: Container[str]) -> dict[str, str]:

@@ -17,16 +17,21 @@ from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.periodic_eval import EvalResult, PeriodicEval
 from algorithms.launch import start_accelerator
 from algorithms.nfe import count_nfe
-from algorithms.recipes.post_training import Components, build_components, resume_signature
+from algorithms.recipes.post_training import Components, build_components
 from algorithms.trainer import Algorithm, train
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
-from examples.studies.cache import load_cached, save_cached
+from examples.studies.cache import config_signature, load_cached, save_cached
 from examples.studies.candidates import candidate_config, recipe_of, run_name
 from examples.studies.comparison_config import Candidate, ComparisonConfig
 from examples.studies.results import CandidateRun, Point, Results, save_csv
 
 DRAW, TREATED = 1, 80  # images other than those that chose the defaults of `train nft`, and how many of each compound
+
+UNDECISIVE = (  # fields that do not decide a run, and its seed
+    *("seed", "output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "threads"),
+    *("eval.contexts", "eval.judge", "data.cache"),
+)
 
 
 def run_all(
@@ -160,8 +165,7 @@ class ComparisonRunner:
 
     def _signature(self, candidate: Candidate) -> dict[str, str]:
         """Settings that decide a run except for its seed, the recipe's defaults included."""
-        config = resume_signature(candidate_config(self.config, candidate, 0, self.config.output_dir))
-        del config["seed"]
+        config = config_signature(candidate_config(self.config, candidate, 0, self.config.output_dir), UNDECISIVE)
         return {
             **config,
             "algorithm": candidate.algorithm,

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import signal
 import sys
 from dataclasses import replace
 from functools import partial
@@ -115,13 +114,12 @@ def toy_algorithm(model=None, *, accelerator=None, reward_fn=total_reward, **fie
     return replace(algorithm, **fields)
 
 
-def toy_run(output_dir, accelerator, *, kill_at=-1, model=None, **config):
-    """Train six iterations, or as config says; returns the loss module. kill_at: iteration that raises SIGKILL."""
+def toy_run(output_dir, accelerator, *, before=lambda iteration: None, model=None, **config):
+    """Train six iterations, or as config says; returns the loss module. before: called with every iteration."""
     algorithm = toy_algorithm(model, accelerator=accelerator)
 
     def collect(iteration, clock):
-        if iteration == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        before(iteration)
         return algorithm.collect(iteration, clock)
 
     defaults = {"iterations": 6, "micro_batch_size": 10, "learning_rate": 3e-3, "weight_decay": 1e-4, "save_every": 2}
@@ -130,7 +128,7 @@ def toy_run(output_dir, accelerator, *, kill_at=-1, model=None, **config):
         accelerator,
         train_config(Path(output_dir), **(defaults | config)),
         replace(algorithm, collect=collect),
-        resume_signature={"seed": 5},
+        settings={"seed": "5"},
     )
     return algorithm.loss
 
@@ -147,9 +145,20 @@ def toy_gradient(accelerator):
     return torch.cat([parameter.grad.flatten() for parameter in theta.parameters()])
 
 
-def main(output_dir, kill_at):
-    """Subprocess of a test: a run that is killed."""
-    toy_run(output_dir, start_accelerator(threads=1), kill_at=int(kill_at))
+def signal_at(number, at):
+    """A function that sends a signal to this process when it is called with iteration `at`."""
+
+    def send(iteration):
+        if iteration == at:
+            os.kill(os.getpid(), number)
+
+    return send
+
+
+def main(output_dir, number=0, at=-1):
+    """Subprocess of a test: a run to which a signal comes, or one that has no end."""
+    iterations = 6 if number else 10**6
+    toy_run(output_dir, start_accelerator(threads=1), before=signal_at(int(number), int(at)), iterations=iterations)
 
 
 if __name__ == "__main__":

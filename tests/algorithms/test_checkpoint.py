@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from torch import nn
 
 from algorithms import checkpoint
 
-STATE = {"x": torch.arange(5000.0)}
+STATE = {"x": torch.arange(5000.0), "steps": 20}
+
+
+def newest(folder):
+    """State of the newest file in a folder that can be used."""
+    return next(checkpoint.intact(reversed(checkpoint.list_checkpoints(folder))))
 
 
 def damaged(content, damage):
@@ -21,33 +27,34 @@ def damaged(content, damage):
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "text"])
 def test_a_damaged_checkpoint_is_named_and_the_previous_one_loaded(tmp_path, damage, caplog):
-    checkpoint.save(tmp_path, 1, STATE)
-    newest = checkpoint.save(tmp_path, 2, STATE)
-    newest.write_bytes(damaged(newest.read_bytes(), damage))
-    state = checkpoint.load_latest(tmp_path)
+    checkpoint.save(tmp_path / "checkpoints", 1, STATE)
+    file = checkpoint.save(tmp_path / "checkpoints", 2, STATE)
+    file.write_bytes(damaged(file.read_bytes(), damage))
+    state = checkpoint.load_to_continue(tmp_path, 20, 0.0)
     assert state["iteration"] == 1 and torch.equal(state["x"], STATE["x"])
     assert "000002.pt is damaged" in caplog.text
 
 
 def test_if_all_are_damaged_the_error_names_all(tmp_path):
     for iteration in (1, 2):
-        path = checkpoint.save(tmp_path, iteration, STATE)
+        path = checkpoint.save(tmp_path / "checkpoints", iteration, STATE)
         path.write_bytes(damaged(path.read_bytes(), "cut"))
-    with pytest.raises(ValueError, match=r"can be used \(000002.pt, 000001.pt\); leave out --resume"):
-        checkpoint.load_latest(tmp_path)
+    with pytest.raises(ValueError, match=r"can be used \(checkpoints/000001.pt, checkpoints/000002.pt\); leave out"):
+        checkpoint.load_to_continue(tmp_path, 20, 0.0)
 
 
-def test_files_with_code_and_files_of_other_programs_are_refused(tmp_path, caplog):
-    torch.save({"iteration": 2, "x": os.system}, tmp_path / "000002.pt")
-    torch.save({"foo": 1}, tmp_path / "000001.pt")
-    with pytest.raises(ValueError, match="can be used"):
-        checkpoint.load_latest(tmp_path)
-    assert "000002.pt holds more than tensors" in caplog.text
-    assert "000001.pt is not a checkpoint of a run" in caplog.text
-
-
-def test_without_checkpoints_load_latest_returns_none(tmp_path):
-    assert checkpoint.load_latest(tmp_path / "none") is None
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"iteration": 2, "x": os.system}, "holds more than tensors"),
+        ({"foo": 1}, "is not a checkpoint of a run"),
+        ({"iteration": 2, "loss": {}}, "is of another version"),
+    ],
+)
+def test_files_with_code_and_files_of_other_programs_and_versions_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "000002.pt")
+    with pytest.raises(ValueError, match=rf"000002.pt {message}"):
+        checkpoint.load(tmp_path / "000002.pt")
 
 
 def test_the_last_two_are_kept_and_partial_files_ignored(tmp_path):
@@ -55,7 +62,29 @@ def test_the_last_two_are_kept_and_partial_files_ignored(tmp_path):
         checkpoint.save(tmp_path, iteration, {"x": torch.tensor(iteration)})
     (tmp_path / ".000011.pt.123.part").write_bytes(b"half")
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["000003.pt", "000010.pt"]
-    assert checkpoint.load_latest(tmp_path) == {"x": torch.tensor(10), "iteration": 10}
+    assert newest(tmp_path)["x"] == newest(tmp_path)["iteration"] == 10
+
+
+def test_files_are_sorted_by_number(tmp_path):
+    for iteration in (999_998, 999_999, 1_000_000):
+        checkpoint.save(tmp_path, iteration, STATE)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["999999.pt", "1000000.pt"]
+
+
+def test_checkpoints_within_reach_and_the_one_before_are_kept(tmp_path):
+    for iteration in range(1, 9):
+        checkpoint.save(tmp_path, iteration, STATE, reach=3)
+    assert [int(path.stem) for path in checkpoint.list_checkpoints(tmp_path)] == [5, 6, 7, 8]
+    checkpoint.save(tmp_path, 20, STATE, reach=3)
+    assert [int(path.stem) for path in checkpoint.list_checkpoints(tmp_path)] == [8, 20]
+
+
+def test_the_state_is_not_copied_as_a_whole(tmp_path):
+    """In small pieces: the peak of memory while saving is far below the size of the state."""
+    state = {f"{i}": torch.zeros(1 << 18) for i in range(32)}  # 32 MiB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    checkpoint.save(tmp_path, 1, state)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (16 << 10)  # KiB
 
 
 def test_a_run_taken_up_again_replaces_its_later_checkpoints(tmp_path):
@@ -83,18 +112,8 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="no space left"):
         checkpoint.save(tmp_path, 2, {"x": torch.tensor(2)})
-    assert checkpoint.load_latest(tmp_path)["iteration"] == 1
+    assert newest(tmp_path)["iteration"] == 1
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_archive_run_takes_the_first_free_name_and_leaves_folders_without_checkpoints(tmp_path):
-    folder = tmp_path / "run"
-    (folder / "checkpoints").mkdir(parents=True)
-    assert checkpoint.archive_run(folder) is None and folder.exists()
-    (tmp_path / "run.1").mkdir()
-    checkpoint.save(folder / "checkpoints", 3, STATE)
-    assert checkpoint.archive_run(folder) == tmp_path / "run.2"
-    assert not folder.exists() and checkpoint.load_latest(tmp_path / "run.2" / "checkpoints")["iteration"] == 3
 
 
 def test_random_states_are_restored(tmp_path):
@@ -105,7 +124,7 @@ def test_random_states_are_restored(tmp_path):
 
     first = draw()
     assert draw() != first
-    checkpoint.set_rng_state(checkpoint.load_latest(tmp_path)["rng"])
+    checkpoint.set_rng_state(newest(tmp_path)["rng"])
     assert draw() == first
 
 

@@ -1,11 +1,14 @@
+import random
 import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
 import pytest
+import torch
 
 from algorithms.cli import COMMANDS, main
+from algorithms.evaluation import generate
 from cellenv.generator import Sampling
 from rewards import WEIGHTS
 
@@ -71,3 +74,11 @@ def test_dry_run_prints_the_resolved_config_and_an_estimate_and_leaves_no_run(sa
     evaluation = 2 * 16 * 4 * 2  # models, contexts, samples, steps
     assert f"network function evaluations  {5 * (rollouts + losses) + evaluation:,}" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_the_seed_of_a_command_seeds_the_global_streams(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(generate, "main", lambda config: drawn.append((torch.rand(()).item(), random.random())))
+    for seed in (1, 1, 2):
+        main(["generate", "--seed", str(seed), "--generator", "x"])
+    assert drawn[0] == drawn[1] and not {*drawn[0]} & {*drawn[2]}

@@ -117,14 +117,6 @@ def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
     RenoisedConfig(output_dir=Path("out"), rollout=OldPolicyRolloutConfig(train_on=12))
 
 
-def test_stopping_on_collapse_needs_checkpoints_from_before_it():
-    stopping = TrainingEvalConfig(stop_on_collapse=True)
-    PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=10)
-    with pytest.raises(ValueError, match="save_every of at least 10, got 9"):
-        PostTrainingConfig(output_dir=Path("out"), eval=stopping, save_every=9)
-    PostTrainingConfig(output_dir=Path("out"), save_every=9)
-
-
 @pytest.mark.parametrize(
     ("message", "fields"),
     [

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from algorithms import launch
+from algorithms.interruption import LAUNCHERS
 from algorithms.launch import automatic_precision, start_accelerator
 
 
@@ -50,11 +51,33 @@ def test_ranks_that_do_not_see_each_other_raise(monkeypatch):
         start_accelerator(threads=1)
 
 
+@pytest.mark.parametrize(
+    ("given", "launcher", "processes", "threads"),
+    [
+        (None, None, "1", 8),
+        (None, None, "4", 2),
+        ("3", None, "1", 3),
+        ("1", None, "1", 1),
+        ("1", "TORCHELASTIC_RUN_ID", "2", 4),
+        ("1", "ACCELERATE_DYNAMO_BACKEND", "1", 8),
+        ("3", "TORCHELASTIC_RUN_ID", "2", 3),
+    ],
+)
+def test_threads_are_those_of_the_user_or_the_cores_are_shared(monkeypatch, given, launcher, processes, threads):
+    monkeypatch.setattr(launch, "available_cores", lambda: 8)
+    for name, value in (("OMP_NUM_THREADS", given), ("LOCAL_WORLD_SIZE", processes), *((n, None) for n in LAUNCHERS)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    if launcher:
+        monkeypatch.setenv(launcher, "x")
+    assert launch.default_threads() == threads
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize(("asked", "processes", "others", "threads"), [(None, 2, 0, 4), (None, 2, 3, 1), (6, 2, 3, 6)])
 def test_processes_beside_this_one_get_a_core_each(monkeypatch, fresh_accelerate, asked, processes, others, threads):
     monkeypatch.setattr(launch, "available_cores", lambda: 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     given = []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     start_accelerator(threads=asked, other_processes=others)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from algorithms.checkpoint import list_checkpoints
 from algorithms.launch import start_accelerator
 from tests.algorithms.ddp_toys import toy_ppo_run
 from tests.algorithms.nft_toys import toy_gradient, toy_run
@@ -71,3 +72,19 @@ def test_two_processes_log_what_one_does(one, two):
     for of_one, of_two in zip(*logs, strict=True):
         for key in ("reward", "reward_std", "rewards/bright/mean", "loss_nft", "loss_kl", "grad_norm", "drift"):
             assert of_one[key] == pytest.approx(of_two[key], rel=2e-3, abs=1e-6), key
+
+
+def test_nan_on_one_rank_stops_both_and_is_saved_by_the_one_that_has_it(two):
+    messages = [rank["nan"] for rank in two[0]]
+    assert all("step 0: the gradient is nan" in message for message in messages)
+    assert "no row of this process" in messages[0] and "the 2 rows that make it so" in messages[1]
+    assert sorted(path.name for path in (two[1] / "nan" / "nonfinite").iterdir()) == [
+        "000000-1.json",
+        "000000-1.safetensors",
+    ]
+
+
+def test_a_signal_to_one_rank_stops_both_after_the_same_iteration(two):
+    assert [rank["exit"] for rank in two[0]] == [143, 143]
+    assert len((two[1] / "stopped" / "log.jsonl").read_text().splitlines()) == 3
+    assert [path.name for path in list_checkpoints(two[1] / "stopped" / "checkpoints")] == ["000002.pt", "000003.pt"]

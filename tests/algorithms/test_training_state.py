@@ -34,9 +34,20 @@ def assert_same_run(loss, folder, other_loss, other_folder):
     for name, value in loss.state_dict().items():
         assert torch.equal(value, other_loss.state_dict()[name]), name
     assert logged(folder) == logged(other_folder)
-    states = [checkpoint.load_latest(run / "checkpoints") for run in (folder, other_folder)]
-    for key in ("ema", "optimizer", "iteration"):
-        assert comparable(states[0][key]) == comparable(states[1][key])
+    states = [newest_state(run) for run in (folder, other_folder)]
+    assert states[0]["iteration"] == states[1]["iteration"]
+    for part in ("ema", "optimizer"):
+        assert comparable(states[0]["parts"][part]) == comparable(states[1]["parts"][part])
+
+
+def newest_state(run):
+    return checkpoint.load(checkpoint.list_checkpoints(run / "checkpoints")[-1])
+
+
+def edit(run, **changes):
+    """Change the newest checkpoint of a run."""
+    state = newest_state(run)
+    checkpoint.save(run / "checkpoints", state["iteration"], state | changes)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +63,18 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
     assert_same_run(loss, tmp_path, *uninterrupted)
 
 
-def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
-    """SIGKILL in iteration 3, after the checkpoint of iteration 2: the third line of the log is replaced."""
-    command = [sys.executable, "-m", "tests.algorithms.nft_toys", tmp_path, "3"]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_ended_by_a_signal_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, number):
+    """In iteration 3, after the checkpoint of iteration 2. Killed, it is repeated; otherwise it is finished first."""
+    command = [sys.executable, "-m", "tests.algorithms.nft_toys", tmp_path, str(int(number)), "3"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run(command, env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
-    assert len(logged(tmp_path)) == 3
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if number == signal.SIGKILL:
+        assert done.returncode == -number and len(logged(tmp_path)) == 3
+    else:
+        assert done.returncode == 128 + number and len(logged(tmp_path)) == 4
+        assert f"{number.name}: stopped after 4 of 6" in done.stderr and "Traceback" not in done.stderr
+        assert newest_state(tmp_path)["iteration"] == 4
     loss = toy_run(tmp_path, start_accelerator(threads=1), resume=True)
     assert_same_run(loss, tmp_path, *uninterrupted)
 
@@ -81,26 +98,63 @@ def test_more_iterations_continue_from_before_the_cooldown(tmp_path, optimizer):
     assert_same_run(extended, tmp_path / "extended", longer, tmp_path / "longer")
 
 
+def test_fewer_iterations_continue_from_before_the_cooldown(tmp_path):
+    """Of eight, checkpoints are left of the fourth and the sixth; a run of seven slows down after the fifth."""
+    usual = {"cooldown": 0.4, "save_every": 2}
+    shorter = toy_run(tmp_path / "shorter", start_accelerator(threads=1), iterations=7, **usual)
+
+    def stop(iteration):
+        if iteration == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_run(tmp_path / "cut", start_accelerator(threads=1), iterations=11, before=stop, **usual)
+    cut = toy_run(tmp_path / "cut", start_accelerator(threads=1), iterations=7, resume=True, **usual)
+    assert_same_run(cut, tmp_path / "cut", shorter, tmp_path / "shorter")
+
+
 def test_a_finished_run_is_not_made_shorter(uninterrupted):
-    with pytest.raises(ValueError, match=r"has done 6 of 6 and is not the start of a run of 4.*up to 4; resume it"):
-        toy_run(uninterrupted[1], start_accelerator(threads=1), iterations=4, resume=True)
+    with pytest.raises(ValueError, match=r"has done 6 of 6 and is not the start of a run of 3.*up to 3; resume it"):
+        toy_run(uninterrupted[1], start_accelerator(threads=1), iterations=3, resume=True)
 
 
-def test_another_base_or_resume_signature_raises(tmp_path):
+def test_another_base_or_other_settings_raise(tmp_path):
     toy_run(tmp_path, start_accelerator(threads=1), iterations=2)
     with pytest.raises(ValueError, match="other pretrained weights"):
         toy_run(tmp_path, start_accelerator(threads=1), resume=True, model=ToyNet(seed=9))
-    newest = checkpoint.list_checkpoints(tmp_path / "checkpoints")[-1]
-    state = checkpoint.load(newest)
-    checkpoint.save(newest.parent, 2, state | {"resume_signature": {"seed": 6}})
+    edit(tmp_path, settings={"seed": "6"})
     with pytest.raises(ValueError, match="started with seed=6, now 5"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+
+
+@pytest.mark.parametrize("lost", ["loss.model.outer.weight", "optimizer.state.3.exp_avg", "ema.updates", "optimizer"])
+def test_a_checkpoint_that_lacks_something_is_not_resumed_with_fresh_weights(tmp_path, lost):
+    toy_run(tmp_path, start_accelerator(threads=1), iterations=2)
+    parts = newest_state(tmp_path)["parts"]
+    part, _, name = lost.partition(".")
+    inside = parts
+    for key in {"": [], "state.3.exp_avg": [part, "state", 3]}.get(name, [part]):
+        inside = inside[key]
+    del inside[name.removeprefix("state.3.") or part]
+    edit(tmp_path, parts=parts)
+    with pytest.raises(ValueError, match=f"does not hold exactly what changes in this run: .* first {lost}"):
+        toy_run(tmp_path, start_accelerator(threads=1), resume=True)
+
+
+def test_a_module_that_has_grown_is_not_resumed_with_fresh_weights(tmp_path):
+    toy_run(tmp_path, start_accelerator(threads=1), iterations=2)
+    state = newest_state(tmp_path)
+    parts, lost = state["parts"], "model.inner.bias"
+    del parts["loss"][lost]
+    edit(tmp_path, parts=parts, names=[name for name in state["names"] if name != f"loss.{lost}"])
+    with pytest.raises(ValueError, match=f"first loss.{lost}"):
         toy_run(tmp_path, start_accelerator(threads=1), resume=True)
 
 
 def test_frozen_models_are_saved_as_fingerprints(uninterrupted):
     loss, folder = uninterrupted
-    state = checkpoint.load_latest(folder / "checkpoints")
-    assert {name.split(".")[0] for name in state["loss"]} == {"model", "model_old"}
+    state = newest_state(folder)
+    assert {name.split(".")[0] for name in state["parts"]["loss"]} == {"model", "model_old"}
     assert state["frozen"] == [checkpoint.fingerprint(loss.model_ref)]
 
 

@@ -1,7 +1,10 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 
-from cellenv.streams import normal_like, rng_at, seed_at
+from cellenv.streams import normal_like, rng_at, seed_at, seed_global_streams
 
 
 def test_noise_depends_on_the_seed_of_the_row_alone():
@@ -39,3 +42,13 @@ def test_normal_like_needs_one_seed_per_row():
     with pytest.raises(ValueError, match="one seed per sample"):
         normal_like(torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64))
     assert normal_like(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+
+
+def test_global_streams_repeat_with_the_seed():
+    def draw(*key):
+        with torch.random.fork_rng():
+            seed_global_streams(*key)
+            return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+    assert draw(3, 0) == draw(3, 0)
+    assert not {*draw(3, 0)} & {*draw(3, 1)}

@@ -209,5 +209,7 @@ def test_held_out_cells_are_the_test_split_and_as_many_contexts_as_it_has(tmp_pa
     cells = SyntheticCells("test")
     rows = torch.cat([cells.treated[:1], cells.controls[:2]])
     write_folder(tmp_path, cells, rows, torch.zeros(3, 3, 4, 4))
-    with pytest.raises(ValueError, match="no two treated images of one compound; --include-unseen may add some"):
+    with pytest.raises(
+        ValueError, match="distances need 2: --include-unseen may add some"
+    ):
         held_out_cells(DataConfig(path=tmp_path, include_unseen=True), 7)

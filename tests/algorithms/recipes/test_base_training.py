@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from algorithms import checkpoint
 from algorithms.config import DataConfig
 from algorithms.evaluation.feature_distances import FeatureDistances
 from algorithms.launch import start_accelerator
@@ -16,9 +17,12 @@ from algorithms.recipes.base_training import (
     estimate_base,
     train_base,
 )
+from algorithms.recipes.flow_matching_data import TRAINING
 from algorithms.schedule import learning_rate_factor
 from cellenv.generator import SAMPLINGS, CellFlux
 from cellenv.networks import PRESETS as NETWORKS
+from cellenv.streams import rng_at
+from cellenv.weights_io import load_weights
 from tests.algorithms.recipes.base_toys import TINY_BASE, FewCells, saved_weights
 
 
@@ -129,9 +133,41 @@ def test_stop_and_resume_is_bit_for_bit(config, monkeypatch, tmp_path, optimizer
     assert metadata(config)["validation"] == metadata(stopped)["validation"]
 
 
+def test_nan_stops_the_run_while_its_checkpoints_are_good(config, monkeypatch):
+    draw = base_training.draw_pairs
+
+    def spoilt(data, n, rng, pairs, share):
+        drawn = draw(data, n, rng, pairs, share)
+        if rng.initial_seed() == rng_at(config.seed, TRAINING, 5).initial_seed():
+            drawn.x1[1, 0, 3, 3] = float("nan")
+        return drawn
+
+    monkeypatch.setattr(base_training, "draw_pairs", spoilt)
+    with pytest.raises(FloatingPointError, match=r"step 5: the gradient is nan.* the 1 rows that make it so are in"):
+        train_base(config)
+    _, rows = load_weights(config.output_dir / "nonfinite" / "000005-0.safetensors")
+    assert rows["x1"].shape == (1, 3, 8, 8) and rows["x1"].isnan().sum() == 1
+    monkeypatch.setattr(base_training, "draw_pairs", draw)
+    train_base(replace(config, resume=True))
+    assert saved_weights(config.output_dir, 8).isfinite().all()
+
+
+def test_a_run_in_a_used_folder_sets_the_other_aside(config, tmp_path):
+    train_base(config)
+    first = saved_weights(config.output_dir, 8)
+    train_base(replace(config, seed=1, steps=4))
+    assert saved_weights(tmp_path / "run.1", 8).equal(first)
+    assert [path.name for path in checkpoint.list_checkpoints(config.output_dir / "checkpoints")] == [
+        "000002.pt",
+        "000004.pt",
+    ]
+    with pytest.raises(ValueError, match="started with seed=1, now 0"):
+        train_base(replace(config, resume=True))
+
+
 def test_a_run_is_not_resumed_with_another_optimizer(config):
     train_base(config)
-    with pytest.raises(ValueError, match="was trained by muon, not adamw"):
+    with pytest.raises(ValueError, match=r"started with optim\.optimizer=muon, now adamw"):
         train_base(replace(config, resume=True, optim=replace(config.optim, optimizer="adamw")))
 
 

@@ -94,6 +94,14 @@ def test_a_stopped_run_resumes_bit_for_bit(config, tmp_path, monkeypatch):
         train.main(replace(whole, output_dir=tmp_path / "nothing", resume=True))
 
 
+def test_a_run_in_a_used_folder_sets_the_other_aside(config, tmp_path):
+    train.main(config)
+    first = weights(config)
+    train.main(replace(config, seed=1))
+    assert equal(first, weights(replace(config, output_dir=tmp_path / "run.1")))
+    assert not equal(first, weights(config))
+
+
 def test_the_seed_decides_the_batches_too(config, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "seed_at", lambda *key: 5)  # equal initial weights
     runs = [replace(config, output_dir=tmp_path / f"{seed}", seed=seed) for seed in (0, 1)]

@@ -1,0 +1,90 @@
+"""The folder of a run: one process at a time writes to it, and what another run left there is set aside."""
+
+import itertools
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+
+from algorithms.checkpoint import FOLDERS, list_checkpoints
+
+LOCK = ".lock"  # held by a process that lives; its text says which one held it last
+TEMPORARY = re.compile(r"\..+\.\d+")  # names of files that `cellenv.weights_io.atomic_replace` has not finished
+
+
+@contextmanager
+def run_folder(accelerator: Accelerator, folder: Path, *, resume: bool) -> Iterator[None]:
+    """Keep other runs out of the folder while the context lasts; ready on all ranks when it begins.
+
+    Another run in the folder is set aside, unless that run is resumed.
+
+    Raises:
+        ValueError: another process holds the folder.
+    """
+    lock, refusal = None, [""]
+    if accelerator.is_main_process:
+        try:
+            lock = claim(folder)
+            if not resume and has_checkpoints(folder):
+                moved = set_aside(folder)
+                release(lock, moved)
+                print(f"{folder} held another run; it is in {moved} now (--resume would have continued it)")
+                lock = claim(folder)
+        except ValueError as error:
+            refusal = [str(error)]
+    broadcast_object_list(refusal)
+    if refusal[0]:
+        raise ValueError(refusal[0])
+    try:
+        yield
+    finally:
+        if lock is not None:
+            release(lock, folder)
+
+
+def claim(folder: Path) -> FileLock:
+    """The folder's lock, acquired; what its last holder has not finished writing is deleted.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = file.read_text() or "another process"
+        raise ValueError(
+            f"{folder} is in use by {holder}: wait for it or end it, or give another --output-dir"
+        ) from None
+    if last := file.read_text():
+        print(f"{folder} was in use by {last}, which has ended; taken over")
+    file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    for path in folder.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    return lock
+
+
+def release(lock: FileLock, folder: Path) -> None:
+    """Give up the lock of a folder, and leave no word of having held it."""
+    (folder / LOCK).write_text("")
+    lock.release()
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether there is something in the folder that could be resumed."""
+    return any(list_checkpoints(folder / name) for name in FOLDERS)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder to the first free of folder.1, folder.2, ..., which is returned."""
+    number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.{n}").exists())
+    return folder.rename(folder.with_name(f"{folder.name}.{number}"))

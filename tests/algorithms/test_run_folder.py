@@ -1,0 +1,69 @@
+"""A run's folder: one process at a time, other runs set aside, unfinished files swept."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from algorithms import checkpoint
+from algorithms.launch import start_accelerator
+from algorithms.run_folder import LOCK, run_folder, set_aside
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from algorithms.run_folder import claim
+lock = claim(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder, and leaves a file half written."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], env=env, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / f".000007.pt.{process.pid}").write_bytes(b"half")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_process_is_refused_and_a_dead_one_is_followed_with_a_word(tmp_path, holder, capsys):
+    accelerator, folder = start_accelerator(threads=1), tmp_path / "run"
+    with pytest.raises(ValueError, match=f"in use by process {holder.pid} on .*give another --output-dir"):
+        with run_folder(accelerator, folder, resume=True):
+            pass
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with run_folder(accelerator, folder, resume=True):
+        assert f"was in use by process {holder.pid}" in capsys.readouterr().out
+        assert list((folder / "checkpoints").iterdir()) == []
+    with run_folder(accelerator, folder, resume=True):
+        assert capsys.readouterr().out == ""  # the one before ended as it should
+
+
+@pytest.mark.parametrize("kind", checkpoint.FOLDERS)
+def test_another_run_is_set_aside_unless_it_is_resumed(tmp_path, kind, capsys):
+    accelerator, folder = start_accelerator(threads=1), tmp_path / "run"
+    with run_folder(accelerator, folder, resume=False):
+        checkpoint.save(folder / kind, 3, {})
+    with run_folder(accelerator, folder, resume=True):
+        assert checkpoint.list_checkpoints(folder / kind)
+    assert capsys.readouterr().out == ""
+    with run_folder(accelerator, folder, resume=False):
+        assert [path.name for path in folder.iterdir()] == [LOCK]
+        assert checkpoint.list_checkpoints(tmp_path / "run.1" / kind)
+    assert f"held another run; it is in {tmp_path / 'run.1'} now" in capsys.readouterr().out
+
+
+def test_a_folder_is_set_aside_under_the_first_free_name(tmp_path):
+    for name in ("run", "run.1"):
+        (tmp_path / name).mkdir()
+    assert set_aside(tmp_path / "run") == tmp_path / "run.2" and not (tmp_path / "run").exists()
