@@ -1,7 +1,7 @@
 """From a config to cells, segmenter, rewards and generator; what cannot work is refused here, before any training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from algorithms.workers.remote import Channel
 from algorithms.workers.scorer import LocalScorer, Scorer
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
-from cellenv.data.layouts import LAYOUTS
+from cellenv.data.layouts import LAYOUTS, Layout
+from cellenv.data.stains import choose_stains
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
@@ -41,8 +42,36 @@ def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> Ce
 
 def build_folder(path: str | Path, config: FolderConfig, split: str | None, *, unseen: bool | None) -> ImagingCells:
     """A split of a folder; None takes all, as in `ImagingCells`."""
-    layout = LAYOUTS[config.layout]
+    layout = build_layout(path, config)
     return ImagingCells(path, split, layout=layout, unseen=unseen, cache=config.cache, skip_bad=config.skip_bad)
+
+
+def build_layout(path: str | Path, config: FolderConfig) -> Layout:
+    """The layout of a folder, with the files, stains and columns that the config names.
+
+    Raises:
+        FileNotFoundError: a table that the config names is not there.
+        ValueError: a stain is none of the channels.
+    """
+    layout = choose_stains(
+        LAYOUTS[config.layout], channels=config.channels, nucleus=config.nucleus, cytoplasm=config.cytoplasm
+    )
+    return replace(
+        layout,
+        index=layout.index if config.index is None else str(_find_table(Path(path), config.index)),
+        embedding=layout.embedding if config.embeddings is None else str(_find_table(Path(path), config.embeddings)),
+        pairing=layout.pairing if config.pairing is None else config.pairing,
+        label=None if config.unlabelled else layout.label,
+    )
+
+
+def _find_table(folder: Path, file: Path) -> Path:
+    """A table as given, or in the folder or in its subfolder `metadata`; absolute."""
+    places = [file, folder / file, folder / "metadata" / file]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    raise FileNotFoundError(f"no table {' or '.join(map(str, places))}")
 
 
 def check_labelled(data: CellData) -> None:

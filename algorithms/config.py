@@ -15,6 +15,7 @@ from algorithms.train_config import OptimConfig, TrainConfig
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
+UNLABELLED = ("rxrx1", "jump")  # layouts of `cellenv.data.layouts` without mechanisms of action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,22 @@ class FolderConfig:
     """How a folder of images is read."""
 
     layout: Literal["bbbc021", "rxrx1", "jump"] = "bbbc021"  # its files, columns and stains
+    index: Path | None = None  # table of the images, where the folder has several
+    embeddings: Path | None = None  # table of the compounds' conditions, where the folder has several
+    channels: str | None = (
+        None  # their stains in order, Mito,AGP,RNA,ER,DNA, or numbered, DNA=5,RNA=3, or a .json of it
+    )
+    nucleus: str | None = None  # stain that shows nuclei
+    cytoplasm: str | None = None  # stain that shows cells, or two of them: AGP,ER
+    pairing: str | None = None  # column that a treated image shares with its controls
+    unlabelled: bool = False  # read no mechanisms of action
     cache: Path | None = None  # folder of one packed copy of its images, made at the first use
     skip_bad: bool = False  # leave out rows that cannot be used; otherwise the first one is an error
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have mechanisms of action."""
+        return not self.unlabelled and self.layout not in UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)

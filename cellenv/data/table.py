@@ -44,11 +44,13 @@ class RowErrors:
 
 
 def find_file(path: Path, pattern: str) -> Path:
-    """The only file that matches the pattern, in the folder or in its subfolder `metadata`.
+    """The only file that matches the pattern, in the folder or in its subfolder `metadata`; an absolute path itself.
 
     Raises:
         FileNotFoundError: unless exactly one matches.
     """
+    if (given := Path(pattern)).is_absolute() and given.is_file():
+        return given
     found = sorted({*path.glob(pattern), *path.glob(f"metadata/{pattern}")})
     if len(found) != 1:
         came = ", ".join(str(file.relative_to(path)) for file in found) or "none"

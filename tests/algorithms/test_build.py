@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from algorithms.build import (
     check_generators,
     check_labelled,
 )
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
 from algorithms.workers import process
+from cellenv.data.layouts import LAYOUTS
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.images import CHANNELS
@@ -81,6 +83,36 @@ def unlabelled(tmp_path):
     for i in range(4):
         np.save(tmp_path / "01_2" / "B03" / f"1_{i}.npy", np.zeros((4, 4, 6), np.uint8))
     return DataConfig(path=tmp_path, layout="rxrx1")
+
+
+def test_one_of_several_tables_is_chosen(unlabelled):
+    folder = unlabelled.path
+    (folder / "metadata").mkdir()
+    (folder / "rxrx1_df.csv").rename(folder / "metadata" / "rxrx1_df.csv")
+    (folder / "metadata" / "rxrx1_df_subset.csv").write_text("SAMPLE_KEY\n")
+    (folder / "gene2vec.csv").write_text(",0,1\ngene,2,3\n")
+    with pytest.raises(FileNotFoundError, match=r"rxrx1_df_subset\.csv"):
+        build_cells(unlabelled, "test")
+    chosen = replace(unlabelled, index=Path("rxrx1_df.csv"), embeddings=folder / "gene2vec.csv")
+    assert build_cells(chosen, "test").conditions.tolist() == [[2, 3]]
+    with pytest.raises(FileNotFoundError, match=r"no table nowhere.csv or .*metadata/nowhere.csv"):
+        build_cells(replace(chosen, index=Path("nowhere.csv")), "test")
+
+
+def test_stains_pairing_and_labels_are_those_of_the_config(folder, unlabelled):
+    order = "Golgi,Mito,RNA,AGP,ER,DNA"
+    assert build_cells(replace(unlabelled, channels=order, cytoplasm="AGP"), "test").channels[3:] == (
+        "actin",
+        "ER",
+        "DNA",
+    )
+    with pytest.raises(ValueError, match="actin, ER is none of the channels a, b, DNA"):
+        build_cells(replace(unlabelled, channels="a,b,DNA"), "test")
+    assert build_cells(DataConfig(path=folder, pairing="PLATE"), "test").plate.unique().numel() == 1
+    assert build_cells(DataConfig(path=folder), "test").plate.unique().numel() == 2
+    assert build_cells(DataConfig(path=folder, unlabelled=True), "test").moas == ()
+    for name, layout in LAYOUTS.items():
+        assert FolderConfig(layout=name).labelled == (layout.label is not None)
 
 
 def test_cells_without_mechanisms_are_loaded_and_refused_where_these_are_needed(unlabelled):
