@@ -14,6 +14,7 @@ from algorithms.config import DataConfig
 from algorithms.ema import EMA
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
+from algorithms.inspection.cached import check_data
 from algorithms.launch import prepare_output_dir, start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
@@ -156,6 +157,8 @@ def train_base(config: BaseConfig) -> None:
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
+    with accelerator.main_process_first():  # the others read what it remembers
+        check_data(config.data, tell=accelerator.print)
     prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
     accelerator.init_trackers("base")
     training = BaseTraining(config, accelerator, *build_data(config.data))
