@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from cellenv.weights_io import digest, file_digest
 from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 from rewards.steps import RewardSteps
-from rewards.suite.spec import RewardSpec, configure
+from rewards.suite.spec import RewardSpec, condition_on, configure, without_moa
 
 
 def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> CellData:
@@ -108,6 +108,13 @@ def build_segmenter(config: SegmenterConfig, device: torch.device | str | None =
     return EmbeddedSegmenter.from_pretrained(weights).to(device), digest(weights)
 
 
+class Names(NamedTuple):
+    """What rewards know of the cells that they score, small enough for every worker."""
+
+    moas: tuple[str, ...]
+    compounds: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RewardSuite:
     """The rewards that a config names, and the loaded models that they share."""
@@ -117,6 +124,7 @@ class RewardSuite:
     classifier: nn.Module | None
     reference: Reference
     shaping: Literal["default", "paper"]
+    names: Names | None = None  # of the cells that they were built for
 
     def transform(self, channels: Sequence[str], segmenter: Segmenter | None = None) -> Compose:
         """A new transform that scores images with these channels. segmenter: in place of the suite's own."""
@@ -126,11 +134,14 @@ class RewardSuite:
         )
 
 
-def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSuite:
+def build_rewards(config: RewardConfig, device: torch.device | str, data: CellData | Names | None = None) -> RewardSuite:
     """Load the models of the rewards that a config names.
 
+    data: the cells that are scored; without mechanisms of action, the rewards conditioned on these are left out. None:
+    cells of the embedded world.
+
     Raises:
-        ValueError: a term is wrong, or the reference was fitted with another segmenter.
+        ValueError: a term is wrong, or the reference was fitted with another segmenter, or on other cells.
     """
     segmenter, name = build_segmenter(config, device)
     reference = Reference.load() if config.reference is None else Reference.load(config.reference)
@@ -139,18 +150,41 @@ def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSui
             f"the reference was fitted with the segmenter {fitted}, --segmenter {config.segmenter} is {name}: fit one"
             " with the segmenter that scores (cellfluxrl fit reference), or z-scores compare segmenters and not cells"
         )
+    specs = condition_on(configure(config.terms), reference)
+    if data is not None:
+        specs = specs if data.moas else without_moa(specs, [term.partition("=")[0] for term in config.terms])
+        reference = arrange_reference(reference, data)
     return RewardSuite(
-        specs=configure(config.terms),
+        specs=specs,
         segmenter=segmenter,
         classifier=None if config.classifier is None else MoAClassifier.from_pretrained(config.classifier),
         reference=reference,
         shaping=config.shaping,
+        names=None if data is None else Names(tuple(data.moas), tuple(data.compounds)),
     )
 
 
-def build_steps(config: RewardConfig, channels: Sequence[str], device: torch.device | str) -> RewardSteps:
+def arrange_reference(reference: Reference, data: CellData | Names) -> Reference:
+    """The reference with the ids of these data: if it is one of compounds, in their order.
+
+    Raises:
+        ValueError: it has none of these compounds.
+    """
+    if reference.by != "compound":
+        return reference
+    if not set(reference.populations) & set(data.compounds):
+        raise ValueError(
+            f"the reference has none of the {len(data.compounds)} compounds of these cells, but"
+            f" {', '.join(reference.populations[:3])} ...: fit one on these cells (cellfluxrl fit reference)"
+        )
+    return reference.arrange(data.compounds)
+
+
+def build_steps(
+    config: RewardConfig, channels: Sequence[str], device: torch.device | str, names: Names | None = None
+) -> RewardSteps:
     """The rewards that a config names, for images with these channels, with models of their own; what workers call."""
-    return RewardSteps(build_rewards(config, device).transform(channels).to(device))
+    return RewardSteps(build_rewards(config, device, names).transform(channels).to(device))
 
 
 def build_scorer(
@@ -161,7 +195,7 @@ def build_scorer(
     if not config.workers:
         return LocalScorer(steps, config.on_failure)
     connect: Callable[[], Channel]
-    build = partial(build_steps, config, tuple(channels), config.worker_device)
+    build = partial(build_steps, config, tuple(channels), config.worker_device, suite.names)
     if config.ray is None:
         from algorithms.workers.process import ProcessChannel
 
@@ -176,6 +210,7 @@ def build_scorer(
     )
 
 
-def build_judge(config: EvalConfig) -> JudgeClassifier:
-    """The held-out classifier of these cells."""
-    return JudgeClassifier.from_pretrained(config.judge)
+def build_judge(config: EvalConfig, data: CellData | None = None) -> JudgeClassifier | None:
+    """The held-out classifier of these cells; None for cells without mechanisms of action, unless one is given."""
+    unlabelled = data is not None and not data.moas
+    return None if unlabelled and config.judge is None else JudgeClassifier.from_pretrained(config.judge)

@@ -302,8 +302,10 @@ def presets(default: AnyPostTraining) -> dict[str, AnyPostTraining]:
 
 
 def check_models_of_data(data: DataConfig, reward: RewardConfig, evaluation: EvalConfig) -> None:
-    """Raise ValueError if own cells come without the models that score them."""
-    given = {"classifier": reward.classifier, "judge": evaluation.judge, "reference": reward.reference}
+    """Raise ValueError if own cells come without the models that score them; without MoAs these are fewer."""
+    given = {"reference": reward.reference}
+    if data.labelled:
+        given = {"classifier": reward.classifier, "judge": evaluation.judge} | given
     missing = [f"--{name}" for name, model in given.items() if model is None]
     if data.path is not None and missing:
         raise ValueError(

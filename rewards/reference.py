@@ -1,34 +1,41 @@
-"""Reference statistics of real images: mean and standard deviation of each measure.
+"""Reference statistics of real images: mean and standard deviation of each measure in each population.
 
-N images, B batch, M mechanisms of action (MoA), each with statistics of its own.
+N images, B batch, M populations: mechanisms of action (MoA), compounds, or all controls as one.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from cellenv.weights_io import write_atomically
 
 EMBEDDED = Path(__file__).parent / "assets" / "reference.json"
 COUNTS = ("nucleus_count", "cell_count")
+Condition = Literal["moa", "compound", "controls"]
+JSON_KEYS: dict[Condition, str] = {"moa": "moas", "compound": "compounds", "controls": "controls"}  # of the names
+TITLES: dict[Condition, str] = {"moa": "MoA", "compound": "compound", "controls": "population"}
+ID_KEYS: dict[Condition, list[str]] = {"moa": ["moa"], "compound": ["perturbation"], "controls": []}  # in a context
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Statistics of real treated images.
+    """Statistics of real images, which a generated image is compared with.
 
-    moas: names; position is the id.
-    count: (M,) int64, images of each MoA.
+    by: what chooses the population of an image: its MoA, its compound, or nothing, as there are the controls alone.
+    populations: names; position is the id.
+    count: (M,) int64, images of each population.
     mean, std: measure -> (M,) float32, in the unit of the measure, over the images where it is defined.
     about: how the numbers were made; any JSON.
     """
 
-    moas: tuple[str, ...]
+    by: Condition = "moa"
+    populations: tuple[str, ...]
     count: Tensor
     mean: Mapping[str, Tensor]
     std: Mapping[str, Tensor]
@@ -38,9 +45,10 @@ class Reference:
     def fit(
         cls,
         measures: Mapping[str, Tensor],
-        moa: Tensor,
-        moas: Sequence[str],
+        population: Tensor,
+        populations: Sequence[str],
         *,
+        by: Condition = "moa",
         min_cells: int = 30,
         about: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -48,32 +56,53 @@ class Reference:
 
         Args:
             measures: name -> (N,), nan where undefined.
-            moa: (N,) ids.
-            moas: names of the MoAs.
-            min_cells: number of defined values that every measure needs for every MoA.
+            population: (N,) ids.
+            populations: their names.
+            by: see the class.
+            min_cells: number of defined values that every measure needs in every population.
             about: see the class.
 
         Raises:
-            ValueError: there are no MoAs, one has too few values, or min_cells is below 2.
+            ValueError: there is no population, one has too few values, or min_cells is below 2.
         """
-        if not moas:
+        if not populations:
             raise ValueError("need mechanisms of action: a column of the image table that names them (BBBC021: ANNOT)")
         if min_cells < 2:
             raise ValueError(f"a standard deviation needs two images: min_cells >= 2, got {min_cells}")
-        of_moa = [moa == m for m in range(len(moas))]
+        members = [population == m for m in range(len(populations))]
         mean, std = {}, {}
         for name, value in measures.items():
-            defined = [value[mask & ~value.isnan()].double() for mask in of_moa]
-            short = [f"{moas[m]} ({len(v)})" for m, v in enumerate(defined) if len(v) < min_cells]
+            defined = [value[mask & ~value.isnan()].double() for mask in members]
+            short = [f"{populations[m]} ({len(v)})" for m, v in enumerate(defined) if len(v) < min_cells]
             if short:
                 raise ValueError(
-                    f"{name}: need {min_cells} images of each MoA where it is defined; got fewer of {', '.join(short)}:"
-                    " add images, leave the MoA out, or lower min_cells"
+                    f"{name}: need {min_cells} images of each {TITLES[by]} where it is defined; got fewer of"
+                    f" {', '.join(short)}: add images, leave it out, lower --min-cells, or fit --by controls"
                 )
             mean[name] = torch.stack([v.mean() for v in defined]).float()
             std[name] = torch.stack([v.std() for v in defined]).float()
-        count = torch.stack([mask.sum() for mask in of_moa])
-        return cls(moas=tuple(moas), count=count, mean=mean, std=std, about=dict(about or {}))
+        count = torch.stack([mask.sum() for mask in members])
+        return cls(by=by, populations=tuple(populations), count=count, mean=mean, std=std, about=dict(about or {}))
+
+    @property
+    def id_keys(self) -> list[str]:
+        """The key of a context that holds the id of its population; none where there is one population."""
+        return ID_KEYS[self.by]
+
+    def population_of(self, contexts: TensorDictBase) -> Tensor:
+        """Id of the population of each context, (B,)."""
+        return contexts[self.id_keys[0]] if self.id_keys else torch.zeros(len(contexts), dtype=torch.int64)
+
+    def arrange(self, names: Sequence[str]) -> Self:
+        """Statistics of these populations in this order: nan, by which nothing can be scored, for those unknown."""
+        places = {name: m for m, name in enumerate(self.populations)}
+        order = torch.tensor([places.get(name, len(places)) for name in names], dtype=torch.int64)
+        mean, std = (
+            {name: torch.cat([value, value.new_tensor([torch.nan])])[order] for name, value in values.items()}
+            for values in (self.mean, self.std)
+        )
+        count = torch.cat([self.count, self.count.new_zeros(1)])[order]
+        return replace(self, populations=tuple(names), count=count, mean=mean, std=std)
 
     def sigma(self, name: str) -> Tensor:
         """Standard deviation with a floor, (M,), by which `zscore` divides.
@@ -84,22 +113,30 @@ class Reference:
         mean, std = self.mean[name], self.std[name]
         return (std**2 + 1 / 12).sqrt() if name in COUNTS else torch.maximum(std, 0.02 * mean.abs())
 
-    def zscore(self, name: str, value: Tensor, moa: Tensor) -> Tensor:
-        """(value - mean) / sigma among real images of the MoA; nan stays nan. value, moa (B,) -> (B,).
+    def zscore(self, name: str, value: Tensor, population: Tensor | None = None) -> Tensor:
+        """(value - mean) / sigma among real images of the population; nan stays nan. value, population (B,) -> (B,).
+
+        population: ids; None: there is one.
 
         Raises:
             ValueError: an unknown measure, or an id outside 0..M-1.
         """
+        if population is None and len(self.populations) == 1:
+            population = torch.zeros_like(value, dtype=torch.int64)
+        if population is None:
+            raise ValueError(f"need the id of the {TITLES[self.by]} of each image; got none")
         if name not in self.mean:
             raise ValueError(f"the reference has no measure {name!r}; it has {', '.join(self.mean)}")
-        if moa.numel() and not 0 <= int(moa.min()) <= int(moa.max()) < len(self.moas):
-            raise ValueError(f"MoA ids must lie in 0..{len(self.moas) - 1}, got {int(moa.min())}..{int(moa.max())}")
-        return (value - self.mean[name].to(value)[moa]) / self.sigma(name).to(value)[moa]
+        low, high = (int(population.min()), int(population.max())) if population.numel() else (0, 0)
+        if not 0 <= low <= high < len(self.populations):
+            raise ValueError(f"{TITLES[self.by]} ids must lie in 0..{len(self.populations) - 1}, got {low}..{high}")
+        return (value - self.mean[name].to(value)[population]) / self.sigma(name).to(value)[population]
 
     def save(self, path: str | Path) -> None:
         """Write JSON, atomically."""
         measures = {name: {"mean": self.mean[name].tolist(), "std": self.std[name].tolist()} for name in self.mean}
-        content = {"about": dict(self.about), "moas": self.moas, "count": self.count.tolist(), "measures": measures}
+        names = {JSON_KEYS[self.by]: self.populations}
+        content = {"about": dict(self.about), **names, "count": self.count.tolist(), "measures": measures}
         text = json.dumps(content, indent=2, allow_nan=False)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), text.encode() + b"\n")
@@ -114,7 +151,8 @@ class Reference:
         """
         try:
             content = json.loads(Path(path).read_text())
-            moas, measures = tuple(content["moas"]), content["measures"]
+            by = next(by for by, key in JSON_KEYS.items() if key in content)
+            populations, measures = tuple(content[JSON_KEYS[by]]), content["measures"]
             mean = {name: torch.tensor(measure["mean"]) for name, measure in measures.items()}
             std = {name: torch.tensor(measure["std"]) for name, measure in measures.items()}
             count = torch.tensor(content["count"])
@@ -122,9 +160,13 @@ class Reference:
             raise FileNotFoundError(
                 f"no reference statistics at {path}; `cellfluxrl fit reference` writes them"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             raise ValueError(f"{path} is damaged, need the JSON of Reference.save: {error!r}") from error
         for name, value in [("count", count), *mean.items(), *std.items()]:
-            if value.shape != (len(moas),) or not value.isfinite().all() or (value < 0).any():
-                raise ValueError(f"{path}: need {len(moas)} numbers >= 0 for {name}, one per MoA; got {value.tolist()}")
-        return cls(moas=moas, count=count, mean=mean, std=std, about=content.get("about", {}))
+            if value.shape != (len(populations),) or not value.isfinite().all() or (value < 0).any():
+                n = len(populations)
+                raise ValueError(
+                    f"{path}: need {n} numbers >= 0 for {name}, one per {TITLES[by]}; got {value.tolist()}"
+                )
+        about = content.get("about", {})
+        return cls(by=by, populations=populations, count=count, mean=mean, std=std, about=about)

@@ -1,6 +1,6 @@
 """Sample generators on the same contexts, measure them, and write the table and the page. n contexts, G samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
 from cellenv.pictures import composite
+
+MOST_PICTURES = 24  # contexts that a report shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def evaluate_models(
     for row, model in models.items():
         evaluation["rows"][row]["nfe"] = model.sampling.nfe
     columns = {"control": contexts["x0"]} | {row: images[:, 0] for row, images in samples.items()}
-    gallery = first_of_each_moa(columns | {"real": real[:, 0]}, contexts["moa"], data)
+    gallery = first_of_each_class(columns | {"real": real[:, 0]}, data.class_names(contexts), data)
     title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
     save_evaluation(evaluation, Path(output_dir) / f"{name}.json")
     save_page(page(evaluation, gallery, title=title, phases=clock.seconds), Path(output_dir) / f"{name}.html")
@@ -158,9 +160,10 @@ def count_images(images: Tensor) -> int:
     return len(images) * images.shape[1]
 
 
-def first_of_each_moa(columns: Mapping[str, Tensor], moa: Tensor, data: CellData) -> Gallery:
-    """The first context of each MoA, in all columns; moa: (n,) ids of the contexts."""
-    moas = moa.unique().tolist()
-    first = torch.tensor([int((moa == m).nonzero()[0]) for m in moas])
-    pictures = {name: composite(images[first], data.channels) for name, images in columns.items()}
-    return Gallery([data.moas[m] for m in moas], pictures)
+def first_of_each_class(columns: Mapping[str, Tensor], names: Sequence[str], data: CellData) -> Gallery:
+    """The first context of each class, the first MOST_PICTURES of them, in all columns; names: (n,) of the contexts."""
+    first = {name: i for i, name in reversed(list(enumerate(names)))}
+    shown = [name for name in data.moas or data.compounds if name in first][:MOST_PICTURES]
+    picked = torch.tensor([first[name] for name in shown])
+    pictures = {name: composite(images[picked], data.channels) for name, images in columns.items()}
+    return Gallery(shown, pictures)

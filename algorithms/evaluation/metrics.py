@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ class Evaluator:
     specs: the rewards that are reported, in order.
     score: rewards by name, "total" among them, (B,) or (B, 1), of images in their contexts [B].
     judge_scores: the rewards that have a held-out judge, measured by it, by name, (B,) or (B, 1).
-    classify: (probabilities (B, M), features (B, F)) of the held-out classifier.
+    classify: (probabilities (B, M), features (B, F)) of the held-out classifier; None without mechanisms of action.
     measure: measures by reward name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
-    sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
+    sigma: for each measure its standard deviation on real images of each population of the reference, (M,), > 0.
+    population: id of the population of each context, (B,): of its MoA, for example.
     features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
     device: where the callables want their images and contexts.
     """
@@ -52,9 +54,10 @@ class Evaluator:
     specs: Sequence[RewardSpec]
     score: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
     judge_scores: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
-    classify: Callable[[Tensor], tuple[Tensor, Tensor]]
+    classify: Callable[[Tensor], tuple[Tensor, Tensor]] | None
     measure: Callable[[Tensor], Mapping[str, Tensor]]
     sigma: Mapping[str, Tensor]
+    population: Callable[[TensorDict], Tensor] = itemgetter("moa")
     features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     device: torch.device | str = "cpu"
 
@@ -71,7 +74,7 @@ def compute_metrics(
     """All values of every image: images (n, G, C, H, W), contexts [n] -> batch [n, G].
 
     Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
-    `right`: the held-out classifier names the MoA.
+    `right`: the held-out classifier names the MoA; both of it only if there is one.
 
     Raises:
         ValueError: the images are not (n, G, C, H, W) for the n contexts.
@@ -83,19 +86,22 @@ def compute_metrics(
     parts = []
     for rows in torch.arange(n * group_size).split(batch_size):
         batch, context = flat[rows].to(evaluator.device), contexts[index[rows]].to(evaluator.device)
-        probabilities, features = evaluator.classify(batch)
         interval = {name: finite_or_nan(value) for name, value in evaluator.score(batch, context).items()}
         for name, value in evaluator.judge_scores(batch, context).items():
             interval[f"judge_{name}"] = finite_or_nan(value)
-        values = {
-            "interval": interval,
-            "right": probabilities.argmax(1) == context["moa"],
-            "measure": dict(evaluator.measure(batch)),
-            "features": {"judge": features} | {name: net(batch) for name, net in evaluator.features.items()},
-        }
+        values: dict[str, Any] = {"interval": interval, "measure": dict(evaluator.measure(batch))}
+        if evaluator.classify is not None:
+            values["right"] = evaluator.classify(batch)[0].argmax(1) == context["moa"]
+        values["features"] = _features(batch, evaluator)
         parts.append(TensorDict(values, batch_size=[len(rows)]).cpu())
         progress(len(rows))
     return torch.cat(parts).reshape(n, group_size)
+
+
+def _features(images: Tensor, evaluator: Evaluator) -> dict[str, Tensor]:
+    """Features by network, (B, F) each: of the held-out classifier, if there is one, and of the further ones."""
+    judge = {} if evaluator.classify is None else {"judge": evaluator.classify(images)[1]}
+    return judge | {name: network(images) for name, network in evaluator.features.items()}
 
 
 def finite_or_nan(value: Tensor) -> Tensor:
@@ -156,7 +162,9 @@ def evaluate(
         name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
         for name, row in values.items()
     }
-    numbers = {name: _numbers(row, real, contexts["moa"], evaluator.sigma) for name, row in values.items()}
+    numbers = {
+        name: _numbers(row, real, evaluator.population(contexts), evaluator.sigma) for name, row in values.items()
+    }
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
         "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
@@ -184,6 +192,7 @@ def describe(spec: RewardSpec) -> Figures:
         "weight": spec.weight,
         "measure": spec.measure,
         "judge": spec.has_judge,
+        "conditioned_on": spec.conditioned_on,
     }
 
 
@@ -214,24 +223,25 @@ def _reference_values(images: Tensor, evaluator: Evaluator, batch_size: int, pro
     parts = []
     with torch.no_grad():
         for batch in images.to(evaluator.device).split(batch_size):
-            features = {"judge": evaluator.classify(batch)[1]}
-            features |= {name: network(batch) for name, network in evaluator.features.items()}
-            values = {"features": features, "measure": dict(evaluator.measure(batch))}
+            values = {"features": _features(batch, evaluator), "measure": dict(evaluator.measure(batch))}
             parts.append(TensorDict(values, batch_size=[len(batch)]).cpu())
             progress(len(batch))
     return torch.cat(parts)
 
 
-def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
-    """The figures of a whole row; those that depend on n as means over the G draws."""
+def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
+    """The figures of a whole row; those that depend on n as means over the G draws. population: (n,) ids."""
     each_draw = row.unbind(1)  # G times [n]
-    figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()}
+    figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()} if "right" in row else {}
     for name, raw in real["features"].items():
         features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
         figures |= distances(name, features, reference)
         figures[metric_key("diversity", name)] = diversity(features)
     for name, reference in real["measure"].items():
-        per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
+        per_draw = [
+            wasserstein_by_group(draw["measure", name], population, reference, population, sigma[name])
+            for draw in each_draw
+        ]
         figures[f"w1_{name}"] = nan_mean(per_draw)
     if measured := list(real["measure"].keys()):
         figures["w1_mean"] = np.mean([figures[f"w1_{name}"] for name in measured])

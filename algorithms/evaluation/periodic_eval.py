@@ -48,9 +48,15 @@ class PeriodicEval:
 
     @classmethod
     def create(cls, data: CellData, evaluator: Evaluator, *, contexts: int, seed: int = 0) -> Self:
-        """On the contexts that `cellfluxrl evaluate` draws of a held-out split with the same number and seed."""
+        """On the contexts that `cellfluxrl evaluate` draws of a held-out split with the same number and seed.
+
+        Raises:
+            ValueError: the cells have no mechanisms of action, or too few pairs.
+        """
+        if (classify := evaluator.classify) is None:
+            raise ValueError("need cells with mechanisms of action, whose held-out classifier gives the distance")
         drawn, rows, references = held_out(data, contexts, seed)
-        classify, device = evaluator.classify, evaluator.device
+        device = evaluator.device
         features = features_of(data.images(references), lambda images: classify(images)[1], device)
         return cls(contexts=drawn, real=data.images(rows), features=features, evaluator=evaluator)
 

@@ -52,8 +52,8 @@ def load_models(
     models = {name: model.to(device) for name, model in load_generators(config.base, config.model).items()}
     data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
     check_generators(data, *models.values())
-    rewards = build_rewards(config.reward, device)
-    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval), device=device)
+    rewards = build_rewards(config.reward, device, data)
+    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval, data), device=device)
     return models, data, evaluator, replace(config, eval=replace(config.eval, contexts=contexts))
 
 

@@ -22,6 +22,7 @@ from algorithms.config import PostTrainingConfig, RenoisedConfig, SDEConfig
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
+from algorithms.inspection.cached import check_data
 from algorithms.launch import prepare_output_dir, start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
@@ -69,7 +70,7 @@ class Components(Generic[Config_co]):
     @cached_property
     def rewards(self) -> RewardSuite:
         """The rewards and their models, loaded once."""
-        return build_rewards(self.config.reward, self.accelerator.device)
+        return build_rewards(self.config.reward, self.accelerator.device, self.data)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -191,9 +192,12 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     groups, ranks = config.rollout.groups, accelerator.num_processes
     if groups % ranks:
         accelerator.print(f"{groups} groups become more, equally many on each of {ranks} processes")
+    with accelerator.main_process_first():  # the others read what it remembers
+        check_data(config.data, tell=accelerator.print)
     test, contexts = evaluation_contexts(config)
     components = build_components(config, accelerator)
-    evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
+    judge = build_judge(config.eval, test)
+    evaluator = build_evaluator(test, components.rewards, judge=judge, device=accelerator.device)
     algorithm = build(components)
     check_iterations(config, algorithm)
     prepare_output_dir(accelerator, config.output_dir, resume=config.resume)
@@ -289,7 +293,7 @@ def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> 
         return composite(model.sample(td["x0"], td["condition"], td["seed"])[0], data.channels)
 
     def render() -> NDArray[np.uint8]:
-        columns = [data.moas[m].split()[0] for m in contexts["moa"].tolist()]
+        columns = [name.split()[0] for name in data.class_names(contexts)]
         rows = [composite(contexts["x0"], data.channels), draw(components.ref), draw(components.theta)]
         return grid(rows, ["control", "before", "now"], columns)
 

@@ -153,7 +153,7 @@ def test_weights_of_another_kind_are_refused():
 
 
 def test_a_reference_of_another_segmenter_is_refused():
-    assert build_rewards(RewardConfig(), "cpu").reference.moas == SyntheticCells.moas
+    assert build_rewards(RewardConfig(), "cpu").reference.populations == SyntheticCells.moas
     with pytest.raises(ValueError, match=r"reference was fitted with .* --segmenter classical is classical"):
         build_rewards(RewardConfig(segmenter="classical"), "cpu")
 
@@ -168,6 +168,24 @@ def test_rewards_are_those_of_the_terms_with_the_models_of_the_config(tmp_path, 
     assert total.weights == weights
     own = MoAClassifier.from_pretrained(tmp_path / "own.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(suite.classifier.parameters(), own.parameters(), strict=True))
+
+
+def test_rewards_of_cells_without_mechanisms_stand_on_compounds(unlabelled, tmp_path):
+    cells, shipped = build_cells(unlabelled, "test"), Reference.load()
+    by_compound = replace(shipped, by="compound", populations=("gene", *shipped.populations[1:]))
+    by_compound.save(tmp_path / "reference.json")
+    config = RewardConfig(reference=tmp_path / "reference.json")
+    suite = build_rewards(config, "cpu", cells)
+    assert suite.reference.populations == cells.compounds == ("gene",)
+    assert {spec.conditioned_on for spec in suite.specs} == {"compound", "nothing"} and len(suite.specs) == 6
+    assert len(build_rewards(config, "cpu").specs) == 7
+    with pytest.raises(ValueError, match="on which moa is conditioned"):
+        build_rewards(replace(config, terms=("moa=2",)), "cpu", cells)
+    with pytest.raises(ValueError, match="the reference has none of the 34 compounds of these cells, but gene"):
+        build_rewards(config, "cpu", SyntheticCells("test"))
+    with pytest.raises(ValueError, match=r"the reference of roundness, .* is fitted"):
+        build_rewards(RewardConfig(), "cpu", cells)
+    assert build_judge(EvalConfig(), cells) is None
 
 
 def test_shaping_and_another_segmenter_reach_the_transform(data):

@@ -9,7 +9,7 @@ from algorithms.evaluation import generate
 from algorithms.evaluation.comparison import (
     Comparison,
     evaluate_models,
-    first_of_each_moa,
+    first_of_each_class,
     held_out_cells,
     sample_groups,
 )
@@ -152,7 +152,7 @@ def test_rows_need_a_base_and_none_called_real(data, tmp_path):
 def test_gallery_shows_the_first_context_of_each_moa(data):
     contexts, _, _ = held_out(data, 30, seed=0)
     images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, 3, 4, 4)
-    gallery = first_of_each_moa({"base": images}, contexts["moa"], data)
+    gallery = first_of_each_class({"base": images}, data.class_names(contexts), data)
     first = [contexts["moa"].tolist().index(data.moas.index(label)) for label in gallery.labels]
     assert sorted(gallery.labels) == sorted({data.moas[m] for m in contexts["moa"].tolist()})
     brightness = gallery.columns["base"].astype(float).mean((1, 2, 3))
