@@ -61,7 +61,7 @@ def build_layout(path: str | Path, config: FolderConfig) -> Layout:
         index=layout.index if config.index is None else str(_find_table(Path(path), config.index)),
         embedding=layout.embedding if config.embeddings is None else str(_find_table(Path(path), config.embeddings)),
         pairing=layout.pairing if config.pairing is None else config.pairing,
-        label=None if config.unlabelled else layout.label,
+        label=None if config.unlabelled else config.label or layout.label,
     )
 
 

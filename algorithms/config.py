@@ -31,6 +31,7 @@ class FolderConfig:
     nucleus: str | None = None  # stain that shows nuclei
     cytoplasm: str | None = None  # stain that shows cells, or two of them: AGP,ER
     pairing: str | None = None  # column that a treated image shares with its controls
+    label: str | None = None  # column of the mechanism of action
     unlabelled: bool = False  # read no mechanisms of action
     cache: Path | None = None  # folder of one packed copy of its images, made at the first use
     skip_bad: bool = False  # leave out rows that cannot be used; otherwise the first one is an error
@@ -38,7 +39,7 @@ class FolderConfig:
     @property
     def labelled(self) -> bool:
         """Whether the images have mechanisms of action."""
-        return not self.unlabelled and self.layout not in UNLABELLED
+        return not self.unlabelled and (self.label is not None or self.layout not in UNLABELLED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,8 +111,11 @@ def test_stains_pairing_and_labels_are_those_of_the_config(folder, unlabelled):
     assert build_cells(DataConfig(path=folder, pairing="PLATE"), "test").plate.unique().numel() == 1
     assert build_cells(DataConfig(path=folder), "test").plate.unique().numel() == 2
     assert build_cells(DataConfig(path=folder, unlabelled=True), "test").moas == ()
+    assert build_cells(replace(unlabelled, label="CPD_NAME"), "test").moas == ("gene",)
     for name, layout in LAYOUTS.items():
         assert FolderConfig(layout=name).labelled == (layout.label is not None)
+        assert FolderConfig(layout=name, label="CPD_NAME").labelled
+        assert not FolderConfig(layout=name, label="CPD_NAME", unlabelled=True).labelled
 
 
 def test_cells_without_mechanisms_are_loaded_and_refused_where_these_are_needed(unlabelled):
