@@ -25,9 +25,7 @@ class FolderConfig:
     layout: Literal["bbbc021", "rxrx1", "jump"] = "bbbc021"  # its files, columns and stains
     index: Path | None = None  # table of the images, where the folder has several
     embeddings: Path | None = None  # table of the compounds' conditions, where the folder has several
-    channels: str | None = (
-        None  # their stains in order, Mito,AGP,RNA,ER,DNA, or numbered, DNA=5,RNA=3, or a .json of it
-    )
+    channels: str | None = None  # their stains in order, Mito,AGP,RNA,ER,DNA, or by number, DNA=5,RNA=3; or a .json
     nucleus: str | None = None  # stain that shows nuclei
     cytoplasm: str | None = None  # stain that shows cells, or two of them: AGP,ER
     pairing: str | None = None  # column that a treated image shares with its controls
