@@ -100,7 +100,7 @@ def main(config: EvaluateConfig) -> None:
     from algorithms.inspection.cached import check_data
     from algorithms.logs import flatten_config
 
-    check_data(config.data, unseen=config.unseen)
+    check_data(config.data, unseen=config.unseen, splits=("test",))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images, trained = named_folders(config.images), named_folders(config.model, "rl")
     if both := images.keys() & {*trained, *(x.partition("=")[0] for x in config.sampler)}:

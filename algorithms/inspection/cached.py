@@ -15,10 +15,16 @@ from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
 NAMED = 3  # rows that a line names
 
 
-def check_data(config: DataConfig, *, unseen: bool = False, tell: Callable[[str], object] = print) -> None:
+def check_data(
+    config: DataConfig,
+    *,
+    unseen: bool = False,
+    splits: tuple[str, ...] = ("train", "test"),
+    tell: Callable[[str], object] = print,
+) -> None:
     """Inspect the folder of a config, tell its problems, one a line, and refuse those that would stop a run.
 
-    Does nothing for the embedded world. unseen: the run is about held-out compounds.
+    Does nothing for the embedded world. unseen: the run is about held-out compounds. splits: those that it uses.
 
     Raises:
         ValueError: there is such a problem; it names the rows, and the flag that mends it.
@@ -30,6 +36,7 @@ def check_data(config: DataConfig, *, unseen: bool = False, tell: Callable[[str]
         layout=build_layout(config.path, config),
         include_unseen=config.include_unseen or unseen,
         skip_bad=config.skip_bad,
+        splits=splits,
     )
     inspection = inspect_cached(folder, config.cache)
     for problem in inspection.problems:

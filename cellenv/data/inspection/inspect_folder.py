@@ -34,7 +34,7 @@ class CellFolder:
     """A folder whose tables are read, and whose images are not.
 
     include_unseen: held-out compounds are trained on too. skip_bad: rows that cannot be used stop nothing.
-    min_cells: images that a class needs in the train split.
+    splits: those that are used. min_cells: images that a class needs in the train split.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class CellFolder:
     conditions: Mapping[str, Tensor | str]
     include_unseen: bool
     skip_bad: bool
+    splits: tuple[str, ...]
     min_cells: int
 
     @classmethod
@@ -56,6 +57,7 @@ class CellFolder:
         layout: Layout = BBBC021,
         include_unseen: bool = False,
         skip_bad: bool = False,
+        splits: tuple[str, ...] = ("train", "test"),
         min_cells: int = 30,
     ) -> "CellFolder":
         """Read both tables.
@@ -76,6 +78,7 @@ class CellFolder:
             conditions=read_embedding(embedding),
             include_unseen=include_unseen,
             skip_bad=skip_bad,
+            splits=splits,
             min_cells=min_cells,
         )
 
@@ -88,7 +91,15 @@ class CellFolder:
     def fingerprint(self) -> str:
         """Digest of the tables, of the sizes and times of the image files, and of how they are looked at."""
         layout = {**vars(self.layout), "file": self.layout.file.__name__}
-        settings = (VERSION, layout, self.include_unseen, self.skip_bad, self.min_cells, str(self.path.absolute()))
+        settings = (
+            VERSION,
+            layout,
+            self.include_unseen,
+            self.skip_bad,
+            self.splits,
+            self.min_cells,
+            str(self.path.absolute()),
+        )
         digest = hashlib.sha256(f"{settings} {self.files.state()}".encode())
         for file in (self.index, self.embedding):
             digest.update(file.read_bytes())
@@ -100,7 +111,7 @@ def inspect_folder(folder: CellFolder) -> Inspection:
     layout, table, files = folder.layout, folder.table, folder.files
     bar = tqdm(range(len(table)), desc=f"check {folder.path.name}", unit="image", disable=None)
     scan = scan_images(files, bar, layout.channels, every=max(1, len(table) // HISTOGRAM_IMAGES))
-    rows = TableRows(table, layout, include_unseen=folder.include_unseen)
+    rows = TableRows(table, layout, include_unseen=folder.include_unseen, splits=folder.splits)
     problems = [
         *table_problems(folder.errors, folder.index),
         *condition_problems(rows, folder.conditions, folder.embedding),

@@ -15,15 +15,21 @@ from cellenv.data.table import Row, RowErrors
 NAMED = 20  # rows that a problem names
 FEW_CONTROLS = 2  # a plate of a split with fewer starts all its contexts from one image
 UNBALANCED = 20  # times as many images as in the smallest class
-SPLITS = ("train", "test")
 SKIP = "--skip-bad leaves them out"
 
 
 class TableRows:
-    """Valid rows of the table of images: controls, and treated ones, held out and seen."""
+    """Valid rows of the table of images: controls, and treated ones, held out and seen. splits: those that are used."""
 
-    def __init__(self, table: Sequence[Row], layout: Layout, *, include_unseen: bool = False):
-        self.layout = layout
+    def __init__(
+        self,
+        table: Sequence[Row],
+        layout: Layout,
+        *,
+        include_unseen: bool = False,
+        splits: Sequence[str] = ("train", "test"),
+    ):
+        self.layout, self.splits = layout, splits
         self.treated = [row for row in table if layout.states[row[layout.state]]]
         self.held_out = [] if include_unseen else [r for r in self.treated if r[layout.compound] in layout.unseen]
         self.seen = [r for r in self.treated if include_unseen or r[layout.compound] not in layout.unseen]
@@ -37,8 +43,8 @@ class TableRows:
 
     @property
     def used(self) -> set[str]:
-        """Keys of the images that are trained or tested on."""
-        return {row["SAMPLE_KEY"] for row in (*self.seen, *self.controls) if row["SPLIT"] in SPLITS}
+        """Keys of the images of these splits that are trained or tested on."""
+        return {row["SAMPLE_KEY"] for row in (*self.seen, *self.controls) if row["SPLIT"] in self.splits}
 
     def count(self, split: str, column: str) -> Counter[str]:
         """Seen images of a split by the value of a column."""
@@ -136,7 +142,7 @@ def split_problems(rows: TableRows) -> list[Problem]:
     """Splits without an image, compounds that are held out, and those that cannot be evaluated."""
     compound = rows.layout.compound
     problems = []
-    for split in SPLITS:
+    for split in rows.splits:
         if not rows.count(split, compound):
             values = Counter(row["SPLIT"] for row in rows.treated)
             own = [f"SPLIT {value!r}: {n} treated images" for value, n in values.items()] or ["no treated image"]
@@ -169,12 +175,12 @@ def control_problems(rows: TableRows) -> list[Problem]:
     without = [
         f"{row['SAMPLE_KEY']} ({layout.pairing} {row[layout.pairing]}, {row['SPLIT']})"
         for row in rows.seen
-        if row["SPLIT"] in SPLITS and not counts[row[layout.pairing], row["SPLIT"]]
+        if row["SPLIT"] in rows.splits and not counts[row[layout.pairing], row["SPLIT"]]
     ]
     few = [
         f"{plate}, {split}: {counts[plate, split]} control for {used[plate, split]} treated images"
         for plate, split in sorted(used)
-        if 0 < counts[plate, split] < FEW_CONTROLS
+        if split in rows.splits and 0 < counts[plate, split] < FEW_CONTROLS
     ]
     mend = f"pair by another column with --pairing COLUMN, now {layout.pairing}"
     title = f"treated images have no control of their {layout.pairing} and split"
@@ -187,7 +193,9 @@ def control_problems(rows: TableRows) -> list[Problem]:
 
 
 def class_problems(rows: TableRows, min_cells: int) -> list[Problem]:
-    """Classes with too few images, and unequal ones."""
+    """Classes with too few images to train on, and unequal ones."""
+    if "train" not in rows.splits:
+        return []
     train = rows.count("train", rows.class_column)
     for row in rows.seen:
         train[row[rows.class_column]] += 0  # classes that the train split lacks

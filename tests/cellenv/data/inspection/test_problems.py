@@ -78,6 +78,7 @@ def test_a_split_without_a_seen_image_stops_a_run(tmp_path):
     write_sound(tmp_path, [(*row[:4], "train") for row in ROWS])
     problem = only(tmp_path)
     assert problem.stops and "to test on" in problem.title and problem.rows == ("SPLIT 'train': 8 treated images",)
+    assert problems(tmp_path, splits=("train",)) == ()
     held_out = replace(BBBC021, unseen=("taxol", "ALLN"))
     write_sound(tmp_path)
     found = problems(tmp_path, layout=held_out)
