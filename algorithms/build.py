@@ -134,7 +134,9 @@ class RewardSuite:
         )
 
 
-def build_rewards(config: RewardConfig, device: torch.device | str, data: CellData | Names | None = None) -> RewardSuite:
+def build_rewards(
+    config: RewardConfig, device: torch.device | str, data: CellData | Names | None = None
+) -> RewardSuite:
     """Load the models of the rewards that a config names.
 
     data: the cells that are scored; without mechanisms of action, the rewards conditioned on these are left out. None:

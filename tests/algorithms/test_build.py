@@ -14,6 +14,7 @@ from algorithms.build import (
     build_rewards,
     build_scorer,
     build_segmenter,
+    build_steps,
     check_generators,
     check_labelled,
 )
@@ -182,6 +183,9 @@ def test_rewards_of_cells_without_mechanisms_stand_on_compounds(unlabelled, tmp_
     assert suite.reference.populations == cells.compounds == ("gene",)
     assert {spec.conditioned_on for spec in suite.specs} == {"compound", "nothing"} and len(suite.specs) == 6
     assert len(build_rewards(config, "cpu").specs) == 7
+    assert (
+        "perturbation" in (inputs := build_steps(config, CHANNELS, "cpu", suite.names).inputs) and "moa" not in inputs
+    )
     with pytest.raises(ValueError, match="on which moa is conditioned"):
         build_rewards(replace(config, terms=("moa=2",)), "cpu", cells)
     with pytest.raises(ValueError, match="the reference has none of the 34 compounds of these cells, but gene"):
