@@ -1,10 +1,10 @@
 """From a config to cells, segmenter, rewards and generator; what cannot work is refused here, before any training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -16,14 +16,15 @@ from algorithms.workers.remote import Channel
 from algorithms.workers.scorer import LocalScorer, Scorer
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells
-from cellenv.data.layouts import LAYOUTS, rename_values
+from cellenv.data.layouts import LAYOUTS, Layout, rename_values
+from cellenv.data.stains import choose_stains
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
 from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 from rewards.steps import RewardSteps
-from rewards.suite.spec import RewardSpec, configure
+from rewards.suite.spec import RewardSpec, condition_on, configure, without_moa
 
 
 def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> CellData:
@@ -41,8 +42,37 @@ def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> Ce
 
 def build_folder(path: str | Path, config: FolderConfig, split: str | None, *, unseen: bool | None) -> ImagingCells:
     """A split of a folder; None takes all, as in `ImagingCells`."""
-    layout = rename_values(LAYOUTS[config.layout], config.split_names, config.state_names)
+    layout = build_layout(path, config)
     return ImagingCells(path, split, layout=layout, unseen=unseen, cache=config.cache, skip_bad=config.skip_bad)
+
+
+def build_layout(path: str | Path, config: FolderConfig) -> Layout:
+    """The layout of a folder, with the files, stains and columns that the config names.
+
+    Raises:
+        FileNotFoundError: a table that the config names is not there.
+        ValueError: a stain is none of the channels.
+    """
+    layout = choose_stains(
+        LAYOUTS[config.layout], channels=config.channels, nucleus=config.nucleus, cytoplasm=config.cytoplasm
+    )
+    layout = rename_values(layout, config.split_names, config.state_names)
+    return replace(
+        layout,
+        index=layout.index if config.index is None else str(_find_table(Path(path), config.index)),
+        embedding=layout.embedding if config.embeddings is None else str(_find_table(Path(path), config.embeddings)),
+        pairing=layout.pairing if config.pairing is None else config.pairing,
+        label=None if config.unlabelled else config.label or layout.label,
+    )
+
+
+def _find_table(folder: Path, file: Path) -> Path:
+    """A table as given, or in the folder or in its subfolder `metadata`; absolute."""
+    places = [file, folder / file, folder / "metadata" / file]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    raise FileNotFoundError(f"no table {' or '.join(map(str, places))}")
 
 
 def check_labelled(data: CellData) -> None:
@@ -79,6 +109,13 @@ def build_segmenter(config: SegmenterConfig, device: torch.device | str | None =
     return EmbeddedSegmenter.from_pretrained(weights).to(device), digest(weights)
 
 
+class Names(NamedTuple):
+    """What rewards know of the cells that they score, small enough for every worker."""
+
+    moas: tuple[str, ...]
+    compounds: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RewardSuite:
     """The rewards that a config names, and the loaded models that they share."""
@@ -88,6 +125,7 @@ class RewardSuite:
     classifier: nn.Module | None
     reference: Reference
     shaping: Literal["default", "paper"]
+    names: Names | None = None  # of the cells that they were built for
 
     def transform(self, channels: Sequence[str], segmenter: Segmenter | None = None) -> Compose:
         """A new transform that scores images with these channels. segmenter: in place of the suite's own."""
@@ -97,11 +135,16 @@ class RewardSuite:
         )
 
 
-def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSuite:
+def build_rewards(
+    config: RewardConfig, device: torch.device | str, data: CellData | Names | None = None
+) -> RewardSuite:
     """Load the models of the rewards that a config names.
 
+    data: the cells that are scored; without mechanisms of action, the rewards conditioned on these are left out. None:
+    cells of the embedded world.
+
     Raises:
-        ValueError: a term is wrong, or the reference was fitted with another segmenter.
+        ValueError: a term is wrong, or the reference was fitted with another segmenter, or on other cells.
     """
     segmenter, name = build_segmenter(config, device)
     reference = Reference.load() if config.reference is None else Reference.load(config.reference)
@@ -110,18 +153,41 @@ def build_rewards(config: RewardConfig, device: torch.device | str) -> RewardSui
             f"the reference was fitted with the segmenter {fitted}, --segmenter {config.segmenter} is {name}: fit one"
             " with the segmenter that scores (cellfluxrl fit reference), or z-scores compare segmenters and not cells"
         )
+    specs = condition_on(configure(config.terms), reference)
+    if data is not None:
+        specs = specs if data.moas else without_moa(specs, [term.partition("=")[0] for term in config.terms])
+        reference = arrange_reference(reference, data)
     return RewardSuite(
-        specs=configure(config.terms),
+        specs=specs,
         segmenter=segmenter,
         classifier=None if config.classifier is None else MoAClassifier.from_pretrained(config.classifier),
         reference=reference,
         shaping=config.shaping,
+        names=None if data is None else Names(tuple(data.moas), tuple(data.compounds)),
     )
 
 
-def build_steps(config: RewardConfig, channels: Sequence[str], device: torch.device | str) -> RewardSteps:
+def arrange_reference(reference: Reference, data: CellData | Names) -> Reference:
+    """The reference with the ids of these data: if it is one of compounds, in their order.
+
+    Raises:
+        ValueError: it has none of these compounds.
+    """
+    if reference.by != "compound":
+        return reference
+    if not set(reference.populations) & set(data.compounds):
+        raise ValueError(
+            f"the reference has none of the {len(data.compounds)} compounds of these cells, but"
+            f" {', '.join(reference.populations[:3])} ...: fit one on these cells (cellfluxrl fit reference)"
+        )
+    return reference.arrange(data.compounds)
+
+
+def build_steps(
+    config: RewardConfig, channels: Sequence[str], device: torch.device | str, names: Names | None = None
+) -> RewardSteps:
     """The rewards that a config names, for images with these channels, with models of their own; what workers call."""
-    return RewardSteps(build_rewards(config, device).transform(channels).to(device))
+    return RewardSteps(build_rewards(config, device, names).transform(channels).to(device))
 
 
 def build_scorer(
@@ -132,7 +198,7 @@ def build_scorer(
     if not config.workers:
         return LocalScorer(steps, config.on_failure)
     connect: Callable[[], Channel]
-    build = partial(build_steps, config, tuple(channels), config.worker_device)
+    build = partial(build_steps, config, tuple(channels), config.worker_device, suite.names)
     if config.ray is None:
         from algorithms.workers.process import ProcessChannel
 
@@ -147,6 +213,7 @@ def build_scorer(
     )
 
 
-def build_judge(config: EvalConfig) -> JudgeClassifier:
-    """The held-out classifier of these cells."""
-    return JudgeClassifier.from_pretrained(config.judge)
+def build_judge(config: EvalConfig, data: CellData | None = None) -> JudgeClassifier | None:
+    """The held-out classifier of these cells; None for cells without mechanisms of action, unless one is given."""
+    unlabelled = data is not None and not data.moas
+    return None if unlabelled and config.judge is None else JudgeClassifier.from_pretrained(config.judge)

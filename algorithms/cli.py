@@ -1,4 +1,4 @@
-"""The command `cellfluxrl`: train, evaluate, choose the best of N, generate, score, fit, convert.
+"""The command `cellfluxrl`: check, train, evaluate, choose the best of N, generate, score, fit, convert.
 
     cellfluxrl train nft --preset smoke
     cellfluxrl evaluate --help
@@ -22,6 +22,7 @@ from algorithms.user_errors import user_errors
 
 COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("train", "base"): "algorithms.recipes.base",
+    ("check",): "algorithms.inspection.check",
     ("evaluate",): "algorithms.evaluation.evaluate",
     ("best-of-n",): "algorithms.evaluation.best_of_n",
     ("generate",): "algorithms.evaluation.generate",

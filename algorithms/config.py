@@ -3,53 +3,19 @@
 Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
+from algorithms.data_config import DataConfig as DataConfig
+from algorithms.data_config import FolderConfig as FolderConfig
 from algorithms.train_config import DistributedConfig, OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderConfig:
-    """How a folder of images is read."""
-
-    layout: Literal["bbbc021", "rxrx1", "jump"] = "bbbc021"  # its files, columns and stains
-    split_names: str | None = None  # values of the column SPLIT, where they are others: train=iid,test=ood
-    state_names: str | None = None  # of the column of the state: treated=compound,control=negcon,ignored=poscon
-    cache: Path | None = None  # folder of one packed copy of its images, made at the first use
-    skip_bad: bool = False  # leave out rows that cannot be used; otherwise the first one is an error
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldConfig:
-    """Which images of the embedded world."""
-
-    world: int = 0  # seed of its plates, compounds and conditions
-    draw: int = 0  # two draws of a world share no image
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig(WorldConfig, FolderConfig):
-    """Cells to train or test on: a folder, or the embedded world."""
-
-    path: Annotated[Path | None, arg(aliases=("--data",))] = None  # folder of images; None: the embedded world
-    include_unseen: bool = False  # held-out compounds too, in every split: a small folder may have few others
-
-    def __post_init__(self) -> None:
-        of_world = {f.name for f in fields(WorldConfig)}
-        given = [f for f in fields(self) if getattr(self, f.name) != f.default]
-        refused = [f"--{f.name.replace('_', '-')}" for f in given if (f.name in of_world) == (self.path is not None)]
-        if refused and self.path is None:
-            raise ValueError(f"need --data DIR for {', '.join(refused)}: the embedded world takes none of these")
-        if refused:
-            raise ValueError(f"{', '.join(refused)} chooses images of the embedded world: leave it out with --data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,8 +259,10 @@ def presets(default: AnyPostTraining) -> dict[str, AnyPostTraining]:
 
 
 def check_models_of_data(data: DataConfig, reward: RewardConfig, evaluation: EvalConfig) -> None:
-    """Raise ValueError if own cells come without the models that score them."""
-    given = {"classifier": reward.classifier, "judge": evaluation.judge, "reference": reward.reference}
+    """Raise ValueError if own cells come without the models that score them; without MoAs these are fewer."""
+    given = {"reference": reward.reference}
+    if data.labelled:
+        given = {"classifier": reward.classifier, "judge": evaluation.judge} | given
     missing = [f"--{name}" for name, model in given.items() if model is None]
     if data.path is not None and missing:
         raise ValueError(

@@ -85,7 +85,7 @@ def estimate_evaluation(
     data = build_cells(config.data, "test", unseen=config.unseen)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     evaluator = build_evaluator(
-        data, build_rewards(config.reward, device), judge=build_judge(config.eval), device=device
+        data, build_rewards(config.reward, device, data), judge=build_judge(config.eval, data), device=device
     )
     rows = data.treated[: config.batch_size]
     contexts = data.contexts(rows, torch.Generator().manual_seed(0))

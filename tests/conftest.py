@@ -13,6 +13,14 @@ from cellenv.streams import rng_at
 TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+    """A cache of checks of its own, so that tests leave nothing in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def fresh_accelerate():
     """Accelerate keeps its state for the process; a test that wants another precision starts and leaves it clean."""

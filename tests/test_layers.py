@@ -15,7 +15,7 @@ PACKAGES = LAYERS[:3]
 EXCEPTIONS = {("cellenv/gym/world.py", "rewards")}  # builds the default suite when an environment is made
 UPPER_FLOOR = {  # of `algorithms`: it joins rewards and core; the core knows neither
     *("algorithms.config", "algorithms.build", "algorithms.command_line", "algorithms.cli", "algorithms.estimate"),
-    *("algorithms.provenance", "algorithms.recipes", "algorithms.evaluation", "algorithms"),
+    *("algorithms.provenance", "algorithms.recipes", "algorithms.evaluation", "algorithms.inspection", "algorithms"),
 }
 ALLOWED_WORDS = {  # keys and columns about the mechanism of action itself
     *("moa", "moa_accuracy", "moa_probability", "test_accuracy_per_moa"),

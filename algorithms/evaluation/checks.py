@@ -36,9 +36,9 @@ def acceptance_checks(evaluation: Figures, row: str = "rl", baseline: str = "bas
             f"{_signed(gain['total']['mean'])} {_span(low, high)}",
         ),
         Check("No reward falls significantly", not worse, ", ".join(worse) or "none"),
-        _ratio("Fréchet distance", new["frechet"], old["frechet"], at_most=DISTANCE_RATIO),
-        _ratio("Kernel distance", new["kernel"], old["kernel"], at_most=DISTANCE_RATIO),
-        _ratio("Diversity", new["diversity"], old["diversity"], at_least=DIVERSITY_RATIO),
+        _ratio("Fréchet distance", new.get("frechet"), old.get("frechet"), at_most=DISTANCE_RATIO),
+        _ratio("Kernel distance", new.get("kernel"), old.get("kernel"), at_most=DISTANCE_RATIO),
+        _ratio("Diversity", new.get("diversity"), old.get("diversity"), at_least=DIVERSITY_RATIO),
     ]
     if "w1_mean" in gain:
         closer = _if_defined(gain["w1_mean"], lambda: gain["w1_mean"] < 0)

@@ -33,6 +33,8 @@ from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
 from cellenv.pictures import composite
 
+MOST_PICTURES = 24  # contexts that a report shows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -122,7 +124,7 @@ def evaluate_models(
         row: compute_metrics(source, contexts, evaluator, batch_size=size, what=f"evaluate {row}")
         for row, source in all_rows.items()
     }
-    evaluation = evaluate(values, reference, contexts["moa"], evaluator, settings)
+    evaluation = evaluate(values, reference, evaluator.population(contexts), evaluator, settings)
     for row, (images, own) in own_contexts.items():
         alone = replace(settings, baseline=row, baselines={})
         evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, size)
@@ -131,7 +133,7 @@ def evaluate_models(
     if PartialState().is_main_process:
         seconds = clock.lap()
         phases = {"sample": seconds["sample"], "measure": seconds["other"]}
-        draw_gallery = partial(first_of_each_moa, contexts, all_rows, data)
+        draw_gallery = partial(first_of_each_class, contexts, all_rows, data)
         title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
         publish(evaluation, Path(output_dir) / name, draw_gallery, title=title, phases=phases)
     return evaluation
@@ -179,15 +181,20 @@ def evaluate_alone(
     rows = draw_references(contexts["perturbation"], data, rng)
     reference = measure_references(real_row(data, rows), len(rows), evaluator, batch_size=batch_size)
     values = compute_metrics(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
-    figures: Figures = evaluate({row: values}, reference, contexts["moa"], evaluator, options)["rows"][row]
+    figures: Figures = evaluate({row: values}, reference, evaluator.population(contexts), evaluator, options)["rows"][
+        row
+    ]
     return figures
 
 
-def first_of_each_moa(contexts: TensorDict, rows: Mapping[str, Row], data: CellData) -> Gallery:
-    """The first context of each MoA: its control, and its first image in all rows, made anew."""
-    moa = contexts["moa"]  # (n,)
-    moas = moa.unique().tolist()
-    first = torch.tensor([int((moa == m).nonzero()[0]) for m in moas])
+def first_of_each_class(contexts: TensorDict, rows: Mapping[str, Row], data: CellData) -> Gallery:
+    """The first context of each class, of the first MOST_PICTURES: its control, its first image in all rows, made anew.
+
+    A class is a MoA, or a compound if the data set has no MoAs.
+    """
+    names = data.class_names(contexts)
+    shown = [name for name in data.moas or data.compounds if name in names][:MOST_PICTURES]
+    first = torch.tensor([names.index(name) for name in shown])
     images = {"control": contexts["x0"][first]}
     images |= {name: row.images_at(first * row.group_size) for name, row in rows.items()}
-    return Gallery([data.moas[m] for m in moas], {name: composite(x, data.channels) for name, x in images.items()})
+    return Gallery(shown, {name: composite(x, data.channels) for name, x in images.items()})

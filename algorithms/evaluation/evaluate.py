@@ -100,10 +100,12 @@ def main(config: EvaluateConfig) -> None:
     from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
     from algorithms.evaluation.evaluator import build_evaluator
     from algorithms.evaluation.image_folder import ImageFolder
+    from algorithms.inspection.cached import check_data
     from algorithms.launch import start_processes
     from algorithms.logs import flatten_config
 
     device = start_processes(timeout=config.distributed.timeout).device
+    check_data(config.data, unseen=config.unseen, splits=("test",))
     images, trained = named_folders(config.images), named_folders(config.model, "rl")
     if both := images.keys() & {*trained, *(x.partition("=")[0] for x in config.sampler)}:
         raise ValueError(f"need another NAME for each row; {', '.join(sorted(both))} stand twice")
@@ -114,8 +116,8 @@ def main(config: EvaluateConfig) -> None:
     check_generators(data, *models.values())
     evaluator = build_evaluator(
         data,
-        build_rewards(config.reward, device),
-        judge=build_judge(config.eval),
+        build_rewards(config.reward, device, data),
+        judge=build_judge(config.eval, data),
         inception=config.inception,
         device=device,
     )

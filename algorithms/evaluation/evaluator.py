@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from algorithms.build import RewardSuite, build_rewards, check_labelled
+from algorithms.build import RewardSuite, build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.inception import inception_features
 from algorithms.evaluation.metrics import Evaluator
@@ -51,6 +51,10 @@ class JudgeHead(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.judge.head(self.features(images)) / self.judge.temperature
 
+    def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, M) and features (B, F)."""
+        return self(images).softmax(1), self.features(images)
+
 
 def build_evaluator(
     data: CellData,
@@ -62,22 +66,24 @@ def build_evaluator(
 ) -> Evaluator:
     """An evaluator for images of these data; None uses the embedded world's rewards and judge.
 
+    Cells without mechanisms of action (MoA) have no judge of these; one that is given serves for distances alone.
     inception: torch-fidelity's weights; adds FID and KID.
 
     Raises:
-        ValueError: the data have no mechanisms of action, or not those of the judge and the reference.
+        ValueError: the MoAs are not those of the judge and the reference.
     """
-    check_labelled(data)
-    rewards = build_rewards(RewardConfig(), device) if rewards is None else rewards
-    judge = (JudgeClassifier.from_pretrained() if judge is None else judge).to(device)
-    for owner, moas in (("judge", judge.moas), ("reference", rewards.reference.moas)):
-        if moas != tuple(data.moas):
-            raise ValueError(
-                f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
-            )
-    segmenter, features = cast(Segmenter, CachedCall(rewards.segmenter)), CachedCall(judge.features)
+    rewards = build_rewards(RewardConfig(), device, data) if rewards is None else rewards
+    if judge is None and data.moas:
+        judge = JudgeClassifier.from_pretrained()
+    check_moas(data, judge, rewards)
+    segmenter = cast(Segmenter, CachedCall(rewards.segmenter))
     suite = rewards.transform(data.channels, segmenter).to(device)
-    head = JudgeHead(judge, features)
+    networks = {"inception": inception_features(inception, device)} if inception else {}
+    head: JudgeHead | None = None
+    if judge is not None:
+        features = CachedCall(judge.to(device).features)
+        head = JudgeHead(judge, features)
+        networks |= {} if data.moas else {"judge": features}
     judges = judge_rewards(head, JudgeSegmenter.from_pretrained().to(device), data.channels, suite=rewards.specs).to(
         device
     )
@@ -90,9 +96,6 @@ def build_evaluator(
     def judge_scores(images: Tensor, contexts: TensorDict) -> dict[str, Tensor]:
         return dict(judges(contexts.copy().set("action", images)).get("rewards", {}).items())
 
-    def classify(images: Tensor) -> tuple[Tensor, Tensor]:
-        return head(images).softmax(1), features(images)
-
     def measures(images: Tensor) -> dict[str, Tensor]:
         values = measure(segmenter(images, data.channels)) if measured else {}
         return {name: values[key] for name, key in measured.items()}
@@ -101,9 +104,22 @@ def build_evaluator(
         specs=rewards.specs,
         score=score,
         judge_scores=judge_scores,
-        classify=classify,
+        classify=head.classify if head is not None and data.moas else None,
         measure=measures,
         sigma={name: rewards.reference.sigma(key) for name, key in measured.items()},
-        features={"inception": inception_features(inception, device)} if inception else {},
+        population=rewards.reference.population_of,
+        features=networks,
         device=device,
     )
+
+
+def check_moas(data: CellData, judge: Classifier | None, rewards: RewardSuite) -> None:
+    """Raise ValueError unless judge and reference know the MoAs of the data, as far as they need any."""
+    owners = {} if judge is None or not data.moas else {"judge": judge.moas}
+    if rewards.reference.by == "moa":
+        owners["reference"] = rewards.reference.populations
+    for owner, moas in owners.items():
+        if moas != tuple(data.moas):
+            raise ValueError(
+                f"the {owner} knows the MoAs {moas}; the data have {data.moas}: give weights for these data"
+            )

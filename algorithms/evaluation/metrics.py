@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -59,9 +60,10 @@ class Evaluator:
     specs: the rewards that are reported, in order.
     score: rewards by name, "total" among them, (B,) or (B, 1), of images in their contexts [B].
     judge_scores: the rewards that have a held-out judge, measured by it, by name, (B,) or (B, 1).
-    classify: (probabilities (B, M), features (B, F)) of the held-out classifier.
+    classify: (probabilities (B, M), features (B, F)) of the held-out classifier; None without mechanisms of action.
     measure: measures by reward name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
-    sigma: for each measure its standard deviation on real images of each MoA, (M,), > 0.
+    sigma: for each measure its standard deviation on real images of each population of the reference, (M,), > 0.
+    population: id of the population of each context, (B,): of its MoA, for example.
     features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
     device: where the callables want their images and contexts.
     """
@@ -69,9 +71,10 @@ class Evaluator:
     specs: Sequence[RewardSpec]
     score: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
     judge_scores: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
-    classify: Callable[[Tensor], tuple[Tensor, Tensor]]
+    classify: Callable[[Tensor], tuple[Tensor, Tensor]] | None
     measure: Callable[[Tensor], Mapping[str, Tensor]]
     sigma: Mapping[str, Tensor]
+    population: Callable[[TensorDict], Tensor] = itemgetter("moa")
     features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     device: torch.device | str = "cpu"
 
@@ -97,19 +100,19 @@ def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -
     """All values of a batch of images (B, C, H, W), each in its own context, [B], on the CPU.
 
     Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
-    `right`: the held-out classifier names the MoA.
+    `right`: the held-out classifier names the MoA; both of it only if there is one.
     """
     images, contexts = images.to(evaluator.device), contexts.to(evaluator.device)
-    probabilities, features = evaluator.classify(images)
     interval = {name: finite_or_nan(value) for name, value in evaluator.score(images, contexts).items()}
     for name, value in evaluator.judge_scores(images, contexts).items():
         interval[f"judge_{name}"] = finite_or_nan(value)
-    values = {
+    values: dict[str, Any] = {
         "interval": interval,
-        "right": probabilities.argmax(1) == contexts["moa"],
         "measure": {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()},
-        "features": {"judge": features} | {name: net(images) for name, net in evaluator.features.items()},
+        "features": _features(images, evaluator),
     }
+    if evaluator.classify is not None:
+        values["right"] = evaluator.classify(images)[0].argmax(1) == contexts["moa"]
     return TensorDict(values, batch_size=[len(images)]).cpu()
 
 
@@ -119,12 +122,16 @@ def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: i
     @torch.no_grad()
     def measure(index: Tensor) -> TensorDict:
         images = real.images_at(index).to(evaluator.device)
-        features = {"judge": evaluator.classify(images)[1]}
-        features |= {name: network(images) for name, network in evaluator.features.items()}
         measures = {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()}
-        return TensorDict({"features": features, "measure": measures}, [len(images)]).cpu()
+        return TensorDict({"features": _features(images, evaluator), "measure": measures}, [len(images)]).cpu()
 
     return torch.cat(map_batches(measure, torch.arange(n).split(batch_size), "measure real images"))
+
+
+def _features(images: Tensor, evaluator: Evaluator) -> dict[str, Tensor]:
+    """Features by network, (B, F) each: of the held-out classifier, if there is one, and of the further ones."""
+    judge = {} if evaluator.classify is None else {"judge": evaluator.classify(images)[1]}
+    return judge | {name: network(images) for name, network in evaluator.features.items()}
 
 
 def finite_or_nan(value: Tensor) -> Tensor:
@@ -149,7 +156,7 @@ class EvaluationOptions:
 def evaluate(
     values: Mapping[str, TensorDict],
     real: TensorDict,
-    moa: Tensor,
+    population: Tensor,
     evaluator: Evaluator,
     options: EvaluationOptions,
 ) -> Figures:
@@ -158,7 +165,7 @@ def evaluate(
     values: for each row what `compute_metrics` found of its images, batch [n, G] on the same contexts; G may differ.
     real: `measure_references` of real images of the same compounds, [n], none of them in a row: where distances are
         taken to.
-    moa: ids of the contexts, (n,).
+    population: ids of the contexts, (n,), of `Evaluator.population`.
     A figure is {"mean": m, "ci": [low, high]} (95 %, contexts resampled) or a number; undefined is None. "paired" holds
     row - baseline, and for rewards with a judge its margin (`judge_margins`). "gap" holds, of each pair, the `share` of
     the gap to the row "real" that is closed, and each reward's and judge's `own` (`gap_shares`). "rewards" says of each
@@ -173,14 +180,14 @@ def evaluate(
         raise ValueError(f"need the rows {', '.join(sorted(missing))} to compare with; got {', '.join(rows)}")
     if missing := set(real["measure"].keys()) - set(evaluator.sigma):
         raise ValueError(f"need a sigma for every measure; none came for {', '.join(sorted(missing))}")
-    if len(real) != len(moa):
-        raise ValueError(f"need one reference image a context, {len(moa)}; got {len(real)}")
-    counts = bootstrap_counts(len(moa), np.random.default_rng(options.seed))
+    if len(real) != len(population):
+        raise ValueError(f"need one reference image a context, {len(population)}; got {len(real)}")
+    counts = bootstrap_counts(len(population), np.random.default_rng(options.seed))
     means = {  # over the samples of each context, (n, G) -> (n,), of what gets an interval
         name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
         for name, row in values.items()
     }
-    numbers = {name: _numbers(row, real, moa, evaluator.sigma) for name, row in values.items()}
+    numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
         "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
@@ -208,6 +215,7 @@ def describe(spec: RewardSpec) -> Figures:
         "weight": spec.weight,
         "measure": spec.measure,
         "judge": spec.has_judge,
+        "conditioned_on": spec.conditioned_on,
     }
 
 
@@ -233,16 +241,19 @@ def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
     write_whole(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _numbers(row: TensorDict, real: TensorDict, moa: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
-    """The figures of a whole row; those that depend on n as means over the G draws."""
+def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
+    """The figures of a whole row; those that depend on n as means over the G draws. population: (n,) ids."""
     each_draw = row.unbind(1)  # G times [n]
-    figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()}
+    figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()} if "right" in row else {}
     for name, raw in real["features"].items():
         features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
         figures |= distances(name, features, reference)
         figures[metric_key("diversity", name)] = diversity(features)
     for name, reference in real["measure"].items():
-        per_draw = [wasserstein_by_group(draw["measure", name], moa, reference, moa, sigma[name]) for draw in each_draw]
+        per_draw = [
+            wasserstein_by_group(draw["measure", name], population, reference, population, sigma[name])
+            for draw in each_draw
+        ]
         figures[f"w1_{name}"] = nan_mean(per_draw)
     if measured := list(real["measure"].keys()):
         figures["w1_mean"] = np.mean([figures[f"w1_{name}"] for name in measured])

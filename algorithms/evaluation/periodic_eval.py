@@ -47,9 +47,15 @@ class PeriodicEval:
 
     @classmethod
     def create(cls, data: CellData, evaluator: Evaluator, *, contexts: int, seed: int = 0) -> Self:
-        """On the contexts that `cellfluxrl evaluate` draws of a held-out split with the same number and seed."""
+        """On the contexts that `cellfluxrl evaluate` draws of a held-out split with the same number and seed.
+
+        Raises:
+            ValueError: the cells have no mechanisms of action, or too few pairs.
+        """
+        if (classify := evaluator.classify) is None:
+            raise ValueError("need cells with mechanisms of action, whose held-out classifier gives the distance")
         drawn, rows, references = held_out(data, contexts, seed)
-        networks = {"judge": lambda images: evaluator.classify(images)[1]}
+        networks = {"judge": lambda images: classify(images)[1]}
         features = features_of(lambda i: data.images(references[i]), contexts, networks, evaluator.device)["judge"]
         return cls(contexts=drawn, real=data.images(rows), features=features, evaluator=evaluator)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
@@ -16,6 +15,7 @@ from rich.text import Text
 from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
 from algorithms.files import write_whole
+from algorithms.page import render_page
 from cellenv.pictures import png
 
 STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 
 FUNCTION = ("Function and structure", "probability or share, 0 to 1; the judges took no part in training")
-MORPHOLOGY = ("Morphology", "z-score rewards, 0 is the mean real cell of the MoA; real cells earn about −1")
+MORPHOLOGY = ("Morphology", "z-score rewards, 0 is the mean of the real cells compared with; these earn about −1")
 FURTHER = ("Further rewards", "given with --reward, in their own units")
 REWARD_SECTIONS = {"probability": FUNCTION, "share": FUNCTION, "z-score reward": MORPHOLOGY}  # by the reward's unit
 
@@ -53,7 +53,7 @@ def sections(evaluation: Figures) -> list[Section]:
     found.append(
         Section(
             "Distance to real cells",
-            "less is better; Fréchet and kernel in the judge's features, W1 in σ of real cells of the MoA",
+            "less is better; Fréchet and kernel in the judge's features, W1 in σ of the real cells compared with",
             {"frechet": "Fréchet", "kernel": "kernel", "frechet_inception": "FID", "kernel_inception": "KID"}
             | measured
             | {"w1_mean": "W1, mean"},
@@ -222,10 +222,9 @@ def page(
     Raises:
         ValueError: a column of the gallery has not one picture for each label.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     phases = phases or {}
-    template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    return template.render(
+    return render_page(
+        "evaluation/report.html",
         title=title,
         rows=evaluation["rows"],
         unpaired_note=unpaired_note(evaluation),

@@ -43,20 +43,23 @@ Record = dict[str, str | float]
 class Scorer:
     """Measures, probability of the true MoA, and rewards (`reward_NAME`) of images.
 
-    Rewards added with --reward are always scored, those of the suite if a classifier and a reference are given.
+    Rewards added with --reward are always scored; those of the suite if a reference is given, and a classifier where
+    the cells have mechanisms of action.
     """
 
     def __init__(self, config: ScoreConfig, cells: ImagingCells):
         reward, self.cells = config.reward, cells
         suite = None
-        if reward.classifier is not None and reward.reference is not None:
-            suite = build_rewards(reward, "cpu")
+        if reward.reference is not None and (reward.classifier is not None or not cells.moas):
+            suite = build_rewards(reward, "cpu", cells)
         segmenter = build_segmenter(reward)[0] if suite is None else suite.segmenter
         self.segmenter = cast(Segmenter, CachedCall(segmenter))  # measures and rewards share the masks
         self.classifier: MoAClassifier | None = None
         if reward.classifier is not None:
             self.classifier = MoAClassifier.from_pretrained(reward.classifier)
-        self.moas = tuple(cells.moas) if suite is None else suite.reference.moas  # whose ids the rewards read
+        self.moas = tuple(cells.moas)  # whose ids the rewards read
+        if suite is not None and suite.reference.by == "moa":
+            self.moas = suite.reference.populations
         if suite is None:
             self.rewards = added_rewards(reward.terms, self.segmenter, cells.channels)
         else:
@@ -71,7 +74,8 @@ class Scorer:
         values = dict(measure(self.segmenter(images, cells.channels)))
         values[PROBABILITY] = self._moa_probability(images, moa)
         if self.rewards is not None:
-            values |= score_rewards(self.rewards, images, translate_ids(moa, cells.moas, self.moas))
+            ids = {"moa": translate_ids(moa, cells.moas, self.moas), "perturbation": compound}
+            values |= score_rewards(self.rewards, images, ids)
         return values
 
     def _moa_probability(self, images: Tensor, moa: Tensor) -> Tensor:
@@ -90,15 +94,17 @@ def added_rewards(terms: Sequence[str], segmenter: Segmenter, channels: Sequence
     return cellflux_rewards(segmenter, suite=added, channels=channels) if added else None
 
 
-def score_rewards(rewards: Compose, images: Tensor, moa: Tensor) -> dict[str, Tensor]:
-    """`reward_NAME` of images (B, C, H, W), (B,) each; nan for a reward that reads the MoA where that is unknown."""
-    scored = rewards(TensorDict({"action": images, "moa": moa.clamp(min=0)}, [len(images)]))["rewards"]
+def score_rewards(rewards: Compose, images: Tensor, ids: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`reward_NAME` of images (B, C, H, W), (B,) each; nan for a reward that reads an id, (B,), where that is -1."""
+    known = {name: value.clamp(min=0) for name, value in ids.items()}
+    scored = rewards(TensorDict({"action": images, **known}, [len(images)]))["rewards"]
     values = {}
     for reward in rewards:
         if isinstance(reward, ImageReward):
             value = scored[reward.name].reshape(-1)
-            unknown = (moa < 0) & ("moa" in reward.in_keys)
-            values[f"reward_{reward.name}"] = torch.where(unknown, torch.nan, value)
+            for own in (ids[key] for key in ids if key in reward.in_keys):
+                value = torch.where(own < 0, torch.nan, value)
+            values[f"reward_{reward.name}"] = value
     return values
 
 

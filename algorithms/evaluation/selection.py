@@ -58,8 +58,8 @@ def load_models(
     models = {name: model.to(device) for name, model in load_generators(config.base, config.model).items()}
     data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
     check_generators(data, *models.values())
-    rewards = build_rewards(config.reward, device)
-    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval), device=device)
+    rewards = build_rewards(config.reward, device, data)
+    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval, data), device=device)
     return models, data, evaluator, replace(config, eval=replace(config.eval, contexts=contexts))
 
 
@@ -119,7 +119,7 @@ def compare_models(
     for N in config.tables:
         options = EvaluationOptions(seed=config.seed, config=about | {"best_of": N})
         best = {name: values[:, N - 1 : N] for name, values in selected.items()}  # [n, 1]
-        best_of[str(N)] = evaluate(best | {"real": real}, reference, contexts["moa"], evaluator, options)
+        best_of[str(N)] = evaluate(best | {"real": real}, reference, evaluator.population(contexts), evaluator, options)
     return {"curve": curve({name: values["interval"] for name, values in selected.items()}, config), "best_of": best_of}
 
 

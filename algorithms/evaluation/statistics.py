@@ -84,7 +84,8 @@ def wasserstein_by_group(
     """sum_m n_m W1(values of m, reference of m) / sigma_m / sum_m n_m: distance to real images, in sigma.
 
     values (B,) with group (B,), reference (B',) with its group: int ids of the MoA in [0, M); sigma (M,) > 0.
-    nan is left out on both sides; n_m counts the values that remain; a MoA without any on one side is left out.
+    nan is left out on both sides; n_m counts the values that remain; a MoA without any on one side, or whose sigma is
+    nan, is left out.
     W1 of two samples of one distribution is not 0 (two normal samples of n: about 1.6 / sqrt(n)): compare it with that
     of real against real images, as many of them.
     """
@@ -94,7 +95,7 @@ def wasserstein_by_group(
     for m, unit in enumerate(np.asarray(sigma, np.float64)):
         own, real = values[group == m], reference[reference_group == m]
         own, real = own[~np.isnan(own)], real[~np.isnan(real)]
-        if len(own) and len(real):
+        if len(own) and len(real) and not np.isnan(unit):
             distance.append(wasserstein_distance(own, real) / unit)
             weight.append(len(own))
     return float(np.average(distance, weights=weight)) if weight else float("nan")

@@ -16,6 +16,7 @@ from algorithms.descent import NonFiniteError, descend
 from algorithms.ema import EMA
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
+from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
@@ -175,6 +176,7 @@ def train_base(config: BaseConfig) -> None:
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
+    check_data(config.data)
     with run_folder(accelerator, config.output_dir, resume=config.resume):
         accelerator.init_trackers("base")
         training = BaseTraining(config, accelerator, *build_data(config.data))

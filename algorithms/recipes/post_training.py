@@ -23,6 +23,7 @@ from algorithms.evaluation.comparison import Comparison, evaluate_models, held_o
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
 from algorithms.evaluation.metrics import Evaluator
+from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
 from algorithms.lora import add_lora, merge_lora
@@ -68,7 +69,7 @@ class Components(Generic[Config_co]):
     @cached_property
     def rewards(self) -> RewardSuite:
         """The rewards and their models, loaded once."""
-        return build_rewards(self.config.reward, self.accelerator.device)
+        return build_rewards(self.config.reward, self.accelerator.device, self.data)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -190,9 +191,11 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
     if (groups := config.rollout.groups) % (ranks := accelerator.num_processes):
         accelerator.print(f"{groups} groups become more, equally many on each of {ranks} processes")
+    check_data(config.data)
     test, contexts = evaluation_contexts(config)
     components = build_components(config, accelerator)
-    evaluator = build_evaluator(test, components.rewards, judge=build_judge(config.eval), device=accelerator.device)
+    judge = build_judge(config.eval, test)
+    evaluator = build_evaluator(test, components.rewards, judge=judge, device=accelerator.device)
     algorithm = build(components)
     check_iterations(config, algorithm)
     with run_folder(accelerator, config.output_dir, resume=config.resume):
@@ -241,9 +244,8 @@ def learning_signal(config: PostTrainingConfig) -> dict[str, str]:
     if config.control != "none":
         return {}
     shares = mean_signal_shares(config.output_dir / "log.jsonl")
-    return (
-        {"shares of the learning signal": ", ".join(f"{name} {x:.0%}" for name, x in shares.items())} if shares else {}
-    )
+    named = ", ".join(f"{name} {x:.0%}" for name, x in shares.items())
+    return {"shares of the learning signal": named} if named else {}
 
 
 def evaluation_contexts(config: PostTrainingConfig) -> tuple[CellData, int]:
@@ -293,6 +295,6 @@ def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> 
 
     def render() -> NDArray[np.uint8]:
         rows = [composite(contexts["x0"], data.channels), draw(components.ref), draw(components.theta)]
-        return grid(rows, ["control", "before", "now"], [data.moas[m].split()[0] for m in contexts["moa"].tolist()])
+        return grid(rows, ["control", "before", "now"], [name.split()[0] for name in data.class_names(contexts)])
 
     return render

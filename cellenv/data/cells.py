@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 
@@ -122,6 +122,12 @@ class CellData(ABC):
             },
             batch_size=[len(controls)],
         )
+
+    def class_names(self, contexts: TensorDictBase) -> list[str]:
+        """The MoA of each context, or its compound if the data set has no MoAs."""
+        if self.moas:
+            return [self.moas[m] for m in contexts["moa"].tolist()]
+        return [self.compounds[p] for p in contexts["perturbation"].tolist()]
 
     def draw_contexts(self, n: int, rng: torch.Generator) -> TensorDict:
         """n random contexts."""

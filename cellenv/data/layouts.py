@@ -6,6 +6,7 @@ ImagingCells(DATA, "train", layout=RXRX1)
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from cellenv.images import CHANNELS
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNetConfig
 
@@ -41,7 +42,8 @@ def plate_well_name(key: str) -> str:
 class Layout:
     """Names that a data set on disk uses.
 
-    index, embedding: glob patterns of the two CSV files, in the folder itself or in its subfolder `metadata`.
+    index, embedding: the two CSV files: glob patterns in the folder itself or in its subfolder `metadata`, or absolute
+        paths.
     file: SAMPLE_KEY -> path in the folder; ValueError for a malformed key. Errors show the function's name.
     compound: column of the compound. state: column of treated or control.
     pairing: column that a treated image shares with its controls, the plate or batch.
@@ -49,7 +51,7 @@ class Layout:
     states: value of the state column -> treated; images with None are dropped.
     splits: value of the column SPLIT -> train or test, where it has other names.
     stains: the image channels, in order.
-    nucleus: stain that shows nuclei. cytoplasm: the two stains that show cells, used as actin and tubulin.
+    nucleus: stain that shows nuclei. cytoplasm: one or two stains that show cells, used as actin and tubulin.
     unseen: held-out compounds.
     network: name of the network in `cellenv.networks.PRESETS`.
     """
@@ -65,15 +67,19 @@ class Layout:
     splits: Mapping[str, str] = field(default_factory=dict)
     stains: tuple[str, ...]
     nucleus: str
-    cytoplasm: tuple[str, str]
+    cytoplasm: tuple[str, ...]
     unseen: tuple[str, ...] = ()
     network: str
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Channel names: the stains, with those in the roles of DNA, actin and tubulin renamed to these."""
-        roles = {self.nucleus: "DNA", self.cytoplasm[0]: "actin", self.cytoplasm[1]: "tubulin"}
-        return tuple(roles.get(stain, stain) for stain in self.stains)
+        """Channel names: the stains, with those in the roles of DNA, actin and tubulin renamed to these.
+
+        A stain of such a name without its role is called "actin stain", so that it segments nothing.
+        """
+        roles = {self.nucleus: "DNA"} | dict(zip(self.cytoplasm, ("actin", "tubulin")))
+        idle = {name: f"{name} stain" for name in CHANNELS}
+        return tuple((roles if stain in roles else idle).get(stain, stain) for stain in self.stains)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -113,7 +119,7 @@ RXRX1 = Layout(
     cytoplasm=("actin", "ER"),
     network="cellflux-rxrx1",
 )
-JUMP = Layout(  # cpg0000; the published crops do not name their channels: microscope order is assumed
+JUMP = Layout(  # cpg0000; the published crops do not name their channels: the order of its microscope is assumed
     index="metadata*.csv",
     embedding="*embeddings.csv",
     file=plate_well_name,

@@ -45,11 +45,13 @@ class RowErrors:
 
 
 def find_file(path: Path, pattern: str, flag: str = "") -> Path:
-    """The only file that matches the pattern, in the folder or in its subfolder `metadata`.
+    """The only file that matches the pattern, in the folder or in its subfolder `metadata`; an absolute path itself.
 
     Raises:
         FileNotFoundError: unless exactly one matches.
     """
+    if (given := Path(pattern)).is_absolute() and given.is_file():
+        return given
     there = {*path.glob(pattern), *path.glob(f"metadata/{pattern}")}
     found = sorted(file for file in there if not file.name.startswith(HIDDEN))
     if len(found) != 1:

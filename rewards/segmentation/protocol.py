@@ -35,14 +35,15 @@ def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1
 
     Args:
         images: (B, C, H, W) in [-1, 1].
-        channels: C different names, among them those of `CHANNELS`.
+        channels: C different names, among them DNA, and actin or tubulin; without one of the two, the other stands in.
         multiple: H and W must be multiples of it.
 
     Raises:
         ValueError: channel names, shape or pixel values are not as above, or H or W is below 16 px.
     """
     channels = tuple(channels)
-    if sorted(channels) != sorted(set(channels)) or not set(CHANNELS) <= set(channels):
+    body = [name for name in ("actin", "tubulin") if name in channels]
+    if sorted(channels) != sorted(set(channels)) or "DNA" not in channels or not body:
         raise ValueError(f"need channels named {', '.join(CHANNELS)}, each once; got {channels}")
     if images.ndim != 4 or images.shape[1] != len(channels):
         raise ValueError(
@@ -55,4 +56,4 @@ def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1
         )
     check_pixels(images, "a segmenter")
     planes = dict(zip(channels, images.detach().float().unbind(1), strict=True))  # (B, H, W) each
-    return planes["DNA"].unsqueeze(1), torch.stack([planes["actin"], planes["tubulin"]], 1)
+    return planes["DNA"].unsqueeze(1), torch.stack([planes[body[0]], planes[body[-1]]], 1)

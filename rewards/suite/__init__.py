@@ -17,7 +17,16 @@ from rewards.suite.count import CellCount, NucleusCount
 from rewards.suite.moa import MoAProbability
 from rewards.suite.roundness import Roundness
 from rewards.suite.size import CellSize, NucleusSize
-from rewards.suite.spec import SUITE, WEIGHTS, RewardParts, RewardSpec, configure, custom_reward
+from rewards.suite.spec import (
+    SUITE,
+    WEIGHTS,
+    RewardParts,
+    RewardSpec,
+    condition_on,
+    configure,
+    custom_reward,
+    without_moa,
+)
 from rewards.transforms import TRANSIENT, Discard, ImageReward, Measure, Segment, WeightedSum
 
 __all__ = [
@@ -34,9 +43,11 @@ __all__ = [
     "RewardSpec",
     "Roundness",
     "cellflux_rewards",
+    "condition_on",
     "configure",
     "custom_reward",
     "judge_rewards",
+    "without_moa",
 ]
 
 SHAPINGS = {"default": clipped_square, "paper": square}
@@ -132,8 +143,10 @@ def judge_rewards(
 
 
 def _check_moas(classifier: nn.Module | None, reference: Reference | None) -> None:
-    if isinstance(classifier, Classifier) and reference is not None and classifier.moas != reference.moas:
-        raise ValueError(f"the classifier's MoAs {classifier.moas} are not the reference's {reference.moas}")
+    if not isinstance(classifier, Classifier) or reference is None or reference.by != "moa":
+        return
+    if classifier.moas != reference.populations:
+        raise ValueError(f"the classifier's MoAs {classifier.moas} are not the reference's {reference.populations}")
 
 
 def _shared_steps(

@@ -1,4 +1,4 @@
-"""Are the nuclei as round as those of real cells of the same mechanism of action (MoA)? B batch."""
+"""Are the nuclei as round as those of real cells of the same mechanism of action, or compound? B batch."""
 
 from functools import partial
 
@@ -13,15 +13,20 @@ ALL_ON_BORDER = -1.0  # reward where no nucleus can be measured: what a real ima
 
 
 def roundness_reward(
-    roundness: Tensor, nucleus_count: Tensor, moa: Tensor, *, reference: Reference, shaping: Shaping
+    roundness: Tensor,
+    nucleus_count: Tensor,
+    population: Tensor | None = None,
+    *,
+    reference: Reference,
+    shaping: Shaping,
 ) -> Tensor:
     """shaping(z) of the mean roundness of the nuclei that do not touch the border.
 
     Args:
         roundness: (B,) the measure of this name; nan without a nucleus, or where all touch the border.
         nucleus_count: (B,) the measure of this name, which tells these two cases apart.
-        moa: (B,) ids.
-        reference: gives z, the distance from real images of the MoA in standard deviations.
+        population: (B,) ids; None: the reference has one population.
+        reference: gives z, the distance from real images of the population in standard deviations.
         shaping: z -> reward, (B,) -> (B,).
 
     Returns:
@@ -29,20 +34,20 @@ def roundness_reward(
         nuclei all touch the border gets -1.
 
     Raises:
-        ValueError: the reference has no roundness, or not this MoA.
+        ValueError: the reference has no roundness, or not this population.
 
     Source: CellFluxRL, arXiv:2603.21743; the two rules under Returns are ours.
 
     Example:
         >>> from rewards.shaping import square
         >>> moments = dict(mean={"roundness": torch.tensor([0.8])}, std={"roundness": torch.tensor([0.1])})
-        >>> reference = Reference(moas=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
+        >>> reference = Reference(populations=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
         >>> roundness = torch.tensor([0.6, torch.nan, torch.nan])
         >>> nucleus_count, moa = torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, dtype=torch.int64)
         >>> roundness_reward(roundness, nucleus_count, moa, reference=reference, shaping=square)
         tensor([ -4.0000,  -1.0000, -25.0000])
     """
-    z = reference.zscore("roundness", roundness, moa)
+    z = reference.zscore("roundness", roundness, population)
     present = nucleus_count > 0
     reward = shaping(torch.where(present, z, Z_MAX))
     return torch.where(present & roundness.isnan(), ALL_ON_BORDER, reward)
@@ -53,4 +58,6 @@ class Roundness(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(roundness_reward, reference=reference, shaping=shaping)
-        super().__init__("roundness", function, [("measures", "roundness"), ("measures", "nucleus_count"), "moa"])
+        super().__init__(
+            "roundness", function, [("measures", "roundness"), ("measures", "nucleus_count"), *reference.id_keys]
+        )

@@ -1,6 +1,6 @@
-"""Are the largest nucleus and the largest cell as large as in real images of the same MoA?
+"""Are the largest nucleus and the largest cell as large as in real images of the same mechanism, or compound?
 
-B batch; MoA mechanism of action.
+B batch.
 """
 
 from functools import partial
@@ -13,21 +13,23 @@ from rewards.shaping import Z_MAX, Shaping, clipped_square
 from rewards.transforms import ImageReward
 
 
-def size_reward(area: Tensor, moa: Tensor, *, measure: str, reference: Reference, shaping: Shaping) -> Tensor:
+def size_reward(
+    area: Tensor, population: Tensor | None = None, *, measure: str, reference: Reference, shaping: Shaping
+) -> Tensor:
     """shaping(z) of the area of the largest object; an image without an object counts as z = 5.
 
     Args:
         area: (B,) px^2; nan without an object.
-        moa: (B,) ids.
+        population: (B,) ids; None: the reference has one population.
         measure: name of the area in the reference, "nucleus_area_max" or "cell_area_max".
-        reference: gives z, the distance from real images of the MoA in standard deviations.
+        reference: gives z, the distance from real images of the population in standard deviations.
         shaping: z -> reward, (B,) -> (B,).
 
     Returns:
         (B,).
 
     Raises:
-        ValueError: the reference has no such measure, or not this MoA.
+        ValueError: the reference has no such measure, or not this population.
 
     Source: CellFluxRL, arXiv:2603.21743.
 
@@ -35,12 +37,12 @@ def size_reward(area: Tensor, moa: Tensor, *, measure: str, reference: Reference
         >>> from rewards.shaping import square
         >>> name = "cell_area_max"
         >>> moments = dict(mean={name: torch.tensor([2000.0])}, std={name: torch.tensor([300.0])})
-        >>> reference = Reference(moas=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
+        >>> reference = Reference(populations=("DNA damage",), count=torch.tensor([40]), about={}, **moments)
         >>> area, moa = torch.tensor([1400.0, torch.nan]), torch.zeros(2, dtype=torch.int64)
         >>> size_reward(area, moa, measure=name, reference=reference, shaping=square)
         tensor([ -4., -25.])
     """
-    z = reference.zscore(measure, area, moa)
+    z = reference.zscore(measure, area, population)
     return shaping(torch.where(area.isnan(), Z_MAX, z))
 
 
@@ -49,7 +51,7 @@ class NucleusSize(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(size_reward, measure="nucleus_area_max", reference=reference, shaping=shaping)
-        super().__init__("nucleus_size", function, [("measures", "nucleus_area_max"), "moa"])
+        super().__init__("nucleus_size", function, [("measures", "nucleus_area_max"), *reference.id_keys])
 
 
 class CellSize(ImageReward):
@@ -57,4 +59,4 @@ class CellSize(ImageReward):
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
         function = partial(size_reward, measure="cell_area_max", reference=reference, shaping=shaping)
-        super().__init__("cell_size", function, [("measures", "cell_area_max"), "moa"])
+        super().__init__("cell_size", function, [("measures", "cell_area_max"), *reference.id_keys])

@@ -48,6 +48,7 @@ class RewardSpec:
     emphasis: float | None = None  # relative weight in what is learned from, each reward normalised; None: `weight`
     has_judge: bool = False  # evaluations also compute it with held-out models, see `judge_rewards`
     needs: tuple[Literal["classifier", "reference"], ...] = ()  # parts that `build` uses
+    conditioned_on: Literal["moa", "compound", "nothing"] = "nothing"  # what of a context the reward looks at
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
@@ -82,7 +83,7 @@ def z_score_reward(
     measure: str,
     emphasis: float | None = None,
 ) -> RewardSpec:
-    """A reward for one measure, by its z-score among real images of the MoA; weight 1."""
+    """A reward for one measure, by its z-score among real images of the MoA (see `condition_on`); weight 1."""
     return RewardSpec(
         name=name,
         label=name.replace("_", " "),
@@ -92,6 +93,7 @@ def z_score_reward(
         measure=measure,
         emphasis=emphasis,
         needs=("reference",),
+        conditioned_on="moa",
     )
 
 
@@ -108,6 +110,7 @@ SUITE: tuple[RewardSpec, ...] = (
         build=partial(_build_by_classifier, MoAProbability),
         has_judge=True,
         needs=("classifier",),
+        conditioned_on="moa",
     ),
     RewardSpec(
         name="containment", label="containment", weight=2.0, unit="share", build=_build_containment, has_judge=True
@@ -123,7 +126,10 @@ WEIGHTS = {spec.name: spec.weight for spec in SUITE}
 # Names of other figures of an evaluation.
 RESERVED = ("total", "reward", "frechet", "kernel", "diversity", "moa_accuracy", "undefined", "n_contexts", "nfe")
 RESERVED_PREFIXES = ("judge_", "w1_", "frechet_", "kernel_", "diversity_")
-INPUTS: dict[str, NestedKey] = {"images": "action", "nuclei": NUCLEI, "cells": CELLS, "moa": "moa", "x0": "x0"}
+INPUTS: dict[str, NestedKey] = {
+    **{"images": "action", "nuclei": NUCLEI, "cells": CELLS},
+    **{"moa": "moa", "compound": "perturbation", "x0": "x0"},
+}
 
 
 def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, weight: float = 1.0) -> RewardSpec:
@@ -135,6 +141,7 @@ def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, w
                 images          (B, C, H, W) in [-1, 1], generated; channels are actin, tubulin, DNA
                 nuclei, cells   (B, H, W) int32, labels of the objects in images; 0 is background
                 moa             (B,) int64, ids of the mechanisms of action
+                compound        (B,) int64, ids of the compounds
                 x0              (B, C, H, W) in [-1, 1], control images that generation started from
             An nn.Module is frozen, and moves with the rewards to another device.
         name: of the reward; None: that of the function.
@@ -160,8 +167,42 @@ def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, w
         raise ValueError(f"a reward needs a name such as 'sharpness', got {name!r}: give name=")
     if name in RESERVED or name.startswith(RESERVED_PREFIXES):
         raise ValueError(f"the name {name!r} is that of another figure of an evaluation; give the reward another one")
-    build = partial(_build_custom, name, function, _input_names(function, name))
-    return RewardSpec(name=name, label=name.replace("_", " "), weight=weight, unit="custom reward", build=build)
+    inputs = _input_names(function, name)
+    return RewardSpec(
+        name=name,
+        label=name.replace("_", " "),
+        weight=weight,
+        unit="custom reward",
+        build=partial(_build_custom, name, function, inputs),
+        conditioned_on="moa" if "moa" in inputs else "compound" if "compound" in inputs else "nothing",
+    )
+
+
+def condition_on(specs: Sequence[RewardSpec], reference: Reference) -> tuple[RewardSpec, ...]:
+    """The specs, those with a reference conditioned as it is: on the MoA, the compound, or nothing for controls."""
+    conditioned_on: Literal["moa", "compound", "nothing"] = "nothing" if reference.by == "controls" else reference.by
+    return tuple(replace(x, conditioned_on=conditioned_on) if "reference" in x.needs else x for x in specs)
+
+
+def without_moa(specs: Sequence[RewardSpec], asked: Sequence[str] = ()) -> tuple[RewardSpec, ...]:
+    """The rewards of images whose mechanism of action (MoA) is unknown: those that are not conditioned on it.
+
+    asked: names of rewards that must be among them.
+
+    Raises:
+        ValueError: one of these is conditioned on the MoA, all are, or those with a reference are.
+    """
+    lost = [spec for spec in specs if spec.conditioned_on == "moa"]
+    if refused := [spec.name for spec in lost if spec.name in asked]:
+        raise ValueError(f"these cells have no mechanisms of action, on which {', '.join(refused)} is conditioned")
+    if by_reference := [spec.name for spec in lost if "reference" in spec.needs]:
+        raise ValueError(
+            f"these cells have no mechanisms of action, by which the reference of {', '.join(by_reference)} is fitted:"
+            " fit one by compounds or controls (cellfluxrl fit reference --by compound)"
+        )
+    if len(lost) == len(specs):
+        raise ValueError("these cells have no mechanisms of action, and no other reward is left")
+    return tuple(spec for spec in specs if spec not in lost)
 
 
 def _input_names(function: Callable[..., Any], name: str) -> tuple[str, ...]:

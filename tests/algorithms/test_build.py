@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from algorithms.build import (
     build_rewards,
     build_scorer,
     build_segmenter,
+    build_steps,
     check_generators,
     check_labelled,
 )
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
 from algorithms.workers import process
+from cellenv.data.layouts import LAYOUTS
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.images import CHANNELS
@@ -83,6 +86,39 @@ def unlabelled(tmp_path):
     return DataConfig(path=tmp_path, layout="rxrx1")
 
 
+def test_one_of_several_tables_is_chosen(unlabelled):
+    folder = unlabelled.path
+    (folder / "metadata").mkdir()
+    (folder / "rxrx1_df.csv").rename(folder / "metadata" / "rxrx1_df.csv")
+    (folder / "metadata" / "rxrx1_df_subset.csv").write_text("SAMPLE_KEY\n")
+    (folder / "gene2vec.csv").write_text(",0,1\ngene,2,3\n")
+    with pytest.raises(FileNotFoundError, match=r"rxrx1_df_subset\.csv"):
+        build_cells(unlabelled, "test")
+    chosen = replace(unlabelled, index=Path("rxrx1_df.csv"), embeddings=folder / "gene2vec.csv")
+    assert build_cells(chosen, "test").conditions.tolist() == [[2, 3]]
+    with pytest.raises(FileNotFoundError, match=r"no table nowhere.csv or .*metadata/nowhere.csv"):
+        build_cells(replace(chosen, index=Path("nowhere.csv")), "test")
+
+
+def test_stains_pairing_and_labels_are_those_of_the_config(folder, unlabelled):
+    order = "Golgi,Mito,RNA,AGP,ER,DNA"
+    assert build_cells(replace(unlabelled, channels=order, cytoplasm="AGP"), "test").channels[3:] == (
+        "actin",
+        "ER",
+        "DNA",
+    )
+    with pytest.raises(ValueError, match="actin, ER is none of the channels a, b, DNA"):
+        build_cells(replace(unlabelled, channels="a,b,DNA"), "test")
+    assert build_cells(DataConfig(path=folder, pairing="PLATE"), "test").plate.unique().numel() == 1
+    assert build_cells(DataConfig(path=folder), "test").plate.unique().numel() == 2
+    assert build_cells(DataConfig(path=folder, unlabelled=True), "test").moas == ()
+    assert build_cells(replace(unlabelled, label="CPD_NAME"), "test").moas == ("gene",)
+    for name, layout in LAYOUTS.items():
+        assert FolderConfig(layout=name).labelled == (layout.label is not None)
+        assert FolderConfig(layout=name, label="CPD_NAME").labelled
+        assert not FolderConfig(layout=name, label="CPD_NAME", unlabelled=True).labelled
+
+
 def test_cells_without_mechanisms_are_loaded_and_refused_where_these_are_needed(unlabelled):
     cells = build_cells(unlabelled, "test")
     assert cells.size == (6, 4, 4)
@@ -121,7 +157,7 @@ def test_weights_of_another_kind_are_refused():
 
 
 def test_a_reference_of_another_segmenter_is_refused():
-    assert build_rewards(RewardConfig(), "cpu").reference.moas == SyntheticCells.moas
+    assert build_rewards(RewardConfig(), "cpu").reference.populations == SyntheticCells.moas
     with pytest.raises(ValueError, match=r"reference was fitted with .* --segmenter classical is classical"):
         build_rewards(RewardConfig(segmenter="classical"), "cpu")
 
@@ -136,6 +172,27 @@ def test_rewards_are_those_of_the_terms_with_the_models_of_the_config(tmp_path, 
     assert total.weights == weights
     own = MoAClassifier.from_pretrained(tmp_path / "own.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(suite.classifier.parameters(), own.parameters(), strict=True))
+
+
+def test_rewards_of_cells_without_mechanisms_stand_on_compounds(unlabelled, tmp_path):
+    cells, shipped = build_cells(unlabelled, "test"), Reference.load()
+    by_compound = replace(shipped, by="compound", populations=("gene", *shipped.populations[1:]))
+    by_compound.save(tmp_path / "reference.json")
+    config = RewardConfig(reference=tmp_path / "reference.json")
+    suite = build_rewards(config, "cpu", cells)
+    assert suite.reference.populations == cells.compounds == ("gene",)
+    assert {spec.conditioned_on for spec in suite.specs} == {"compound", "nothing"} and len(suite.specs) == 6
+    assert len(build_rewards(config, "cpu").specs) == 7
+    assert (
+        "perturbation" in (inputs := build_steps(config, CHANNELS, "cpu", suite.names).inputs) and "moa" not in inputs
+    )
+    with pytest.raises(ValueError, match="on which moa is conditioned"):
+        build_rewards(replace(config, terms=("moa=2",)), "cpu", cells)
+    with pytest.raises(ValueError, match="the reference has none of the 34 compounds of these cells, but gene"):
+        build_rewards(config, "cpu", SyntheticCells("test"))
+    with pytest.raises(ValueError, match=r"the reference of roundness, .* is fitted"):
+        build_rewards(RewardConfig(), "cpu", cells)
+    assert build_judge(EvalConfig(), cells) is None
 
 
 def test_shaping_and_another_segmenter_reach_the_transform(data):

@@ -69,6 +69,10 @@ def test_own_cells_need_own_models():
     with pytest.raises(ValueError, match="--data needs --judge too"):
         PostTrainingConfig(output_dir=Path("out"), data=own, reward=rewards)
     check_models_of_data(own, rewards, EvalConfig(judge=Path("judge")))
+    for unlabelled in (DataConfig(path=Path("cells"), unlabelled=True), DataConfig(path=Path("cells"), layout="jump")):
+        check_models_of_data(unlabelled, RewardConfig(reference=Path("reference")), EvalConfig())
+        with pytest.raises(ValueError, match="--data needs --reference too"):
+            check_models_of_data(unlabelled, RewardConfig(), EvalConfig())
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Brightness(nn.Module):
 MEANS = {"nucleus_area_max": 400.0, "cell_area_max": 2000.0, "roundness": 0.9, "nucleus_count": 1.0, "cell_count": 1.0}
 STDS = {"nucleus_area_max": 50.0, "cell_area_max": 300.0, "roundness": 0.05, "nucleus_count": 0.5, "cell_count": 0.4}
 REFERENCE = Reference(
-    moas=MOAS,
+    populations=MOAS,
     count=torch.full((M,), 100),
     mean={name: mean * (1 + 0.1 * torch.arange(M)) for name, mean in MEANS.items()},
     std={name: std * (1 + 0.1 * torch.arange(M)) for name, std in STDS.items()},

@@ -1,8 +1,10 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from cellenv.weights_io import digest
 from rewards.reference import Reference
@@ -23,7 +25,7 @@ def made(**about):
 
 def test_statistics_per_moa_leave_undefined_values_out():
     reference = made()
-    assert reference.moas == MOAS
+    assert reference.populations == MOAS
     assert reference.count.tolist() == [4, 3]
     torch.testing.assert_close(reference.mean["roundness"], torch.tensor([0.9, 0.6]))
     torch.testing.assert_close(reference.std["roundness"], torch.tensor([0.1, 0.1]))
@@ -33,6 +35,31 @@ def test_statistics_per_moa_leave_undefined_values_out():
 def test_zscore_uses_the_moa_of_each_image():
     z = made().zscore("roundness", torch.tensor([0.9, 1.1, 0.9, torch.nan]), torch.tensor([0, 0, 1, 1]))
     torch.testing.assert_close(z, torch.tensor([0.0, 2.0, 3.0, torch.nan]), equal_nan=True, atol=1e-5, rtol=1e-5)
+
+
+def test_statistics_by_compound_are_put_in_the_order_of_other_data():
+    reference = replace(made(), by="compound", populations=("a", "b"))
+    arranged = reference.arrange(("b", "new", "a"))
+    assert arranged.populations == ("b", "new", "a") and arranged.count.tolist() == [3, 0, 4]
+    z = arranged.zscore("roundness", torch.full((3,), 0.9), torch.arange(3))
+    torch.testing.assert_close(z, torch.tensor([3.0, torch.nan, 0.0]), equal_nan=True, atol=1e-5, rtol=1e-5)
+    contexts = TensorDict({"perturbation": torch.tensor([2, 0])}, [2])
+    assert arranged.population_of(contexts).tolist() == [2, 0]
+
+
+def test_controls_are_one_population_that_needs_no_id():
+    measures = {"roundness": torch.tensor([0.8, 0.9, 1.0])}
+    reference = Reference.fit(measures, torch.zeros(3, dtype=torch.int64), ["controls"], by="controls", min_cells=2)
+    torch.testing.assert_close(reference.zscore("roundness", torch.tensor([1.1, 0.8])), torch.tensor([2.0, -1.0]))
+    assert reference.population_of(TensorDict({}, [4])).tolist() == [0] * 4
+    with pytest.raises(ValueError, match="need the id of the MoA of each image"):
+        made().zscore("roundness", torch.zeros(2))
+
+
+@pytest.mark.parametrize("by", ["moa", "compound", "controls"])
+def test_what_the_statistics_are_by_is_stored(tmp_path, by):
+    replace(made(), by=by).save(tmp_path / "reference.json")
+    assert Reference.load(tmp_path / "reference.json").by == by
 
 
 def test_sigma_has_a_floor():
@@ -64,7 +91,7 @@ def test_saved_is_loaded(tmp_path):
     reference = made(command="here")
     reference.save(tmp_path / "deep/reference.json")
     again = Reference.load(tmp_path / "deep/reference.json")
-    assert (again.moas, again.about) == (MOAS, {"command": "here"})
+    assert (again.populations, again.about) == (MOAS, {"command": "here"})
     value, moa = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
     for name in reference.mean:
         assert torch.equal(again.zscore(name, value, moa), reference.zscore(name, value, moa))

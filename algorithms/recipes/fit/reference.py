@@ -1,10 +1,11 @@
-"""Fit the reference statistics: mean and standard deviation of every measure on real treated images.
+"""Fit the reference statistics: mean and standard deviation of every measure on real images.
 
     cellfluxrl fit reference --output rewards/assets/reference.json
     cellfluxrl fit reference --data DIR --segmenter cellpose --output runs/reference.json
 
-There is one mean and one standard deviation for each mechanism of action (MoA). The segmenter must be that of the
-rewards.
+There is one mean and one standard deviation for each mechanism of action (MoA), or for each compound where none is
+known; --by controls takes the untreated images instead, all as one. The rewards that compare with them are conditioned
+on the same. The segmenter must be that of the rewards.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class ReferenceConfig:
     split: Literal["train", "validation", "test"] = "train"
     output: Path = Path("runs/reference.json")
-    min_cells: int = 30  # images that each MoA must have
+    by: Literal["auto", "moa", "compound", "controls"] = "auto"  # auto: MoA, or compound for cells without MoAs
+    min_cells: int = 30  # images that each MoA or compound must have
     batch_size: int = 256  # images at once
     limit: int | None = None  # images, drawn at random; None: all
     seed: int = 0  # of the draw

@@ -1,4 +1,9 @@
-"""Measure real images through a segmenter and fit the statistics of each mechanism of action (MoA). N images."""
+"""Measure real images through a segmenter and fit their statistics by mechanism (MoA), compound, or of controls.
+
+N images.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from rich.box import SIMPLE
@@ -14,7 +19,7 @@ from algorithms.recipes.fit.reference import ReferenceConfig
 from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from rewards.measures import measure
-from rewards.reference import Reference
+from rewards.reference import TITLES, Condition, Reference
 from rewards.segmentation import Segmenter
 
 
@@ -22,11 +27,11 @@ def fit_reference(config: ReferenceConfig) -> None:
     """Measure the images, fit the statistics, save and print them.
 
     Raises:
-        ValueError: the data have no MoAs, or too few images of one.
+        ValueError: too few images of a MoA or compound, or the data have no MoAs and these are asked for.
     """
     processes = start_processes(timeout=config.distributed.timeout)
     data = build_cells(config.data, config.split)
-    check_labelled(data)
+    by = condition_of(data, config)
     segmenter, segmenter_id = build_segmenter(config.segmentation)
     rows = draw_rows(data, config)
     measures = measure_rows(data, rows, segmenter, config.batch_size)
@@ -36,18 +41,42 @@ def fit_reference(config: ReferenceConfig) -> None:
         "images": len(rows),
         "segmenter": segmenter_id,
     }
-    moa = data.compound_moa[data.perturbation[rows]]
-    reference = Reference.fit(measures, moa, data.moas, min_cells=config.min_cells, about=about)
+    population, names = populations_of(data, rows, by)
+    reference = Reference.fit(measures, population, names, by=by, min_cells=config.min_cells, about=about)
     if not processes.is_main_process:
         return
     reference.save(config.output)
     show(reference_table(reference), f"wrote {config.output}")
 
 
+def condition_of(data: CellData, config: ReferenceConfig) -> Condition:
+    """What the statistics are fitted by.
+
+    Raises:
+        ValueError: by mechanisms of action, and the data have none.
+    """
+    if config.by == "moa":
+        check_labelled(data)
+    if config.by != "auto":
+        return config.by
+    return "moa" if data.moas else "compound"
+
+
 def draw_rows(data: CellData, config: ReferenceConfig) -> Tensor:
-    """Treated rows in random order, at most `limit`."""
-    order = torch.randperm(len(data.treated), generator=torch.Generator().manual_seed(config.seed))
-    return data.treated[order[: config.limit]]
+    """Treated rows, or controls, in random order, at most `limit`."""
+    rows = data.controls if condition_of(data, config) == "controls" else data.treated
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))
+    return rows[order[: config.limit]]
+
+
+def populations_of(data: CellData, rows: Tensor, by: Condition) -> tuple[Tensor, Sequence[str]]:
+    """Id of the population of each of these rows, (N,), and the names: of compounds, those that the rows show."""
+    if by == "controls":
+        return torch.zeros_like(rows), ["controls"]
+    if by == "moa":
+        return data.compound_moa[data.perturbation[rows]], data.moas
+    shown, ids = data.perturbation[rows].unique(return_inverse=True)
+    return ids, [data.compounds[p] for p in shown.tolist()]
 
 
 def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch_size: int) -> dict[str, Tensor]:
@@ -59,15 +88,17 @@ def measure_rows(data: CellData, rows: Tensor, segmenter: Segmenter, batch_size:
 
 
 def reference_table(reference: Reference) -> Table:
-    """Mean and standard deviation of every measure, one row for each MoA."""
+    """Mean and standard deviation of every measure, one row for each population."""
     names = [name.replace("_", " ") for name in reference.mean]
-    table = Table(Column("MoA", no_wrap=True), "n", *names, title="mean ± standard deviation", box=SIMPLE)
-    for m, moa in enumerate(reference.moas):
+    table = Table(
+        Column(TITLES[reference.by], no_wrap=True), "n", *names, title="mean ± standard deviation", box=SIMPLE
+    )
+    for m, population in enumerate(reference.populations):
         cells = []
         for name, mean in reference.mean.items():
             digits = 0 if mean[m] >= 10 else 2
             cells.append(f"{mean[m]:.{digits}f}\n±{reference.std[name][m]:.{digits}f}")
-        table.add_row(moa, str(int(reference.count[m])), *cells)
+        table.add_row(population, str(int(reference.count[m])), *cells)
     return table
 
 

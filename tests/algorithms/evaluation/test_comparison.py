@@ -9,7 +9,7 @@ from algorithms.evaluation import comparison, generate
 from algorithms.evaluation.comparison import (
     Comparison,
     evaluate_models,
-    first_of_each_moa,
+    first_of_each_class,
     held_out_cells,
     sampled_row,
 )
@@ -191,7 +191,7 @@ def test_rows_need_a_base_and_none_called_real(data, tmp_path):
 def test_gallery_shows_the_first_context_of_each_moa(data):
     contexts, _, _ = held_out(data, 30, seed=0)
     images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, *data.size)
-    gallery = first_of_each_moa(contexts, {"base": Row.of(images.unsqueeze(1))}, data)
+    gallery = first_of_each_class(contexts, {"base": Row.of(images.unsqueeze(1))}, data)
     assert list(gallery.columns) == ["control", "base"]
     first = [contexts["moa"].tolist().index(data.moas.index(label)) for label in gallery.labels]
     assert sorted(gallery.labels) == sorted({data.moas[m] for m in contexts["moa"].tolist()})
@@ -209,7 +209,5 @@ def test_held_out_cells_are_the_test_split_and_as_many_contexts_as_it_has(tmp_pa
     cells = SyntheticCells("test")
     rows = torch.cat([cells.treated[:1], cells.controls[:2]])
     write_folder(tmp_path, cells, rows, torch.zeros(3, 3, 4, 4))
-    with pytest.raises(
-        ValueError, match="distances need 2: --include-unseen may add some"
-    ):
+    with pytest.raises(ValueError, match="distances need 2: --include-unseen may add some"):
         held_out_cells(DataConfig(path=tmp_path, include_unseen=True), 7)

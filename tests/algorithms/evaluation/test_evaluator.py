@@ -1,5 +1,7 @@
 """The embedded world's evaluator: it finds real cells real, and notices what is wrong with others."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from algorithms.build import build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.evaluator import CachedCall, build_evaluator
 from algorithms.evaluation.metrics import Row, compute_metrics
-from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter
+from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, Reference
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
 
@@ -104,6 +106,27 @@ def test_without_judged_rewards_and_measures_only_the_others_are_computed(cells,
     values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, evaluator)
     assert list(values["interval"].keys()) == ["total", "light"] and list(values["measure"].keys()) == []
     assert torch.equal(values["interval", "total"], values["interval", "light"])
+
+
+def test_cells_without_mechanisms_are_measured_by_their_compounds(data, cells, tmp_path, monkeypatch):
+    names = data.compounds
+    shipped, of_compound = Reference.load(), data.compound_moa
+    rows = [{name: value[of_compound] for name, value in x.items()} for x in (shipped.mean, shipped.std)]
+    count = shipped.count[of_compound]
+    by_compound = replace(shipped, by="compound", populations=names, count=count, mean=rows[0], std=rows[1])
+    by_compound.save(tmp_path / "reference.json")
+    config = RewardConfig(reference=tmp_path / "reference.json")
+    images, contexts = (values[:6] for values in cells)
+    expected = compute_metrics(images.unsqueeze(1), contexts, build_evaluator(data, build_rewards(config, "cpu", data)))
+    monkeypatch.setattr(type(data), "moas", ())
+    evaluator = build_evaluator(data, build_rewards(config, "cpu", data))
+    values = compute_metrics(images.unsqueeze(1), contexts.exclude("moa"), evaluator)
+    assert "right" in expected and "right" not in values and not list(values["features"].keys())
+    assert torch.equal(values["interval", "cell_size"], expected["interval", "cell_size"])
+    assert "moa" not in values["interval"] and "judge_containment" in values["interval"]
+    with_judge = build_evaluator(data, build_rewards(config, "cpu", data), judge=JudgeClassifier.from_pretrained())
+    values = compute_metrics(images.unsqueeze(1), contexts.exclude("moa"), with_judge)
+    assert torch.equal(values["features", "judge"], expected["features", "judge"]) and "right" not in values
 
 
 def test_weights_of_another_world_are_refused(data, monkeypatch):

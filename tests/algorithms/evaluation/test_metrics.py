@@ -86,6 +86,7 @@ def test_form_is_that_of_the_design():
         "unit": TOY.specs[0].unit,
         "measure": None,
         "judge": True,
+        "conditioned_on": "nothing",
     }
     assert evaluation["rewards"] == [described] and evaluation["baselines"] == {}
     assert set(evaluation["gap"]) == {"rl-base"} and set(evaluation["gap"]["rl-base"]["own"]) == {

@@ -51,9 +51,11 @@ def models(tmp_path_factory, data):
         classifier.head.bias.copy_(torch.linspace(0, 2, len(moas)))
     classifier.save_pretrained(path / "classifier.safetensors")
     shipped = Reference.load()
-    order = [shipped.moas.index(moa) for moa in moas]
+    order = [shipped.populations.index(moa) for moa in moas]
     picked = {name: {key: v[order] for key, v in getattr(shipped, name).items()} for name in ("mean", "std")}
-    reference = replace(shipped, moas=moas, count=shipped.count[order], about={"segmenter": "classical"}, **picked)
+    reference = replace(
+        shipped, populations=moas, count=shipped.count[order], about={"segmenter": "classical"}, **picked
+    )
     reference.save(path / "reference.json")
     return replace(CLASSICAL, classifier=path / "classifier.safetensors", reference=path / "reference.json")
 
@@ -137,11 +139,11 @@ def test_the_suite_is_scored_with_its_models_and_own_rewards_always(config, mode
     reference = Reference.load(models.reference)
     for row in rows:
         assert row["reward_bright"] == own[rows.index(row)]["reward_bright"]
-        is_known = row["moa"] in reference.moas
-        assert row["reward_which"] == (f"{reference.moas.index(row['moa'])}" if is_known else "")
+        is_known = row["moa"] in reference.populations
+        assert row["reward_which"] == (f"{reference.populations.index(row['moa'])}" if is_known else "")
         for spec in SUITE:  # those of a measure compare with images of the same mechanism
             if spec.measure is not None and is_known and row[spec.measure]:
-                moa = torch.tensor([reference.moas.index(row["moa"])])
+                moa = torch.tensor([reference.populations.index(row["moa"])])
                 z = reference.zscore(spec.measure, torch.tensor([float(row[spec.measure])]), moa)
                 expected = -(min(abs(z.item()), 5) ** 2)
                 assert float(row[f"reward_{spec.name}"]) == pytest.approx(expected, rel=1e-3, abs=1e-4)

@@ -52,6 +52,12 @@ def test_images_that_require_a_gradient_have_the_same_masks(segmenter, cells):
         assert torch.equal(labels, expected)
 
 
+def test_one_stain_of_the_cell_stands_for_both():
+    images = torch.rand(2, 5, 32, 32)
+    dna, body = split_channels(images, ("Mito", "tubulin", "RNA", "DNA", "ER"))
+    assert torch.equal(dna, images[:, 3:4]) and torch.equal(body, images[:, [1, 1]])
+
+
 BAD = {
     "planes": (torch.zeros(2, 4, 96, 96), CHANNELS, r"need images \(B, 3, H, W\)"),
     "no batch": (torch.zeros(3, 96, 96), CHANNELS, r"need images \(B, 3, H, W\)"),

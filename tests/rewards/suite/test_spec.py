@@ -1,6 +1,7 @@
 import doctest
 import pickle
 import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +11,16 @@ from torch import nn
 
 import rewards.suite.spec
 from rewards.measures import MEASURES
-from rewards.suite.spec import SUITE, RewardParts, RewardSpec, configure, custom_reward
+from rewards.suite.spec import (
+    SUITE,
+    WEIGHTS,
+    RewardParts,
+    RewardSpec,
+    condition_on,
+    configure,
+    custom_reward,
+    without_moa,
+)
 from rewards.transforms import CELLS, NUCLEI
 from tests.rewards.reward_toys import REFERENCE, Brightness, drawn_images, toy_segmenter
 
@@ -100,8 +110,8 @@ def test_a_network_is_frozen_and_moves_with_the_rewards():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda images, radius: None, "images, nuclei, cells, moa, x0, others need a default; got radius"),
-        (lambda scale=1: None, "images, nuclei, cells, moa, x0, .*there is none"),
+        (lambda images, radius: None, "images, nuclei, cells, moa, compound, x0, others need a default; got radius"),
+        (lambda scale=1: None, "images, nuclei, cells, moa, compound, x0, .*there is none"),
         (lambda *args: None, "there is none"),
         (3.0, "'mine' needs a function, got a float"),
         (type, "wrap it in a function of images, nuclei"),
@@ -117,6 +127,32 @@ def test_a_function_without_a_name_needs_one():
         custom_reward(lambda images: images)
     with pytest.raises(ValueError, match="got '': give name="):
         custom_reward(partial(lambda images: images))
+
+
+def test_each_reward_says_what_it_is_conditioned_on():
+    said = {spec.name: spec.conditioned_on for spec in SUITE}
+    assert said.pop("containment") == "nothing" and set(said.values()) == {"moa"}
+    assert custom_reward(lambda images, compound: None, name="mine").conditioned_on == "compound"
+    assert custom_reward(lambda images, moa, compound: None, name="mine").conditioned_on == "moa"
+    assert custom_reward(lambda images, x0: None, name="mine").conditioned_on == "nothing"
+    for by, expected in {"moa": "moa", "compound": "compound", "controls": "nothing"}.items():
+        conditioned = condition_on(SUITE, replace(REFERENCE, by=by))
+        assert {s.conditioned_on for s in conditioned if "reference" in s.needs} == {expected}
+        for spec in conditioned:
+            reads = spec.build(RewardParts(classifier=Brightness(), reference=replace(REFERENCE, by=by))).in_keys
+            keys = {"moa", "perturbation"} & {key for key in reads if isinstance(key, str)}
+            assert keys == {"moa": {"moa"}, "compound": {"perturbation"}, "nothing": set()}[spec.conditioned_on]
+
+
+def test_cells_without_mechanisms_keep_the_rewards_that_need_none():
+    by_compound = condition_on(SUITE, replace(REFERENCE, by="compound"))
+    assert [spec.name for spec in without_moa(by_compound)] == [name for name in WEIGHTS if name != "moa"]
+    with pytest.raises(ValueError, match="on which moa is conditioned"):
+        without_moa(by_compound, ["moa"])
+    with pytest.raises(ValueError, match=r"the reference of roundness, .* is fitted: .* --by compound"):
+        without_moa(SUITE)
+    with pytest.raises(ValueError, match="no other reward is left"):
+        without_moa(by_compound[:1])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def test_the_smoke_run_writes_statistics_and_shows_them(tmp_path, capsys):
     output = tmp_path / "reference.json"
     run("fit", "reference", args=["--preset", "smoke", "--output", str(output)])
     reference = Reference.load(output)
-    assert reference.moas == SyntheticCells.moas
+    assert reference.populations == SyntheticCells.moas
     assert reference.about["segmenter"] == digest(EmbeddedSegmenter.shipped)
     assert int(reference.count.sum()) == reference.about["images"] == 96
     cells = SyntheticCells()

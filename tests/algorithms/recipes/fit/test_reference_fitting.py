@@ -6,7 +6,14 @@ import torch
 from algorithms.config import SegmenterConfig
 from algorithms.recipes.fit import reference_fitting
 from algorithms.recipes.fit.reference import ReferenceConfig
-from algorithms.recipes.fit.reference_fitting import draw_rows, estimate_fit, fit_reference, measure_rows
+from algorithms.recipes.fit.reference_fitting import (
+    condition_of,
+    draw_rows,
+    estimate_fit,
+    fit_reference,
+    measure_rows,
+    populations_of,
+)
 from cellenv.data.synthetic import SyntheticCells
 from rewards.measures import measure
 from rewards.segmentation import Masks
@@ -35,6 +42,24 @@ def test_rows_are_random_treated_images_up_to_the_limit():
     assert first.equal(again) and len(first.unique()) == 10 and (cells.perturbation[first] >= 0).all()
     assert not first.equal(draw_rows(cells, ReferenceConfig(limit=10, seed=1)))
     assert draw_rows(cells, ReferenceConfig()).sort().values.equal(cells.treated)
+
+
+def test_statistics_are_by_mechanism_or_compound_or_of_controls(monkeypatch):
+    cells = FewCells()
+    moa, names = populations_of(cells, draw_rows(cells, ReferenceConfig(limit=30)), "moa")
+    assert set(moa.tolist()) <= {0, 1} and names == cells.moas
+    some = cells.treated[cells.perturbation[cells.treated] == 1][:3]
+    ids, names = populations_of(cells, some, "compound")
+    assert ids.tolist() == [0, 0, 0] and names == [cells.compounds[1]]
+    untreated = ReferenceConfig(by="controls", limit=5)
+    rows = draw_rows(cells, untreated)
+    assert len(rows) == 5 and (cells.perturbation[rows] < 0).all()
+    assert populations_of(cells, rows, "controls")[0].tolist() == [0] * 5
+    assert condition_of(cells, ReferenceConfig()) == "moa"
+    monkeypatch.setattr(FewCells, "moas", ())
+    assert condition_of(cells, ReferenceConfig()) == "compound" and condition_of(cells, untreated) == "controls"
+    with pytest.raises(ValueError, match="no mechanisms of action"):
+        condition_of(cells, ReferenceConfig(by="moa"))
 
 
 def test_too_few_cells_are_refused_before_anything_is_written(tmp_path):

@@ -1,0 +1,1 @@
+"""Check a folder of cells before anything is trained on it."""

@@ -1,0 +1,1 @@
+"""What a folder of cells holds, and what is wrong with it, before anything is trained on it."""
