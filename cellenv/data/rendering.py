@@ -96,10 +96,13 @@ def _label_pixels(
     nucleus_edge = np.full((height, width), -99.0, np.float32)
     reach = np.array([line.max() for line in cell_outline])
     for i in range(height):
+        row_cells = np.nonzero(np.abs(i + 0.5 - cell_centre[:, 0]) <= reach)[0]  # in a crop most, in a field few
+        is_near = np.abs(i + 0.5 - cell_centre[nucleus_cell, 0]) <= reach[nucleus_cell]
+        row_nuclei = np.nonzero(is_near)[0]
         for j in range(width):
             y, x = i + 0.5, j + 0.5
             second = 9.0
-            for k in range(len(cell_centre)):
+            for k in row_cells:
                 rho, radius = _depth(y, x, cell_centre[k], cell_outline[k], reach[k])
                 if rho < cell_rho[i, j]:
                     second = cell_rho[i, j]
@@ -111,7 +114,7 @@ def _label_pixels(
                     cell_edge[i, j] = (1 - rho) * radius
             if second < 1:  # cells overlap here: their border is an edge too
                 cell_edge[i, j] = min(cell_edge[i, j], 14 * (second - cell_rho[i, j]))
-            for n in range(len(nucleus_centre)):
+            for n in row_nuclei:
                 if nucleus_cell[n] + 1 != cells[i, j]:
                     continue
                 rho, radius = _depth(y, x, nucleus_centre[n], nucleus_outline[n], FAR)
