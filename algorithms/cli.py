@@ -26,6 +26,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("fit", "classifier"): "algorithms.recipes.fit.classifier",
     ("fit", "segmenter"): "algorithms.recipes.fit.segmenter",
     ("fit", "reference"): "algorithms.recipes.fit.reference",
+    ("prepare",): "algorithms.recipes.prepare",
     ("convert",): "algorithms.recipes.convert",
 }
 

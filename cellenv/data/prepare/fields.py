@@ -175,10 +175,15 @@ def split_plate(batch: str, plate: str) -> tuple[str, str]:
     if not batch:
         first, _, rest = plate.partition("_")
         batch, plate = (first, rest) if first and rest else ("batch", plate)
-    batch, plate = (re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") for name in (batch, plate))
-    if not batch or not plate:
-        raise ValueError("need a name of every plate, with letters or digits")
-    return batch, plate
+    return key_part(batch), key_part(plate)
+
+
+def key_part(name: str) -> str:
+    """A name as part of a sample key and of a path: letters, digits, points and dashes."""
+    part = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+    if not part:
+        raise ValueError(f"need names of plates, wells and sites with letters or digits; got {name!r}")
+    return part
 
 
 def number_sites(fields: Sequence[Field]) -> list[Field]:
@@ -188,7 +193,8 @@ def number_sites(fields: Sequence[Field]) -> list[Field]:
     for field in fields:
         place = (field.batch, field.plate, field.well)
         count[place] += 1
-        numbered.append(field if field.site else replace(field, site=str(count[place])))
+        site = key_part(field.site) if field.site else str(count[place])
+        numbered.append(replace(field, well=key_part(field.well), site=site))
     return numbered
 
 

@@ -7,7 +7,7 @@ its cells. Source: Singh et al. 2014, doi:10.1111/jmi.12178, as CellProfiler doe
 C stains, H, W pixels, h, w pixels of the reduced light.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -64,21 +64,24 @@ def summarize_field(pixels: Pixels, samples: int, seed: int) -> FieldStatistics:
     return FieldStatistics(1, blocks.mean((2, 4), dtype=np.float64), sampled, places, (height, width))
 
 
-def merge(statistics: Sequence[FieldStatistics]) -> FieldStatistics:
-    """Statistics of all fields together.
+def merge(statistics: Iterable[FieldStatistics]) -> FieldStatistics:
+    """Statistics of all fields together, of which one sum is in memory at a time.
 
     Raises:
         ValueError: if the fields differ in size.
     """
-    if len(shapes := {one.shape for one in statistics}) > 1:
-        raise ValueError(f"the fields of a plate need one size; got {', '.join(map(str, sorted(shapes)))}")
-    return FieldStatistics(
-        sum(one.count for one in statistics),
-        np.sum([one.total for one in statistics], axis=0),
-        np.concatenate([one.samples for one in statistics], axis=1),
-        np.concatenate([one.places for one in statistics]),
-        statistics[0].shape,
-    )
+    count, total, samples, places, shapes = 0, np.zeros(()), [], [], set()
+    for one in statistics:
+        shapes.add(one.shape)
+        if len(shapes) > 1:
+            raise ValueError(f"the fields of a plate need one size; got {' and '.join(map(str, sorted(shapes)))}")
+        count += one.count
+        total = total + one.total
+        samples.append(one.samples)
+        places.append(one.places)
+    if not count:
+        raise ValueError("no field of the plate can be read")
+    return FieldStatistics(count, total, np.concatenate(samples, axis=1), np.concatenate(places), shapes.pop())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cellenv.data.prepare.planes import Pixels
 FindNuclei = Callable[[Tensor], Tensor]  # DNA (B, 1, H, W) in [-1, 1] -> labels (B, H, W) int, 0 = background
 Labels = NDArray[np.int32]
 
-OVERLAP = 80  # px, more than the diameter of a nucleus
+OVERLAP = 64  # px, more than the diameter of a nucleus
 LONGEST = 704  # px of a tile
 MULTIPLE = 32  # px, of which a tile is a multiple: networks halve it
 SLACK = 4  # px beyond the middle of the overlap where a nucleus may still have its centre

@@ -100,7 +100,7 @@ def test_plates_become_parts_of_keys():
     assert split_plate("", "Week4_27481") == ("Week4", "27481")
     assert split_plate("", "my plate (2)") == ("batch", "my-plate-2")
     assert split_plate("run_1", "p_2_b") == ("run-1", "p-2-b")
-    with pytest.raises(ValueError, match="a name of every plate"):
+    with pytest.raises(ValueError, match="names of plates"):
         split_plate("a", "__")
 
 
