@@ -1,4 +1,4 @@
-"""The command `cellfluxrl`: train, evaluate, choose the best of N, generate, score, fit, convert.
+"""The command `cellfluxrl`: train, evaluate, choose the best of N, generate, score, fit, prepare, convert.
 
     cellfluxrl train nft --preset smoke
     cellfluxrl evaluate --help
@@ -27,6 +27,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("fit", "segmenter"): "algorithms.recipes.fit.segmenter",
     ("fit", "reference"): "algorithms.recipes.fit.reference",
     ("prepare",): "algorithms.recipes.prepare",
+    ("draw-plates",): "algorithms.recipes.draw_plates",
     ("convert",): "algorithms.recipes.convert",
 }
 

@@ -64,7 +64,7 @@ class ScaleConfig:
     """Light and brightness."""
 
     illumination: bool = True  # divide by the uneven light of the plate
-    smoothing: float = 0.2  # of the light: sigma of the Gaussian, as a share of the shorter side of a field
+    smoothing: float = 0.15  # of the light: sigma of the Gaussian, as a share of the shorter side of a field
     background: bool = True  # subtract the camera's dark level: the darkest 0.1 % of the plate
     low: float = 0.1  # percentile of the plate that becomes 0
     high: float = 99.9  # percentile of the plate that becomes 255
@@ -82,7 +82,7 @@ class CropConfig:
     crop_nucleus: float = 36.0  # px, what it becomes: the size that the embedded segmenter expects
     min_area: float = 250.0  # px^2, of a nucleus
     max_area: float = 6000.0
-    max_blur: float = 4.0  # px, sigma of the blur of a nucleus's edge
+    max_blur: float = 3.0  # px, sigma of the blur of a nucleus's edge
     neighbours: Literal["keep", "mask"] = "keep"  # mask: blacken what is nearer to another nucleus
 
 

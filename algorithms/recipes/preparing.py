@@ -1,4 +1,4 @@
-"""The work of `cellfluxrl prepare`: tables to fields, fields to cells with the segmenter of the config, cells to tables."""
+"""The work of `cellfluxrl prepare`: tables to fields, fields to cells with the config's segmenter, cells to tables."""
 
 import json
 import os
@@ -239,7 +239,9 @@ def print_summary(config: PrepareConfig, plates: dict[str, dict[str, int]], mani
     if unpaired := manifest["wells_without_controls_in_their_split"]:
         console.print(f"{len(unpaired)} wells left out, no control in their split: {', '.join(unpaired[:5])}")
     sides = {side: sum(counts.values()) for side, counts in manifest["cells"].items()}
-    console.print(f"{sides['train']:,} cells to train on, {sides['test']:,} to test on. Next: cellfluxrl score {config.out}")
+    console.print(
+        f"{sides['train']:,} cells to train on, {sides['test']:,} to test on. Next: cellfluxrl score {config.out}"
+    )
 
 
 def estimate_preparing(config: PrepareConfig) -> Estimate:

@@ -1,7 +1,7 @@
 """Rendering of a synthetic crop, or field, from its geometry: labels, then stains, then the microscope.
 
-H, W pixels, size of a square crop; channels as in `cellenv.images.CHANNELS`. Inner loops are compiled with numba. Randomness comes
-from arguments and from hashes of lattice points.
+H, W pixels, size of a square crop; channels as in `cellenv.images.CHANNELS`. Inner loops are compiled with numba.
+Randomness comes from arguments and from hashes of lattice points.
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ Known cells under uneven light and another brightness of each plate and stain. H
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -73,7 +73,9 @@ class Well(NamedTuple):
 
 def draw_camera(rng: np.random.Generator) -> Camera:
     """Random camera of one plate."""
-    return Camera(gain=rng.uniform(0.6, 1.6, 3), centre=rng.uniform(0.35, 0.65, (3, 2)), falloff=rng.uniform(0.25, 0.45))
+    return Camera(
+        gain=rng.uniform(0.6, 1.6, 3), centre=rng.uniform(0.35, 0.65, (3, 2)), falloff=rng.uniform(0.25, 0.45)
+    )
 
 
 def photograph(stains: Floats, optics: Optics, camera: Camera, rng: np.random.Generator) -> NDArray[np.uint16]:

@@ -40,15 +40,18 @@ def cut_out(pixels: Pixels, nuclei: FoundNuclei, chosen: Sequence[int], rules: C
             low, high = crop.min((1, 2), keepdims=True), crop.max((1, 2), keepdims=True)
             crop = (crop - low) / np.maximum(high - low, 1e-6)
         if rules.neighbours == "mask":
-            crop = crop * own_pixels(nuclei.labels[window], k + 1)
+            crop = crop * own_pixels(nuclei.labels, k + 1, top, left, rules.size)
         crops[i] = np.rint(255 * crop.clip(0, 1)).transpose(1, 2, 0)
     return crops
 
 
-def own_pixels(labels: NDArray[np.int32], own: int) -> NDArray[np.bool_]:
-    """Pixels of a crop that are no nearer to another nucleus than to this one, (H, W)."""
-    if ((labels == 0) | (labels == own)).all():
-        return np.ones(labels.shape, bool)
-    rows, columns = distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    nearest: NDArray[np.bool_] = labels[rows, columns] == own
-    return nearest
+def own_pixels(labels: NDArray[np.int32], own: int, top: int, left: int, size: int) -> NDArray[np.bool_]:
+    """Pixels of a crop whose nearest nucleus is this one, (size, size); nuclei up to half a crop beyond it count.
+
+    labels: of the field, (H, W).
+    """
+    first_row, first_column = max(top - size // 2, 0), max(left - size // 2, 0)
+    near = labels[first_row : top + size + size // 2, first_column : left + size + size // 2]
+    rows, columns = distance_transform_edt(near == 0, return_distances=False, return_indices=True)
+    nearest: NDArray[np.bool_] = near[rows, columns] == own
+    return nearest[top - first_row :, left - first_column :][:size, :size]

@@ -14,6 +14,7 @@ from cellenv.data.prepare.planes import Pixels
 
 ACCEPTED = "accepted"
 REASONS = ("border", "small", "large", "blurred")  # in the order in which they are looked for
+MARGIN = 12  # px around a nucleus where its background is seen
 GRADIENT_SIGMA = 1.0  # px, of the Gaussian whose gradient is taken
 
 
@@ -58,16 +59,16 @@ def edge_blurs(nuclei: FoundNuclei, dna: Pixels) -> list[float]:
     """Sigma in px of the Gaussian blur of every nucleus's edge.
 
     An edge of contrast c under a blur of sigma has the gradient c / (sqrt(2 pi) sigma) in its middle. The gradient is
-    the upper quartile on the rim, which the one of texture inside does not reach; 0 for a sharper edge than one pixel.
+    the steepest 5 % of the nucleus, the contrast that of its median to the dark around it.
     """
     gradient = gaussian_gradient_magnitude(dna, GRADIENT_SIGMA)
     blurs = []
     for label, box in enumerate(nuclei.boxes, 1):
-        window = tuple(slice(max(side.start - 3, 0), side.stop + 3) for side in box)
+        window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
         mask, light = nuclei.labels[window] == label, dna[window]
         outside = light[nuclei.labels[window] == 0]
-        contrast = np.median(light[mask]) - (np.percentile(outside, 25) if outside.size else 0.0)
-        steepest = np.percentile(gradient[window][mask], 85)
+        contrast = np.median(light[mask]) - (np.percentile(outside, 10) if outside.size else 0.0)
+        steepest = np.percentile(gradient[window][mask], 95)
         seen = max(contrast, 0.0) / (sqrt(2 * pi) * max(steepest, 1e-6))
         blurs.append(sqrt(max(seen**2 - GRADIENT_SIGMA**2, 0.0)))
     return blurs

@@ -125,8 +125,7 @@ def fit_scale(statistics: FieldStatistics, rules: ScaleRules, stains: Sequence[s
         smooth = np.stack([gaussian_filter(plane, sigma, mode="nearest") for plane in mean])
         median = np.median(smooth, axis=(1, 2), keepdims=True)
         light = (smooth / np.where(median > 0, median, 1)).clip(min=FLOOR)
-    height, width = statistics.shape
-    rows, columns = np.divmod(statistics.places, width)
+    rows, columns = np.divmod(statistics.places, statistics.shape[1])
     found = light[:, rows // REDUCTION, columns // REDUCTION]
     flat = (statistics.samples - dark[:, None]) / found
     scale = Scale(dark, light.astype(np.float32), *np.percentile(flat, [rules.low, rules.high], axis=1))

@@ -36,7 +36,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundNuclei:
-    """Nuclei of a field: labels (H, W), 0 = background, and for labels 1..n the box, centre (n, 2) and area (n,) in px."""
+    """Nuclei of a field: labels (H, W), 0 = background; of labels 1..n the box, centre (n, 2) px, area (n,) px^2."""
 
     labels: Labels
     boxes: list[tuple[slice, slice]]

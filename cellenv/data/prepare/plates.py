@@ -1,8 +1,8 @@
 """Plates of fields to single cells, over processes; what is done stays, and a stopped run goes on.
 
-    OUT/prepare/settings.json            what the cells depend on; another run into the folder needs the same
-    OUT/prepare/Week4_27481/scale-1f0a.npz    light and scale of a plate, and a digest of the fields they are from
-    OUT/prepare/Week4_27481/G10.json     a finished well, see wells.py
+OUT/prepare/settings.json            what the cells depend on; another run into the folder needs the same
+OUT/prepare/Week4_27481/scale-1f0a.npz    light and scale of a plate, and a digest of the fields they are from
+OUT/prepare/Week4_27481/G10.json     a finished well, see wells.py
 """
 
 import json
@@ -171,7 +171,12 @@ def plate_scale(
 
 
 def read_zoom(
-    out: Path, zoom: Zoom, fields: Sequence[Field], scale: Scale, rules: CellRules, make_finder: Callable[[], FindNuclei]
+    out: Path,
+    zoom: Zoom,
+    fields: Sequence[Field],
+    scale: Scale,
+    rules: CellRules,
+    make_finder: Callable[[], FindNuclei],
 ) -> float:
     """px of the crop for one px of a field; a measured one is noted in the folder."""
     if zoom.factor is not None:

@@ -22,7 +22,7 @@ ACCEPTED_COLOUR, REJECTED_COLOUR = (255, 255, 255), (255, 90, 90)
 
 
 def draw_field(pixels: Pixels, nuclei: FoundNuclei, verdicts: Sequence[str], channels: Sequence[str]) -> Picture:
-    """A field (C, H, W) on the plate's scale, reduced: accepted nuclei outlined, rejected ones in red with the reason."""
+    """A field (C, H, W) on the plate's scale, reduced: nuclei outlined, rejected ones in red with the reason."""
     _, height, width = pixels.shape
     shape = max(1, round(height * WIDTH / width)), WIDTH
     small = torch.from_numpy(np.stack([resize(plane, shape) for plane in pixels.clip(0, 1) ** 0.5]))

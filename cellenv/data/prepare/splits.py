@@ -28,8 +28,8 @@ def split_wells(
 
     by: "well": of every compound a share of its wells is tested, at least one if there are two; "plate": a share of the
     plates; "compound": a share of the compounds, whole. test: that share. unseen: compounds that are tested whole.
-    Controls follow their plate for "plate", otherwise a share of every plate's control wells is tested; a plate with one
-    control well is trained on as a whole.
+    Controls follow their plate for "plate", otherwise a share of every plate's control wells is tested; a plate with
+    one control well is trained on as a whole.
 
     Raises:
         ValueError: if there is nothing to choose from: one plate for "plate", one compound for "compound".
@@ -66,9 +66,7 @@ def without_controls(wells: Iterable[Well], split: dict[tuple[str, str], str]) -
     """Treated wells whose plate holds no control of their split: their cells cannot be paired."""
     wells = list(wells)
     paired = {(well.plate, split[well.plate, well.name]) for well in wells if well.is_control}
-    return {
-        (well.plate, well.name) for well in wells if (well.plate, split[well.plate, well.name]) not in paired
-    }
+    return {(well.plate, well.name) for well in wells if (well.plate, split[well.plate, well.name]) not in paired}
 
 
 def _choose(items: Sequence[T], share: float, rng: np.random.Generator, what: str) -> set[T]:

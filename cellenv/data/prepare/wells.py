@@ -1,4 +1,4 @@
-"""The cells of one well: read, corrected, segmented, cut out and written, with a record of what became of every nucleus.
+"""The cells of one well: read, corrected, segmented, cut out and written; a record says what became of every nucleus.
 
     OUT/Week4/27481/G10_s1_7.npy              a cell: uint8 (size, size, C)
     OUT/prepare/Week4_27481/G10.json          the record of a well, written last: the well is done
@@ -85,8 +85,8 @@ def summarize_well(fields: Sequence[Field], samples: int, skip_bad: bool) -> Fie
 def prepare_well(job: WellJob, find: FindNuclei) -> dict[str, Any]:
     """Write the cells of a well, and last its record, which is returned.
 
-    The record: `digest` of the job; `fields`, for each its `cells` (key, object, y, x, area in px of the file) and how many nuclei were
-    `rejected` for which reason; `unreadable`, the messages of fields left out.
+    The record: `digest` of the job; `fields`, for each its `cells` (key, object, y, x, area in px of the file) and how
+    many nuclei were `rejected` for which reason; `unreadable`, the messages of fields left out.
     """
     record: dict[str, Any] = {"digest": job.digest, "fields": {}, "unreadable": {}}
     for field in job.fields:
