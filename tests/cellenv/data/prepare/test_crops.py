@@ -3,7 +3,7 @@ import pytest
 
 from cellenv.data.prepare.crops import CropRules, cut_out, own_pixels
 from cellenv.data.prepare.nuclei import measure_nuclei
-from tests.cellenv.data.prepare.test_nuclei import disks
+from tests.cellenv.data.prepare.plate_toys import disks
 
 SHAPE = (100, 120)
 CENTRES = [(50, 40), (50, 70)]

@@ -4,7 +4,7 @@ from scipy.ndimage import gaussian_filter
 
 from cellenv.data.prepare.filters import FilterRules, edge_blurs, judge_nuclei
 from cellenv.data.prepare.nuclei import measure_nuclei
-from tests.cellenv.data.prepare.test_nuclei import disks
+from tests.cellenv.data.prepare.plate_toys import disks
 
 RULES = FilterRules(min_area=200, max_area=2000, max_blur=3.0)
 SHAPE = (160, 200)

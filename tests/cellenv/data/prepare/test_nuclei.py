@@ -2,24 +2,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from scipy.ndimage import label
 
 from cellenv.data.prepare import nuclei
 from cellenv.data.prepare.nuclei import find_nuclei, measure_nuclei, split_axis
-
-
-def threshold(dna):
-    """Labels of what is bright, (B, 1, H, W) -> (B, H, W)."""
-    return torch.stack([torch.from_numpy(label(plane.numpy() > 0)[0].astype(np.int32)) for plane in dna[:, 0]])
-
-
-def disks(shape, centres, radius):
-    y, x = np.meshgrid(*(np.arange(n) + 0.5 for n in shape), indexing="ij")
-    found = np.zeros(shape, np.float32)
-    for cy, cx in centres:
-        found[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = 1
-    return found
+from tests.cellenv.data.prepare.plate_toys import disks, threshold
 
 
 @pytest.mark.parametrize("length", [40, 96, 704, 1024, 1280, 2160])

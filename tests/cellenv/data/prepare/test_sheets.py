@@ -3,7 +3,7 @@ from PIL import Image
 
 from cellenv.data.prepare.nuclei import measure_nuclei
 from cellenv.data.prepare.sheets import ACCEPTED_COLOUR, REJECTED_COLOUR, draw_field, plate_sheet
-from tests.cellenv.data.prepare.test_nuclei import disks
+from tests.cellenv.data.prepare.plate_toys import disks
 
 
 def colours(picture, colour):
