@@ -92,7 +92,7 @@ class SplitConfig:
 
     split_by: Literal["well", "plate", "compound"] = "well"
     test: float = 0.2  # share that is tested
-    unseen: tuple[str, ...] = ()  # compounds that are held out, see `evaluate --unseen`
+    unseen: tuple[str, ...] | None = None  # held-out compounds (`evaluate --unseen`); None: CellFlux's, where there
     seed: int = 0
 
 
@@ -100,6 +100,7 @@ class SplitConfig:
 class PrepareConfig:
     folder: Positional[Path] = field(default_factory=lambda: Path("."))  # FIELDS, the folder of the images
     out: Path = Path("runs/cells")
+    cache: Path | None = None  # folder for one packed copy of the cells, as other commands take it
     workers: int | None = None  # processes; None: one a core
     fields: FieldsConfig = FieldsConfig()
     treatments: TreatmentsConfig = TreatmentsConfig()

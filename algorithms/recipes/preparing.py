@@ -1,7 +1,6 @@
 """The work of `cellfluxrl prepare`: tables to fields, fields to cells with the config's segmenter, cells to tables."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,8 +18,11 @@ from algorithms.build import build_segmenter
 from algorithms.config import SegmenterConfig
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
+from algorithms.launch import available_cores
 from algorithms.provenance import shell_command
 from algorithms.recipes.prepare import PrepareConfig
+from cellenv.data.imaging import ImagingCells
+from cellenv.data.layouts import BBBC021_UNSEEN
 from cellenv.data.prepare.crops import CropRules
 from cellenv.data.prepare.delimited import read_rows
 from cellenv.data.prepare.fields import Columns, Field, fields_of_pattern, fields_of_table, parse_stains
@@ -43,11 +45,12 @@ from cellenv.data.prepare.wells import CellRules, summarize_well
 
 
 class Plan(NamedTuple):
-    """What is prepared: the fields, how many were left out for which reason, the embedding of their compounds."""
+    """What is prepared: the fields, how many were left out why, the embedding of their compounds, those held out."""
 
     fields: list[Field]
     left_out: dict[str, int]
     conditions: list[list[str]]
+    unseen: list[str]
 
 
 def prepare(config: PrepareConfig) -> None:
@@ -61,7 +64,7 @@ def prepare(config: PrepareConfig) -> None:
         zoom_of(config),
         make_finder,
         settings=settings_of(config),
-        workers=config.workers or len(os.sched_getaffinity(0)),
+        workers=config.workers or available_cores(),
     )
     write_results(config, plan, result)
 
@@ -98,14 +101,17 @@ def read_plan(config: PrepareConfig) -> Plan:
     selected, left_out = select(mark_controls(found, treatments.control), treatments.unlabelled == "compound")
     selected, missing = present(selected, config)
     compounds = sorted({f.compound for f in selected if not f.is_control})
-    if unknown := set(config.split.unseen) - set(compounds):
+    unseen = [name for name in BBBC021_UNSEEN if name in compounds]
+    if config.split.unseen is not None:
+        unseen = list(config.split.unseen)
+    if unknown := set(unseen) - set(compounds):
         raise ValueError(f"--unseen {', '.join(sorted(unknown))}: there are {', '.join(compounds)}")
     if treatments.embeddings is not None:
         conditions = read_conditions(locate(treatments.embeddings, folder), compounds)
     else:
         structures = {f.compound: f.smiles for f in selected if not f.is_control}
         conditions = compute_conditions({name: structures[name] for name in compounds})
-    return Plan(selected, left_out | ({"missing files": missing} if missing else {}), conditions)
+    return Plan(selected, left_out | ({"missing files": missing} if missing else {}), conditions, unseen)
 
 
 def locate(file: Path, folder: Path) -> Path:
@@ -193,11 +199,10 @@ def write_results(config: PrepareConfig, plan: Plan, result: dict[str, Any]) -> 
             if f.name in records and records[f.name]["cells"]
         }
     )
-    split = split_wells(wells, split_config.split_by, split_config.test, split_config.unseen, split_config.seed)
+    split = split_wells(wells, split_config.split_by, split_config.test, plan.unseen, split_config.seed)
     unpaired = without_controls(wells, split)
-    rows = index_rows(
-        plan.fields, records, {well: side for well, side in split.items() if well not in unpaired}, split_config.unseen
-    )
+    paired = {well: side for well, side in split.items() if well not in unpaired}
+    rows = index_rows(plan.fields, records, paired, plan.unseen)
     if not any(row["STATE"] for row in rows):
         raise ValueError(f"no treated cell is left of {len(plan.fields)} fields: see {config.out / 'contact_sheets'}")
     write_tables(config.out, rows, plan.conditions)
@@ -212,18 +217,19 @@ def write_results(config: PrepareConfig, plan: Plan, result: dict[str, Any]) -> 
         "plates": plates,
         "scales": result["scales"],
         "cells": {side: {name: n for (s, name), n in sorted(cells.items()) if s == side} for side in ("train", "test")},
+        "unseen": plan.unseen,
         "fields_left_out": plan.left_out,
         "unreadable": result["unreadable"],
         "wells_without_controls_in_their_split": sorted(" ".join(well) for well in unpaired),
     }
     write_whole(config.out / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
+    if config.cache is not None:
+        ImagingCells(config.out, None, unseen=None, cache=config.cache)
     print_summary(config, plates, manifest, len(rows))
 
 
 def print_summary(config: PrepareConfig, plates: dict[str, dict[str, int]], manifest: dict[str, Any], n: int) -> None:
     """Print what became of every plate, and what was left out."""
-    reasons = ("border", "small", "large", "blurred")
-    assert reasons == REASONS
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     table = Table(title=f"{config.out}: {n:,} cells, zoom {manifest['zoom']:g}")
     for name in ("plate", "wells", "fields", "nuclei", *REASONS, "cells"):
@@ -238,6 +244,8 @@ def print_summary(config: PrepareConfig, plates: dict[str, dict[str, int]], mani
         console.print(f"{name} left out: {error}", markup=False)
     if unpaired := manifest["wells_without_controls_in_their_split"]:
         console.print(f"{len(unpaired)} wells left out, no control in their split: {', '.join(unpaired[:5])}")
+    if held_out := manifest["unseen"]:
+        console.print(f"held out, for --unseen: {', '.join(held_out)}")
     sides = {side: sum(counts.values()) for side, counts in manifest["cells"].items()}
     console.print(
         f"{sides['train']:,} cells to train on, {sides['test']:,} to test on. Next: cellfluxrl score {config.out}"
@@ -257,5 +265,5 @@ def estimate_preparing(config: PrepareConfig) -> Estimate:
         scaled = scale.normalise(read_planes(fields[0].planes))
         return find_nuclei(scaled[rules.channels.index(rules.nucleus)], find)
 
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or available_cores()
     return Estimate(nfe=0, seconds=1.3 * seconds_of(work) * len(fields) / workers, memory=peak_memory())

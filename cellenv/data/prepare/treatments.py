@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cellenv.data.prepare.delimited import Row, read_rows
-from cellenv.data.prepare.fields import Field, parse_dose, split_plate
+from cellenv.data.prepare.fields import Field, key_part, parse_dose
 
 ALIASES = {  # names of columns in tables of wells, mechanisms and compounds; case, blanks and signs do not count
     "plate": ("plate", "metadata plate", "barcode", "assay plate barcode"),
@@ -32,13 +32,14 @@ def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
     dose, moa, smiles = find("dose", False), find("moa", False), find("smiles", False)
     of_well: dict[tuple[str, str], Row] = {}
     for row in rows:
-        key = (split_plate("", row[plate])[1] if plate else "", normal_well(row[well]))
+        key = (key_part(row[plate]) if plate else "", normal_well(row[well]))
         if key in of_well:
             raise ValueError(f"{file} has two rows for well {row[well]}{' of plate ' + row[plate] if plate else ''}")
         of_well[key] = row
     joined = []
     for field in fields:
-        row = of_well.get((field.plate if plate else "", normal_well(field.well)), {})
+        names = (field.plate, key_part(f"{field.batch}_{field.plate}")) if plate else ("",)
+        row = next((of_well[key] for name in names if (key := (name, normal_well(field.well))) in of_well), {})
         joined.append(
             replace(
                 field,

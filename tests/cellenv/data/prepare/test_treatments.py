@@ -43,7 +43,7 @@ def test_a_compound_may_be_its_own_mechanism():
 
 
 def test_wells_join_by_plate_and_well(tmp_path):
-    other = replace(BARE, plate="2", well="a1")
+    other = replace(BARE, batch="batch", plate="W-2", well="a1")
     wells = write(tmp_path / "w.csv", "Plate;Well;Compound;Dose;SMILES\nW_1;A1;aspirin;2,5;CC\nW_2;A01;DMSO;;\n")
     first, second = add_wells([BARE, other], wells)
     assert (first.compound, first.dose, first.smiles) == ("aspirin", 2.5, "CC")
