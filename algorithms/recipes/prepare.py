@@ -92,7 +92,7 @@ class SplitConfig:
 
     split_by: Literal["well", "plate", "compound"] = "well"
     test: float = 0.2  # share that is tested
-    unseen: tuple[str, ...] | None = None  # held-out compounds (`evaluate --unseen`); None: CellFlux's, where there
+    unseen: tuple[str, ...] | None = None  # held out (`evaluate --unseen`); None: CellFlux's eight, if there
     seed: int = 0
 
 
@@ -121,9 +121,13 @@ class PrepareConfig:
             raise ValueError("--resolution and --pixel-size go together: px of the crop a um, um a px of the fields")
         if crops.resolution is not None and crops.nucleus_diameter is not None:
             raise ValueError("--resolution and --nucleus-diameter both set the size of the cells: give one")
-        lengths = (crops.crop, crops.crop_nucleus, crops.max_area, crops.max_blur, self.workers or 1)
-        given = [value for value in (crops.pixel_size, crops.resolution, crops.nucleus_diameter) if value is not None]
-        if min(*lengths, *given, 1) <= 0 or crops.crop < 16 or not 0 < self.split.test < 1:
+        optional = (crops.pixel_size, crops.resolution, crops.nucleus_diameter, self.workers)
+        given = [value for value in optional if value is not None]
+        if (
+            min(crops.crop, crops.crop_nucleus, crops.max_area, crops.max_blur, *given) <= 0
+            or crops.crop < 16
+            or not 0 < self.split.test < 1
+        ):
             raise ValueError("need lengths and workers above 0, a crop of at least 16 px, and a share --test in (0, 1)")
 
 
