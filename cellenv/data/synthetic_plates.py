@@ -100,7 +100,7 @@ def measure_nuclei(labels: Labels) -> list[Nucleus]:
 def plate_wells(compounds: Sequence[str], controls: int, replicates: int) -> list[Well]:
     """Wells of a plate, row by row from B02: those of DMSO first, then every compound at each dose in turn."""
     doses = list(DOSES)
-    contents = [(None, 0.0)] * controls
+    contents: list[tuple[str | None, float]] = [(None, 0.0)] * controls
     contents += [(name, doses[k % len(doses)]) for k in range(replicates) for name in compounds]
     return [Well(f"{'BCDEFG'[i // 10 % 6]}{2 + i % 10:02d}", *content) for i, content in enumerate(contents)]
 

@@ -33,7 +33,8 @@ def cut_out(pixels: Pixels, nuclei: FoundNuclei, chosen: Sequence[int], rules: C
     """Crops of the chosen nuclei (indices from 0), (n, size, size, C), from a field (C, H, W) on the plate's scale."""
     crops = np.empty((len(chosen), rules.size, rules.size, len(pixels)), np.uint8)
     for i, k in enumerate(chosen):
-        top, left = corner(*nuclei.centres[k], rules.size)
+        y, x = nuclei.centres[k]
+        top, left = corner(y, x, rules.size)
         window = slice(top, top + rules.size), slice(left, left + rules.size)
         crop = pixels[(slice(None), *window)]
         if rules.stretch == "crop":

@@ -17,7 +17,7 @@ class Plane(NamedTuple):
     """One stain of a field: a file, and for a file of several planes which one of them, from 0."""
 
     file: Path
-    index: int | None
+    number: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

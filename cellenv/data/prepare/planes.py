@@ -54,13 +54,13 @@ def _read_tiff(plane: Plane) -> NDArray[Any]:
         _check_index(plane, len(series) * prod(sizes.values()))
         pages = [page for one in series for page in one.pages]
         samples = sizes.get("S", 1)
-        page = pages[(plane.index or 0) // samples]
+        page = pages[(plane.number or 0) // samples]
         if page is None:
-            raise ValueError(f"plane {plane.index} is not stored")
+            raise ValueError(f"plane {plane.number} is not stored")
         pixels = _decode(plane.file, page)
     if samples > 1:  # colours, or channels side by side
         pixels = np.moveaxis(pixels, -1, 0) if pixels.shape[-1] == samples else pixels
-        return pixels[(plane.index or 0) % samples]
+        return pixels[(plane.number or 0) % samples]
     return pixels.reshape(pixels.shape[-2:])
 
 
@@ -86,15 +86,15 @@ def _read_png(plane: Plane) -> NDArray[Any]:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     _check_index(plane, pixels.shape[2])
-    return pixels[..., plane.index or 0]
+    return pixels[..., plane.number or 0]
 
 
 def _check_index(plane: Plane, count: int) -> None:
     """Raise ValueError unless the plane is one of the file's `count`; a file of several needs an index."""
-    if plane.index is None and count > 1:
+    if plane.number is None and count > 1:
         raise ValueError(f"need one plane, it has {count}: choose one with --stains, such as DNA=0")
-    if plane.index is not None and plane.index >= count:
-        raise ValueError(f"need plane {plane.index}, counted from 0; it has {count}")
+    if plane.number is not None and plane.number >= count:
+        raise ValueError(f"need plane {plane.number}, counted from 0; it has {count}")
 
 
 def read_planes(planes: Sequence[Plane]) -> Pixels:

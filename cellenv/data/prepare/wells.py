@@ -72,7 +72,7 @@ def record_of(out: Path, field: Field) -> Path:
 
 def summarize_well(fields: Sequence[Field], samples: int, skip_bad: bool) -> FieldStatistics | None:
     """Statistics of the fields of a well, for the scale of its plate; None if none can be read, and `skip_bad`."""
-    found = []
+    found: list[FieldStatistics] = []
     for field in fields:
         try:
             found.append(summarize_field(read_planes(field.planes), samples, len(found)))
