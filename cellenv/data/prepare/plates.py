@@ -27,7 +27,7 @@ from cellenv.data.prepare.illumination import SAMPLES, Scale, fit_scale, merge
 from cellenv.data.prepare.nuclei import FindNuclei, find_nuclei
 from cellenv.data.prepare.output import plate_name
 from cellenv.data.prepare.planes import read_planes
-from cellenv.data.prepare.sheets import plate_sheet
+from cellenv.data.prepare.sheets import jpeg, plate_sheet
 from cellenv.data.prepare.wells import (
     NOTES,
     CellRules,
@@ -38,7 +38,6 @@ from cellenv.data.prepare.wells import (
     record_of,
     summarize_well,
 )
-from cellenv.pictures import png
 from cellenv.weights_io import write_atomically
 
 DRAWN = 8  # fields on the contact sheet of a plate
@@ -217,13 +216,13 @@ def add_record(result: dict[str, Any], record: Mapping[str, Any]) -> None:
 
 def write_sheet(out: Path, plate: str, drawn: Sequence[Field]) -> None:
     """Write the contact sheet of a plate."""
-    places = [(notes_of(out, field) / f"{field.well}_s{field.site}.png", field) for field in drawn]
+    places = [(notes_of(out, field) / f"{field.well}_s{field.site}.jpg", field) for field in drawn]
     found = [(file, field) for file, field in places if file.is_file()]
     sheet = plate_sheet([file for file, _ in found], [f"{f.well} s{f.site}\n{f.compound} {f.dose:g}" for _, f in found])
     if sheet is not None:
         folder = out / "contact_sheets"
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{plate}.png", png(sheet))
+        write_atomically(folder / f"{plate}.jpg", jpeg(sheet))
 
 
 @contextmanager

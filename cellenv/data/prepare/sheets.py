@@ -4,6 +4,7 @@ C stains, H, W pixels.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def draw_field(pixels: Pixels, nuclei: FoundNuclei, verdicts: Sequence[str], cha
             place = x * shape[1] / width, y * shape[0] / height
             pen.text(place, verdict, REJECTED_COLOUR, label_font(80), anchor="mm")
     return np.asarray(image)
+
+
+def jpeg(picture: Picture) -> bytes:
+    """Content of a JPEG file of a picture (H, W, 3) uint8: noise compresses badly, and slowly, without loss."""
+    content = BytesIO()
+    Image.fromarray(picture).save(content, format="JPEG", quality=92)
+    return content.getvalue()
 
 
 def plate_sheet(files: Sequence[Path], names: Sequence[str]) -> Picture | None:

@@ -2,7 +2,7 @@
 
     OUT/Week4/27481/G10_s1_7.npy              a cell: uint8 (size, size, C)
     OUT/prepare/Week4_27481/G10.json          the record of a well, written last: the well is done
-    OUT/prepare/Week4_27481/G10_s1.png        a field with the outlines of its nuclei, for the contact sheet
+    OUT/prepare/Week4_27481/G10_s1.jpg        a field with the outlines of its nuclei, for the contact sheet
 
 C stains, H, W pixels.
 """
@@ -24,8 +24,7 @@ from cellenv.data.prepare.filters import ACCEPTED, FilterRules, judge_nuclei
 from cellenv.data.prepare.illumination import FieldStatistics, Scale, ScaleRules, merge, resize, summarize_field
 from cellenv.data.prepare.nuclei import FindNuclei, FoundNuclei, find_nuclei
 from cellenv.data.prepare.planes import Pixels, read_planes
-from cellenv.data.prepare.sheets import draw_field
-from cellenv.pictures import png
+from cellenv.data.prepare.sheets import draw_field, jpeg
 from cellenv.weights_io import write_atomically
 
 NOTES = "prepare"  # folder of records
@@ -116,7 +115,7 @@ def _prepare_field(pixels: Pixels, field: Field, job: WellJob, find: FindNuclei)
         save_crop(job.out / week_plate_name(key), crop)
     if field.name in job.drawn:
         picture = draw_field(scaled, nuclei, verdicts, rules.channels)
-        write_atomically(notes_of(job.out, field) / f"{field.well}_s{field.site}.png", png(picture))
+        write_atomically(notes_of(job.out, field) / f"{field.well}_s{field.site}.jpg", jpeg(picture))
     return {
         "cells": [_cell(key, k, nuclei, job.zoom) for key, k in zip(keys, chosen)],
         "nuclei": len(verdicts),

@@ -131,7 +131,7 @@ def test_the_manifest_accounts_for_every_nucleus(fields, cells):
         left_out = sum(count.get(reason, 0) for reason in ("border", "small", "large", "blurred"))
         assert count["nuclei"] == count["cells"] + left_out and count["fields"] == count["wells"] == 6
         assert count["cells"] == sum(row["BATCH"] == plate for row in rows)
-        assert (cells / "contact_sheets" / f"{plate}.png").is_file()
+        assert (cells / "contact_sheets" / f"{plate}.jpg").is_file()
     assert sum(n for side in manifest["cells"].values() for n in side.values()) == len(rows)
     assert manifest["zoom"] == 1.0 and manifest["config"]["folder"] == str(fields)
 

@@ -28,7 +28,7 @@ def test_two_processes_write_what_one_does(fields, tmp_path):
     one, two = run(fields, tmp_path / "one"), run(fields, tmp_path / "two", workers=2)
     assert one == two and crops(tmp_path / "one") == crops(tmp_path / "two") and len(crops(tmp_path / "one")) == 12
     assert set(one["scales"]) == {"W_1", "W_2"} and len(one["fields"]) == 6
-    assert {file.name for file in (tmp_path / "one" / "contact_sheets").iterdir()} == {"W_1.png", "W_2.png"}
+    assert {file.name for file in (tmp_path / "one" / "contact_sheets").iterdir()} == {"W_1.jpg", "W_2.jpg"}
 
 
 def test_a_stopped_run_goes_on_with_the_wells_that_are_missing(fields, tmp_path):
@@ -86,4 +86,4 @@ def test_the_size_of_nuclei_is_measured(tmp_path):
 def test_the_contact_sheet_shows_a_few_fields(fields, tmp_path, monkeypatch):
     monkeypatch.setattr(plates, "DRAWN", 2)
     run(fields[:3], tmp_path)
-    assert len(list((tmp_path / "prepare" / "W_1").glob("*.png"))) == 2
+    assert len(list((tmp_path / "prepare" / "W_1").glob("*.jpg"))) == 2

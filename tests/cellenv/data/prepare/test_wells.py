@@ -38,7 +38,7 @@ def test_the_cells_of_a_well(job):
         crop = np.load(job.out / "W" / "1" / f"A01_s1_{cell['object']}.npy")
         assert crop.shape == (32, 32, 3) and crop.dtype == np.uint8
         assert crop[12:20, 12:20].min() > 200 and crop[:2].max() < 60
-    assert (job.out / "prepare" / "W_1" / "A01_s1.png").is_file()
+    assert (job.out / "prepare" / "W_1" / "A01_s1.jpg").is_file()
 
 
 def test_zoom_enlarges_cells_and_keeps_places(job):
