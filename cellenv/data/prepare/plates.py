@@ -44,9 +44,7 @@ DRAWN = 8  # fields on the contact sheet of a plate
 PILOTS = 4  # fields in which the size of nuclei is measured
 SAME_ZOOM = 0.02  # a smaller change of size is left out
 
-Job = TypeVar("Job")
 Result = TypeVar("Result")
-Map = Callable[[Callable[[Job], Result], Sequence[Job]], Iterator[Result]]
 
 _find: FindNuclei | None = None  # of this process
 
@@ -234,9 +232,17 @@ def open_pool(workers: int, make_finder: Callable[[], FindNuclei]) -> Iterator[A
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_process, (make_finder,)) as executor:
         try:
-            yield executor.map
+            yield lambda work, jobs: _raised_here(executor.map(work, jobs))
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def _raised_here(results: Iterator[Result]) -> Iterator[Result]:
+    """The results; an error of another process about its input is raised as one of this one."""
+    try:
+        yield from results
+    except (ValueError, OSError) as error:
+        raise type(error)(*error.args) from error
 
 
 def _start_process(make_finder: Callable[[], FindNuclei]) -> None:

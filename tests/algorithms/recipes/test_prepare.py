@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.cli import run
 from algorithms.command_line import parse
 from algorithms.recipes.prepare import PRESETS, CropConfig, FieldsConfig, PrepareConfig, ScaleConfig, SplitConfig
 from algorithms.recipes.preparing import read_plan
@@ -115,4 +114,4 @@ def test_missing_files_are_an_error_or_left_out(folder):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        run("prepare", args=[str(tmp_path / "none")])
+        read_plan(replace(PRESETS["pattern"], folder=tmp_path / "none"))

@@ -31,6 +31,18 @@ def test_two_processes_write_what_one_does(fields, tmp_path):
     assert {file.name for file in (tmp_path / "one" / "contact_sheets").iterdir()} == {"W_1.jpg", "W_2.jpg"}
 
 
+def test_an_error_of_another_process_is_one_of_this(fields, monkeypatch, tmp_path):
+    class Executor:
+        def map(self, work, jobs):
+            for job in jobs:
+                fields[0].planes[0].file.write_bytes(b"no TIFF")
+                yield work(job)
+
+    with pytest.raises(ValueError, match=r"1_A01\.tif") as caught:
+        list(plates._raised_here(Executor().map(lambda f: plates.summarize_well([f], 10, False), fields[:1])))
+    assert caught.traceback[-1].name == "_raised_here"
+
+
 def test_a_stopped_run_goes_on_with_the_wells_that_are_missing(fields, tmp_path):
     whole = run(fields, tmp_path / "whole")
     calls = []
