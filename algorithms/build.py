@@ -23,6 +23,7 @@ from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
 from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
+from rewards.segmentation.protocol import NucleusSegmenter
 from rewards.steps import RewardSteps
 from rewards.suite.spec import RewardSpec, condition_on, configure, without_moa
 
@@ -96,7 +97,7 @@ def check_generators(data: CellData, *generators: CellFlux) -> None:
             )
 
 
-def build_segmenter(config: SegmenterConfig, device: torch.device | str | None = None) -> tuple[Segmenter, str]:
+def build_segmenter(config: SegmenterConfig, device: torch.device | str | None = None) -> tuple[NucleusSegmenter, str]:
     """The segmenter, and a name for exactly this one: the digest of its weights, or that it has none."""
     if config.segmenter == "classical":
         return ClassicalSegmenter(), "classical"

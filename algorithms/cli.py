@@ -1,4 +1,4 @@
-"""The command `cellfluxrl`: check, train, evaluate, choose the best of N, generate, score, fit, convert.
+"""The command `cellfluxrl`: prepare, check, train, evaluate, choose the best of N, generate, score, fit, convert.
 
     cellfluxrl train nft --preset smoke
     cellfluxrl evaluate --help
@@ -30,6 +30,8 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("fit", "classifier"): "algorithms.recipes.fit.classifier",
     ("fit", "segmenter"): "algorithms.recipes.fit.segmenter",
     ("fit", "reference"): "algorithms.recipes.fit.reference",
+    ("prepare",): "algorithms.recipes.prepare",
+    ("draw-plates",): "algorithms.recipes.draw_plates",
     ("convert",): "algorithms.recipes.convert",
 }
 

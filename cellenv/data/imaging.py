@@ -31,8 +31,8 @@ class ImagingCells(CellData):
 
     split: "train", "test" or another value of the column SPLIT; None takes all rows.
     layout: names of files, columns and channels; `dataclasses.replace(BBBC021, ...)` changes some of them.
-    unseen: False drops treated images of the layout's held-out compounds, True keeps only those, None keeps
-        all. Controls are always kept.
+    unseen: False drops treated images of held-out compounds (those with 1 in a column UNSEEN, without one those
+        that the layout names), True keeps only those, None keeps all. Controls are always kept.
     cache: folder for a packed copy of all images, made at the first use and shared by all splits. None reads
         the files.
     skip_bad: drop invalid rows, count them in a warning and list them in `skipped`. Otherwise the first one
@@ -178,7 +178,8 @@ class ImagingCells(CellData):
 
     def _is_selected(self, row: Row, unseen: bool | None) -> bool:
         """Whether `unseen` keeps the row; controls are always kept."""
-        is_held_out = row[self.layout.compound] in self.layout.unseen
+        marked = row.get("UNSEEN")  # a column that `cellfluxrl prepare` writes
+        is_held_out = marked == "1" if marked else row[self.layout.compound] in self.layout.unseen
         return unseen is None or not self._is_treated(row) or is_held_out == unseen
 
     def _control_check(self, table: list[Row], indices: list[int]) -> Callable[[int], None]:

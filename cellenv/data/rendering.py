@@ -1,7 +1,7 @@
-"""Rendering of a synthetic crop from its geometry: labels, then stains, then the microscope.
+"""Rendering of a synthetic crop, or field, from its geometry: labels, then stains, then the microscope.
 
-H = W = size; channels as in `cellenv.images.CHANNELS`. Inner loops are compiled with numba. Randomness comes
-from arguments and from hashes of lattice points.
+H, W pixels, size of a square crop; channels as in `cellenv.images.CHANNELS`. Inner loops are compiled with numba.
+Randomness comes from arguments and from hashes of lattice points.
 """
 
 from dataclasses import dataclass
@@ -77,28 +77,32 @@ def _depth(y: float, x: float, centre: Floats, outline: Floats, reach: float) ->
 
 @compiled
 def _label_pixels(
-    size: int,
+    height: int,
+    width: int,
     cell_centre: Floats,
     cell_outline: Floats,
     nucleus_cell: NDArray[np.int64],
     nucleus_centre: Floats,
     nucleus_outline: Floats,
 ) -> tuple[Labels, Labels, Floats, Floats, Floats]:
-    """(cells, nuclei, rho, edge, nucleus_edge) of every pixel, (size, size) each.
+    """(cells, nuclei, rho, edge, nucleus_edge) of every pixel, (H, W) each.
 
     cells, nuclei: labels, 0 = background. rho: depth in the cell, see `_depth`. edge, nucleus_edge: distance
     in px to the edge, positive inside. A pixel belongs to the cell in which it lies deepest; a nucleus never
     leaves its own cell.
     """
-    cells, nuclei = np.zeros((size, size), np.int32), np.zeros((size, size), np.int32)
-    cell_rho, cell_edge = np.full((size, size), 9.0, np.float32), np.zeros((size, size), np.float32)
-    nucleus_edge = np.full((size, size), -99.0, np.float32)
+    cells, nuclei = np.zeros((height, width), np.int32), np.zeros((height, width), np.int32)
+    cell_rho, cell_edge = np.full((height, width), 9.0, np.float32), np.zeros((height, width), np.float32)
+    nucleus_edge = np.full((height, width), -99.0, np.float32)
     reach = np.array([line.max() for line in cell_outline])
-    for i in range(size):
-        for j in range(size):
+    for i in range(height):
+        row_cells = np.nonzero(np.abs(i + 0.5 - cell_centre[:, 0]) <= reach)[0]  # in a crop most, in a field few
+        is_near = np.abs(i + 0.5 - cell_centre[nucleus_cell, 0]) <= reach[nucleus_cell]
+        row_nuclei = np.nonzero(is_near)[0]
+        for j in range(width):
             y, x = i + 0.5, j + 0.5
             second = 9.0
-            for k in range(len(cell_centre)):
+            for k in row_cells:
                 rho, radius = _depth(y, x, cell_centre[k], cell_outline[k], reach[k])
                 if rho < cell_rho[i, j]:
                     second = cell_rho[i, j]
@@ -110,7 +114,7 @@ def _label_pixels(
                     cell_edge[i, j] = (1 - rho) * radius
             if second < 1:  # cells overlap here: their border is an edge too
                 cell_edge[i, j] = min(cell_edge[i, j], 14 * (second - cell_rho[i, j]))
-            for n in range(len(nucleus_centre)):
+            for n in row_nuclei:
                 if nucleus_cell[n] + 1 != cells[i, j]:
                     continue
                 rho, radius = _depth(y, x, nucleus_centre[n], nucleus_outline[n], FAR)
@@ -129,17 +133,17 @@ def _stain(
     textures: tuple[float, ...],
     seed: int,
 ) -> Floats:
-    """Actin, tubulin and DNA before the microscope, (3, size, size) float32.
+    """Actin, tubulin and DNA before the microscope, (3, H, W) float32.
 
     labels: as from `_label_pixels`. cell_properties: direction, light, soft and mitotic of a `Scene`.
     """
     cells, nuclei, rho, edge, nucleus_edge = labels
     direction, light, soft, mitotic = cell_properties
     dna_texture, cortex, fibres, puncta, web, scale, extent, perinuclear, vacuoles, shade = textures
-    size = cells.shape[0]
-    out = np.zeros((3, size, size), np.float32)
-    for i in range(size):
-        for j in range(size):
+    height, width = cells.shape
+    out = np.zeros((3, height, width), np.float32)
+    for i in range(height):
+        for j in range(width):
             k = cells[i, j] - 1
             if k < 0:
                 continue
@@ -185,36 +189,64 @@ def _stain(
 
 @compiled
 def _blur(image: Floats, sigma: float) -> Floats:
-    """Gaussian blur of (3, size, size), reflected at the border."""
+    """Gaussian blur of (3, H, W), reflected at the border."""
     reach = int(3 * sigma + 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).astype(np.float32)
-    size = image.shape[1]
+    _, height, width = image.shape
     rows, out = np.zeros_like(image), np.zeros_like(image)
     for d in range(-reach, reach + 1):
         w = kernel[d + reach]
-        for i in range(size):
+        for i in range(height):
             p = i + d
-            p = -p - 1 if p < 0 else 2 * size - 1 - p if p >= size else p
+            p = -p - 1 if p < 0 else 2 * height - 1 - p if p >= height else p
             rows[:, i] += w * image[:, p]
     for d in range(-reach, reach + 1):
         w = kernel[d + reach]
-        for j in range(size):
+        for j in range(width):
             p = j + d
-            p = -p - 1 if p < 0 else 2 * size - 1 - p if p >= size else p
+            p = -p - 1 if p < 0 else 2 * width - 1 - p if p >= width else p
             out[:, :, j] += w * rows[:, :, p]
     return out
 
 
 def _glow(image: Floats) -> Floats:
-    """The image blurred by 12 px, computed at a quarter of the resolution."""
-    channels, size, _ = image.shape
-    small = image.reshape(channels, size // 4, 4, size // 4, 4).mean(axis=(2, 4))
+    """The image (C, H, W) blurred by 12 px, computed at a quarter of the resolution; H and W are multiples of 4."""
+    channels, height, width = image.shape
+    small = image.reshape(channels, height // 4, 4, width // 4, 4).mean(axis=(2, 4))
+    glow: Floats = _linear(height) @ _blur(small, 3.0) @ _linear(width).T
+    return glow
+
+
+def _linear(size: int) -> Floats:
+    """Linear interpolation from a quarter of the resolution, (size, size / 4)."""
     at, knots = np.arange(size) + 0.5, 4 * np.arange(size // 4) + 2.0
     hats = [np.interp(at, knots, row) for row in np.eye(size // 4)]
-    linear = np.array(hats, np.float32).T  # (size, size / 4)
-    glow: Floats = linear @ _blur(small, 3.0) @ linear.T
-    return glow
+    return np.array(hats, np.float32).T
+
+
+def render_stains(
+    scene: Scene, phenotype: Phenotype, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Floats, Labels, Labels]:
+    """What a perfect microscope sees of a scene, and true masks: (stains, nuclei, cells).
+
+    stains: (3, H, W) float32, 0 where there is no cell. nuclei, cells: (H, W) labels, 0 = background.
+    """
+    labels = _label_pixels(
+        *shape, scene.cell_centre, scene.cell_outline, scene.nucleus_cell, scene.nucleus_centre, scene.nucleus_outline
+    )
+    cell_properties = scene.cell_direction, scene.cell_light, scene.cell_soft, scene.cell_mitotic
+    textures = _textures(phenotype, shade=rng.uniform(0.75, 1.0))
+    stains = _stain(labels, cell_properties, scene.nucleus_light, textures, int(rng.integers(2**31)))
+    cells, nuclei, *_ = labels
+    return stains, nuclei, cells
+
+
+def focus(stains: Floats, optics: Optics) -> Floats:
+    """The stains (3, H, W) as blurred and hazed by the optics."""
+    image = _blur(stains, optics.blur)
+    image += optics.haze * _glow(image)
+    return image
 
 
 def render(
@@ -225,14 +257,8 @@ def render(
     image: (3, size, size) uint8, each channel stretched to 0..255 as in the published data. nuclei, cells:
     (size, size) labels, 0 = background.
     """
-    labels = _label_pixels(
-        size, scene.cell_centre, scene.cell_outline, scene.nucleus_cell, scene.nucleus_centre, scene.nucleus_outline
-    )
-    cell_properties = scene.cell_direction, scene.cell_light, scene.cell_soft, scene.cell_mitotic
-    textures = _textures(phenotype, shade=rng.uniform(0.75, 1.0))
-    image = _stain(labels, cell_properties, scene.nucleus_light, textures, int(rng.integers(2**31)))
-    cells, nuclei, *_ = labels
-    return _photograph(image, optics, rng), nuclei, cells
+    stains, nuclei, cells = render_stains(scene, phenotype, (size, size), rng)
+    return _photograph(stains, optics, rng), nuclei, cells
 
 
 def _textures(phenotype: Phenotype, shade: float) -> tuple[float, ...]:
@@ -253,8 +279,7 @@ def _textures(phenotype: Phenotype, shade: float) -> tuple[float, ...]:
 
 def _photograph(stained: Floats, optics: Optics, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Image of the stains (3, size, size) through the microscope, each channel stretched to 0..255."""
-    image = _blur(stained, optics.blur)
-    image += optics.haze * _glow(image)
+    image = focus(stained, optics)
     image /= image.max(axis=(1, 2), keepdims=True) + 1e-6
     ramp = np.linspace(-0.5, 0.5, image.shape[1], dtype=np.float32)
     image += optics.slope[0] * ramp[:, None] + optics.slope[1] * ramp

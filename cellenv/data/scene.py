@@ -1,9 +1,10 @@
-"""Geometry of one synthetic crop: outlines of cells and nuclei, drawn from a phenotype.
+"""Geometry of one synthetic crop, or field of view: outlines of cells and nuclei, drawn from a phenotype.
 
 An outline is star-shaped: `outline[a]` is the distance in px from the centre at angle 2 pi a / ANGLES.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from math import cos, pi, sin, sqrt
 from typing import Any
 
@@ -158,7 +159,29 @@ def _place_cells(phenotype: Phenotype, size: int, rng: np.random.Generator) -> t
 
 def draw_scene(phenotype: Phenotype, size: int, rng: np.random.Generator) -> Scene:
     """One cell with its nuclei in the middle of a crop of size x size px, and other cells around it."""
-    cells, origins = _place_cells(phenotype, size, rng)
+    return _to_scene(*_place_cells(phenotype, size, rng), rng)
+
+
+def draw_field_scene(phenotype: Phenotype, shape: tuple[int, int], rng: np.random.Generator) -> Scene:
+    """Cells all over a field of view of this (height, width) in px, as dense as the phenotype says."""
+    crops = shape[0] * shape[1] / 96**2
+    cells: list[_Cell] = []
+    origins: list[Floats] = []
+    for draw, count, min_distance in (
+        (partial(_draw_cell, phenotype, rng), 0.25 * (1 + phenotype.neighbours) * crops, 0.78),
+        (partial(_draw_dying_cell, rng), 0.1 * phenotype.dying * crops, 1.0),
+    ):
+        for _ in range(rng.poisson(count)):
+            cell, origin = draw(), rng.uniform(0, shape, 2)
+            distances = [np.hypot(*(origin - other)) for other in origins]
+            if all(d >= min_distance * (cell.radius() + c.radius()) for d, c in zip(distances, cells)):
+                cells.append(cell)
+                origins.append(origin)
+    return _to_scene(cells or [_draw_cell(phenotype, rng)], origins or [np.array(shape) / 2], rng)
+
+
+def _to_scene(cells: list[_Cell], origins: list[Floats], rng: np.random.Generator) -> Scene:
+    """Scene of cells at their origins, with random brightness."""
     nuclei = [(k, origin + at, line) for k, (c, origin) in enumerate(zip(cells, origins)) for at, line in c.nuclei]
     mitotic = np.array([c.mitotic for c in cells])
     light = np.exp(0.7 * rng.standard_normal((len(cells), 1)) + 0.2 * rng.standard_normal((len(cells), 2)))

@@ -74,7 +74,7 @@ class SyntheticCells(CellData):
         moa_of = {c: m for table in (SEEN, UNSEEN) for m, names in table.items() for c in names}
         self.compound_moa = torch.tensor([self.moas.index(moa_of[c]) for c in self.compounds])
         rng = np.random.default_rng((seed, 1))
-        self._optics = [_draw_optics(rng) for _ in range(PLATES)]
+        self._optics = [draw_optics(rng) for _ in range(PLATES)]
         self._potency = rng.uniform(0.85, 1.1, len(self.compounds))
         self.conditions = _draw_conditions(self.compound_moa, rng)
         plates = np.stack([rng.permutation(PLATES)[:PLATES_PER_COMPOUND] for _ in self.compounds])  # (P, 4)
@@ -132,7 +132,7 @@ class SyntheticCells(CellData):
             phenotype = blend(MECHANISMS[self.moas[self.compound_moa[compound]]], strength)
         size = self.size[-1]
         scene = draw_scene(phenotype, size, rng)
-        return render(scene, phenotype, _refocus(self._optics[plate], rng), size, rng)
+        return render(scene, phenotype, refocus(self._optics[plate], rng), size, rng)
 
 
 def _dose(k: int) -> int:
@@ -140,7 +140,7 @@ def _dose(k: int) -> int:
     return (k // PLATES_PER_COMPOUND + k) % len(DOSES)
 
 
-def _draw_optics(rng: np.random.Generator) -> Optics:
+def draw_optics(rng: np.random.Generator) -> Optics:
     """Random optics of one plate."""
     return Optics(
         blur=rng.uniform(0.6, 1.1),
@@ -152,7 +152,7 @@ def _draw_optics(rng: np.random.Generator) -> Optics:
     )
 
 
-def _refocus(optics: Optics, rng: np.random.Generator) -> Optics:
+def refocus(optics: Optics, rng: np.random.Generator) -> Optics:
     """The optics at one position: focus varies, and one crop in twelve is out of focus."""
     factor = rng.uniform(0.9, 1.3) if rng.random() > 1 / 12 else rng.uniform(1.8, 3.5)
     return replace(optics, blur=optics.blur * factor)

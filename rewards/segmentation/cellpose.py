@@ -126,6 +126,10 @@ class CellposeSegmenter:
         dna, body = split_channels(images, channels)
         return Masks(self._labels(dna, self.nuclei), self._labels(body, self.cells))
 
+    def find_nuclei(self, dna: Tensor) -> Tensor:
+        """Nuclei of images of any size, DNA (B, 1, H, W) in [-1, 1] -> (B, H, W) int32."""
+        return self._labels(dna, self.nuclei)
+
     def _labels(self, x: Tensor, settings: Pass) -> Tensor:
         """Objects in x, (B, 1 or 2, H, W) in [-1, 1] -> (B, H, W) int32."""
         if not len(x):

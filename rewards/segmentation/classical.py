@@ -68,6 +68,10 @@ class ClassicalSegmenter:
         dna, body = split_channels(images, channels)
         return Masks(_labels(dna, NUCLEI), _labels(body, CELLS))
 
+    def find_nuclei(self, dna: Tensor) -> Tensor:
+        """Nuclei of images of any size, DNA (B, 1, H, W) in [-1, 1] -> (B, H, W) int32."""
+        return _labels(dna, NUCLEI)
+
 
 def _labels(x: Tensor, settings: ThresholdSettings) -> Tensor:
     """Objects in the mean of the channels of x, (B, C, H, W) in [-1, 1] -> (B, H, W) int32."""

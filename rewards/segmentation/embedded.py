@@ -22,6 +22,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 POOL = 4  # px: the range is taken of 4 x 4 px means, which are less noisy
 MIN_RANGE = 0.4  # of [-1, 1]; an image with a smaller range is not stretched to full contrast
 MOST_LEVELS = 8  # of a U-Net; H and W are multiples of 2^(levels - 1)
+CROP = 96  # px, side of the images that the networks are trained on
 CHUNK = 64  # images per forward pass, so that activations fit the cache
 
 
@@ -175,6 +176,14 @@ class EmbeddedSegmenter(nn.Module):
         dna, body = split_channels(images, channels, multiple=self.multiple)
         nuclei = find_objects(self.nuclei, dna, self.nucleus_floors)
         return Masks(nuclei, find_objects(self.cells, body, self.cell_floors))
+
+    def find_nuclei(self, dna: Tensor) -> Tensor:
+        """Nuclei of images of any size, DNA (B, 1, H, W) in [-1, 1] -> (B, H, W) int32; H and W as for `forward`.
+
+        The floor of the area is that of a crop in px^2, and no share of the image.
+        """
+        area = self.nucleus_floors.area * CROP**2 / (dna.shape[2] * dna.shape[3])
+        return find_objects(self.nuclei, dna, self.nucleus_floors._replace(area=area))
 
     def save_pretrained(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
         """Write weights and config, atomically; `training` records how they were made (command, scores)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from cellenv.checks import check_pixels
 from cellenv.images import CHANNELS
 
-__all__ = ["CHANNELS", "Masks", "Segmenter", "split_channels"]
+__all__ = ["CHANNELS", "Masks", "NucleusSegmenter", "Segmenter", "split_channels"]
 
 
 class Masks(NamedTuple):
@@ -28,6 +28,14 @@ class Segmenter(Protocol):
     """Images (B, C, H, W) in [-1, 1] and the names of their channels -> Masks, on the same device."""
 
     def __call__(self, images: Tensor, channels: Sequence[str] = CHANNELS) -> Masks: ...
+
+
+class NucleusSegmenter(Segmenter, Protocol):
+    """A segmenter that also finds nuclei alone, in images of any size such as whole fields of view."""
+
+    def find_nuclei(self, dna: Tensor) -> Tensor:
+        """Labels (B, H, W) int32 of DNA (B, 1, H, W) in [-1, 1]."""
+        ...
 
 
 def split_channels(images: Tensor, channels: Sequence[str], *, multiple: int = 1) -> tuple[Tensor, Tensor]:

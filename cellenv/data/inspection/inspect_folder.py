@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
+from cellenv.csv_io import Row
 from cellenv.data.inspection.findings import Inspection
 from cellenv.data.inspection.image_scan import HISTOGRAM_IMAGES, scan_images
 from cellenv.data.inspection.problems import (
@@ -24,7 +25,7 @@ from cellenv.data.inspection.problems import (
 )
 from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles
-from cellenv.data.table import Row, RowErrors, find_file, read_embedding, read_table
+from cellenv.data.table import RowErrors, find_file, read_embedding, read_table
 
 VERSION = 1  # of what an inspection finds; part of its fingerprint
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cellenv.csv_io import Row
 from cellenv.data.inspection.findings import ClassRow, PlateRow, Problem
 from cellenv.data.inspection.image_scan import ImageScan
 from cellenv.data.layouts import Layout
-from cellenv.data.table import Row, RowErrors
+from cellenv.data.table import RowErrors
 
 NAMED = 20  # rows that a problem names
 FEW_CONTROLS = 2  # a plate of a split with fewer starts all its contexts from one image

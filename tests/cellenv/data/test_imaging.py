@@ -56,6 +56,14 @@ def test_selection_keeps_ids(folder, split, unseen, expected):
     assert names == [row[1] for row in ROWS if row[0].split("_")[2] in expected]
 
 
+def test_a_column_names_the_held_out_compounds(folder):
+    file = folder / "toy_df_all.csv"
+    header, *rows = file.read_text().splitlines()
+    rows = [f"{row},{int(',mevinolin' in row)}" for row in rows]
+    file.write_text("\n".join([f"{header},UNSEEN", *rows, ""]))
+    assert letters(ImagingCells(folder)) == "abde" and letters(ImagingCells(folder, unseen=True)) == "bce"
+
+
 def test_images_map_bytes_to_unit_range_channels_first(folder, cache):
     data = ImagingCells(folder, None, unseen=None, cache=cache)
     images = data.images(torch.tensor([5, 1]))

@@ -1,0 +1,51 @@
+"""Tables of other people's software: byte order marks, code pages, old line ends, other separators, gzip."""
+
+import csv
+import gzip
+from io import StringIO
+from pathlib import Path
+
+Row = dict[str, str]
+
+BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def read_rows(file: Path) -> list[Row]:
+    """Rows of a table by column, without blanks around names and values, and without empty rows.
+
+    The text is UTF-8, UTF-16 with its mark, or else Windows' code page 1252; the file may be gzipped (.gz). Lines end
+    in LF, CRLF or CR; the separator is the one that the header holds most often.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if there is no row, a column is named twice, or a row has more values than the header.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no table {file}")
+    text = _decode(file).replace("\r\n", "\n").replace("\r", "\n")
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    separator = max(SEPARATORS, key=header.count)
+    lines = [[value.strip() for value in line] for line in csv.reader(StringIO(text), delimiter=separator)]
+    lines = [line for line in lines if any(line)]
+    if len(lines) < 2:
+        raise ValueError(f"{file} needs a header and at least one row; it has {len(lines)} lines")
+    names = lines[0]
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise ValueError(f"{file} names the columns {', '.join(twice)} twice")
+    for number, line in enumerate(lines[1:], 2):
+        if any(line[len(names) :]):
+            raise ValueError(f"{file}, row {number}: {len(line)} values, {len(names)} columns; quote what holds commas")
+    return [dict(zip(names, [*line, *[""] * len(names)])) for line in lines[1:]]
+
+
+def _decode(file: Path) -> str:
+    """Text of the file."""
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")

@@ -1,0 +1,220 @@
+"""Fields of view: which file shows which stain of which plate, well and site."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from cellenv.data.prepare.delimited import Row
+from cellenv.data.prepare.pattern import compile_pattern
+
+SUFFIXES = (".tif", ".tiff", ".png")
+
+
+class Plane(NamedTuple):
+    """One stain of a field: a file, and for a file of several planes which one of them, from 0."""
+
+    file: Path
+    number: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of the columns of a table of fields; "" for what the table does not hold.
+
+    file, folder: may hold {stain}, the stain's name in the table; without it all stains are planes of one file.
+    """
+
+    file: str
+    folder: str
+    batch: str
+    plate: str
+    well: str
+    site: str
+    compound: str
+    dose: str
+    moa: str
+    smiles: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of view, and what its well was treated with.
+
+    planes: one for each stain, in the order of the output. site: names the field in its well.
+    compound: "" if unknown. dose: in the table's unit. moa, smiles: "" if unknown.
+    """
+
+    batch: str
+    plate: str
+    well: str
+    site: str
+    planes: tuple[Plane, ...]
+    compound: str = ""
+    dose: float = 0.0
+    moa: str = ""
+    smiles: str = ""
+    is_control: bool = False
+
+    @property
+    def name(self) -> str:
+        """Week4_27481_G10_s1: batch, plate, well and site, as sample keys begin."""
+        return f"{self.batch}_{self.plate}_{self.well}_s{self.site}"
+
+
+def parse_stains(stains: Sequence[str]) -> dict[str, str]:
+    """{"actin": "Actin"} of ("actin=Actin",): channels of the output, and what the table or file names call them.
+
+    Raises:
+        ValueError: if an entry is no NAME=NAME, or a channel is named twice.
+    """
+    pairs = [stain.partition("=")[::2] for stain in stains]
+    wrong = [stain for stain, (name, source) in zip(stains, pairs) if not name or not source]
+    if wrong or len({name for name, _ in pairs}) < len(pairs) or not pairs:
+        raise ValueError(f"need stains as CHANNEL=NAME, each channel once, such as DNA=DAPI; got {' '.join(stains)!r}")
+    return dict(pairs)
+
+
+def fields_of_table(rows: Sequence[Row], folder: Path, columns: Columns, stains: Mapping[str, str]) -> list[Field]:
+    """Fields that a table lists, one a row; paths are relative to `folder`.
+
+    Raises:
+        ValueError: if a column is missing, a row names no file, plate or well, or a field is listed twice.
+    """
+    by_stain = "{stain}" in columns.file
+    sources = list(stains.values())
+    names = [columns.file.format(stain=source) for source in (sources if by_stain else sources[:1])]
+    folders = [columns.folder.format(stain=source) for source in (sources if by_stain else sources[:1])]
+    optional = (columns.batch, columns.site, columns.compound, columns.dose, columns.moa, columns.smiles)
+    check_columns(rows, [*names, *folders, columns.plate, columns.well, *optional], "the table of fields")
+    listed = [[_parts(row.get(place, ""), row[name]) for place, name in zip(folders, names)] for row in rows]
+    foreign = _foreign_folders(folder, [parts[0] for parts in listed])
+    found = []
+    for number, (row, paths) in enumerate(zip(rows, listed), 1):
+        if empty := [name for name in (*names, columns.plate, columns.well) if not row[name]]:
+            raise ValueError(f"row {number} of the table of fields: {empty[0]} is empty")
+        files = [folder.joinpath(*parts[foreign:]) for parts in paths]
+        batch, plate = split_plate(row.get(columns.batch, ""), row[columns.plate])
+        found.append(
+            Field(
+                batch=batch,
+                plate=plate,
+                well=row[columns.well],
+                site=row.get(columns.site, ""),
+                planes=tuple(Plane(file, None) for file in files) if by_stain else _planes(files[0], sources),
+                compound=row.get(columns.compound, ""),
+                dose=parse_dose(row.get(columns.dose, ""), f"row {number} of the table of fields"),
+                moa=row.get(columns.moa, ""),
+                smiles=row.get(columns.smiles, ""),
+            )
+        )
+    return unique(number_sites(found))
+
+
+def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> list[Field]:
+    """Fields whose files match the pattern, see `compile_pattern`; a stain's source is its {channel}, or its plane.
+
+    Raises:
+        ValueError: if no file matches, or a field lacks one of the stains.
+    """
+    expression = compile_pattern(pattern)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    matches = [(file, expression.fullmatch(file.relative_to(folder).as_posix())) for file in files]
+    planes: dict[tuple[str, ...], dict[str, Path]] = {}
+    for file, match in matches:
+        if match is not None:
+            parts = match.groupdict()
+            place = tuple(parts.get(name) or "" for name in ("batch", "plate", "well", "site"))
+            planes.setdefault(place, {})[parts.get("channel", "")] = file
+    if not planes:
+        shown = ", ".join(file.relative_to(folder).as_posix() for file in files[:3]) or "none"
+        raise ValueError(f"no file of {folder} matches --pattern {pattern!r}; its images: {shown}, ...")
+    return unique(number_sites([_field_of_files(place, own, stains) for place, own in planes.items()]))
+
+
+def _field_of_files(place: tuple[str, ...], own: Mapping[str, Path], stains: Mapping[str, str]) -> Field:
+    """Field of the files of one place, by channel; {"": file} holds all stains."""
+    batch, plate = split_plate(place[0], place[1] or "plate")
+    if set(own) == {""}:
+        planes = _planes(own[""], list(stains.values()))
+    elif missing := [source for source in stains.values() if source not in own]:
+        raise ValueError(
+            f"well {place[2]} of plate {plate}, site {place[3] or 1}: no file of channel {', '.join(missing)}; it has"
+            f" {', '.join(sorted(own))}: name the channels with --stains"
+        )
+    else:
+        planes = tuple(Plane(own[source], None) for source in stains.values())
+    return Field(batch=batch, plate=plate, well=place[2], site=place[3], planes=planes)
+
+
+def _planes(file: Path, sources: Sequence[str]) -> tuple[Plane, ...]:
+    """Planes of one file of several; the sources are their indices from 0."""
+    if wrong := [source for source in sources if not source.isdecimal()]:
+        raise ValueError(f"{file} holds all stains: --stains needs their planes, such as DNA=0; got {wrong[0]!r}")
+    return tuple(Plane(file, int(source)) for source in sources)
+
+
+def _parts(place: str, name: str) -> list[str]:
+    """Folders and name of a file that a table names, whatever the machine that wrote it."""
+    return [part for part in f"{place}/{name}".replace("\\", "/").split("/") if part not in ("", ".", "..")]
+
+
+def _foreign_folders(folder: Path, paths: Sequence[Sequence[str]]) -> int:
+    """How many of the leading folders of these paths are those of another machine: fewest that find a file."""
+    for parts in paths[:100]:
+        for start in range(len(parts)):
+            if folder.joinpath(*parts[start:]).is_file():
+                return start
+    return 0
+
+
+def split_plate(batch: str, plate: str) -> tuple[str, str]:
+    """(batch, plate), fit for sample keys: without underscores and signs. Week4_27481 alone is plate 27481 of Week4."""
+    if not batch:
+        first, _, rest = plate.partition("_")
+        batch, plate = (first, rest) if first and rest else ("batch", plate)
+    return key_part(batch), key_part(plate)
+
+
+def key_part(name: str) -> str:
+    """A name as part of a sample key and of a path: letters, digits, points and dashes."""
+    part = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+    if not part:
+        raise ValueError(f"need names of plates, wells and sites with letters or digits; got {name!r}")
+    return part
+
+
+def number_sites(fields: Sequence[Field]) -> list[Field]:
+    """The fields with a site each: those without one are numbered from 1 in their well."""
+    count: Counter[tuple[str, str, str]] = Counter()
+    numbered = []
+    for field in fields:
+        place = (field.batch, field.plate, field.well)
+        count[place] += 1
+        site = key_part(field.site) if field.site else str(count[place])
+        numbered.append(replace(field, well=key_part(field.well), site=site))
+    return numbered
+
+
+def unique(fields: list[Field]) -> list[Field]:
+    """The fields, if no two have one name; raises ValueError otherwise."""
+    count = Counter(field.name for field in fields)
+    if twice := [name for name, n in count.items() if n > 1]:
+        raise ValueError(f"{len(twice)} fields are listed twice, the first is {twice[0]}: name the column of the site")
+    return fields
+
+
+def parse_dose(text: str, where: str) -> float:
+    """A concentration; 0 for an empty one."""
+    try:
+        return float(text.replace(",", ".") or 0)
+    except ValueError:
+        raise ValueError(f"{where}: need a number as concentration, got {text!r}") from None
+
+
+def check_columns(rows: Sequence[Row], names: Sequence[str], table: str) -> None:
+    """Raise ValueError if the table lacks one of these columns; "" needs none."""
+    if missing := sorted({name for name in names if name and name not in rows[0]}):
+        raise ValueError(f"{table} lacks {', '.join(missing)}; it has {', '.join(rows[0])}")

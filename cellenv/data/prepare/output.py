@@ -1,0 +1,122 @@
+"""The tables of a prepared folder: one row a cell, one row a compound, as `ImagingCells` reads them."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from cellenv.data.fingerprints import morgan_counts
+from cellenv.data.prepare.delimited import Row, read_rows
+from cellenv.data.prepare.fields import Field
+from cellenv.weights_io import write_atomically
+
+INDEX, EMBEDDING = "cells_df_all.csv", "emb_compounds.csv"
+COLUMNS = (
+    *("SAMPLE_KEY", "BATCH", "PLATE", "WELL", "SITE", "TABLE_NUMBER", "IMAGE_NUMBER", "OBJECT_NUMBER", "CPD_NAME"),
+    *("SMILES", "DOSE", "ANNOT", "STATE", "SPLIT", "UNSEEN", "Y", "X", "NUCLEUS_AREA"),
+)
+
+Record = Mapping[str, Any]
+
+
+def index_rows(
+    fields: Sequence[Field],
+    records: Mapping[str, Record],
+    split: Mapping[tuple[str, str], str],
+    unseen: Iterable[str],
+) -> list[dict[str, object]]:
+    """Rows of the image table: the cells of all fields whose well is in `split`.
+
+    records: of each field by name, as `prepare_well` writes them. BATCH is the plate, from which controls are drawn.
+    """
+    held_out = set(unseen)
+    tables = {plate: k for k, plate in enumerate(sorted({plate_name(field) for field in fields}), 1)}
+    rows: list[dict[str, object]] = []
+    for number, field in enumerate(fields, 1):
+        plate = plate_name(field)
+        if (plate, field.well) not in split or field.name not in records:
+            continue
+        for cell in records[field.name]["cells"]:
+            values = (
+                *(cell["key"], plate, field.plate, field.well, field.site, tables[plate], number, cell["object"]),
+                *(field.compound, field.smiles, f"{field.dose:g}", field.moa, int(not field.is_control)),
+                *(split[plate, field.well], int(field.compound in held_out), cell["y"], cell["x"], cell["area"]),
+            )
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+def plate_name(field: Field) -> str:
+    """Week4_27481"""
+    return f"{field.batch}_{field.plate}"
+
+
+def read_conditions(file: Path, compounds: Sequence[str]) -> list[list[str]]:
+    """Rows of the embedding, name and numbers, of these compounds from a table whose first column is the name.
+
+    Raises:
+        ValueError: if compounds are missing, or a value is no number.
+    """
+    table = read_rows(file)
+    name, *columns = table[0]
+    known: dict[str, Row] = {row[name].casefold(): row for row in table}
+    if missing := [compound for compound in compounds if compound.casefold() not in known]:
+        raise ValueError(f"{file} has no row for {', '.join(missing)}; its first column names the compounds")
+    rows = [[compound, *(known[compound.casefold()][column] for column in columns)] for compound in compounds]
+    for compound, *numbers in rows:
+        try:
+            [float(number) for number in numbers]
+        except ValueError as error:
+            raise ValueError(f"{file}, {compound!r}: {error}") from error
+    return rows
+
+
+def compute_conditions(smiles: Mapping[str, str]) -> list[list[str]]:
+    """Rows of the embedding, name and numbers: Morgan counts of the structures {compound: SMILES}.
+
+    Raises:
+        ValueError: if a compound has no structure, or a wrong one.
+        ImportError: if RDKit is not installed.
+    """
+    if missing := sorted(compound for compound, structure in smiles.items() if not structure):
+        raise ValueError(
+            f"no SMILES for {', '.join(missing)}: every treated compound needs one (--compounds, a table of names and"
+            " SMILES), or a row in --embeddings"
+        )
+    rows = []
+    for compound, structure in smiles.items():
+        try:
+            rows.append([compound, *(f"{count:g}" for count in morgan_counts(structure).tolist())])
+        except ValueError as error:
+            raise ValueError(f"compound {compound!r}: {error}") from error
+    return rows
+
+
+def write_tables(out: Path, rows: Sequence[Mapping[str, object]], conditions: Sequence[Sequence[str]]) -> None:
+    """Write both tables, the index last: without it the folder cannot be read."""
+    header = ["", *map(str, range(len(conditions[0]) - 1))]
+    write_rows(out / EMBEDDING, [header, *conditions])
+    numbered = [[i, *row.values()] for i, row in enumerate(rows)]
+    write_rows(out / INDEX, [["", *COLUMNS], *numbered])
+
+
+def write_rows(file: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, atomically."""
+    content = StringIO(newline="")
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    write_atomically(file, content.getvalue().encode())
+
+
+def count_plates(fields: Sequence[Field], records: Mapping[str, Record]) -> dict[str, dict[str, int]]:
+    """Of each plate: wells, fields, nuclei found, cells, and nuclei left out for each reason."""
+    counts: dict[str, Counter[str]] = {}
+    wells: dict[str, set[str]] = {}
+    for field in fields:
+        if (record := records.get(field.name)) is not None:
+            plate = counts.setdefault(plate_name(field), Counter())
+            wells.setdefault(plate_name(field), set()).add(field.well)
+            plate.update({"fields": 1, "nuclei": record["nuclei"], "cells": len(record["cells"])})
+            plate.update(record["rejected"])
+    return {plate: {"wells": len(wells[plate]), **count} for plate, count in counts.items()}

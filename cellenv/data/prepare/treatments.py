@@ -1,0 +1,172 @@
+"""What each well was treated with: compound, concentration, mechanism of action (MoA), structure, control or not."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cellenv.data.prepare.delimited import Row, read_rows
+from cellenv.data.prepare.fields import Field, key_part, parse_dose
+
+ALIASES = {  # names of columns in tables of wells, mechanisms and compounds; case, blanks and signs do not count
+    "plate": ("plate", "metadata plate", "barcode", "assay plate barcode"),
+    "well": ("well", "metadata well", "well position"),
+    "compound": ("compound", "cpd name", "name", "treatment", "metadata compound", "metadata jcp2022", "broad sample"),
+    "dose": ("concentration", "dose", "conc", "metadata concentration", "mmoles per liter"),
+    "moa": ("moa", "mechanism", "mechanism of action", "annot", "metadata moa"),
+    "smiles": ("smiles", "structure", "metadata smiles"),
+}
+
+
+def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
+    """The fields with what a table of wells says: the compound, and if it has them concentration, MoA and SMILES.
+
+    Wells are joined by plate and well, or by well alone if the table names no plate.
+
+    Raises:
+        ValueError: if the table lacks well or compound, names a well twice, or holds no well of the fields.
+    """
+    rows = read_rows(file)
+    find = _finder(rows, file)
+    well, compound, plate = find("well", True), find("compound", True), find("plate", False)
+    dose, moa, smiles = find("dose", False), find("moa", False), find("smiles", False)
+    of_well: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (key_part(row[plate]) if plate else "", normal_well(row[well]))
+        if key in of_well:
+            raise ValueError(f"{file} has two rows for well {row[well]}{' of plate ' + row[plate] if plate else ''}")
+        of_well[key] = row
+    joined = []
+    for field in fields:
+        names = (field.plate, key_part(f"{field.batch}_{field.plate}")) if plate else ("",)
+        row = next((of_well[key] for name in names if (key := (name, normal_well(field.well))) in of_well), {})
+        joined.append(
+            replace(
+                field,
+                compound=row.get(compound, "") or field.compound,
+                dose=parse_dose(row[dose], f"{file}, well {field.well}") if dose in row else field.dose,
+                moa=row.get(moa, "") or field.moa,
+                smiles=row.get(smiles, "") or field.smiles,
+            )
+        )
+    if not any(field.compound for field in joined):
+        raise ValueError(f"{file} names no well of the fields: {', '.join(sorted({f.well for f in fields})[:5])}, ...")
+    return joined
+
+
+def add_mechanisms(fields: Sequence[Field], file: Path) -> list[Field]:
+    """The fields with the MoA of their compound and concentration, or of the compound if no concentration is given.
+
+    Raises:
+        ValueError: if the table lacks compound or MoA, or gives a compound two of them.
+    """
+    rows = read_rows(file)
+    find = _finder(rows, file)
+    compound, moa, dose = find("compound", True), find("moa", True), find("dose", False)
+    known: dict[tuple[str, str], str] = {}
+    for number, row in enumerate(rows, 1):
+        concentration = parse_dose(row[dose], f"{file}, row {number}") if dose else None
+        key = _treatment(row[compound], concentration)
+        if known.setdefault(key, row[moa]) != row[moa]:
+            raise ValueError(f"{file} gives {row[compound]!r} two mechanisms: {known[key]!r} and {row[moa]!r}")
+    return [
+        replace(field, moa=known.get(_treatment(field.compound, field.dose if dose else None), field.moa))
+        for field in fields
+    ]
+
+
+def add_structures(fields: Sequence[Field], file: Path) -> list[Field]:
+    """The fields with the SMILES of their compound, where the table has it.
+
+    Raises:
+        ValueError: if the table lacks compound or SMILES.
+    """
+    rows = read_rows(file)
+    find = _finder(rows, file)
+    compound, smiles = find("compound", True), find("smiles", True)
+    known = {row[compound].casefold(): row[smiles] for row in rows}
+    return [replace(field, smiles=known.get(field.compound.casefold(), field.smiles)) for field in fields]
+
+
+def mark_controls(fields: Sequence[Field], controls: Collection[str]) -> list[Field]:
+    """The fields with the wells of these compounds, whatever their case, as controls: compound and MoA DMSO, dose 0.
+
+    Raises:
+        ValueError: if no field is a control.
+    """
+    names = {name.casefold() for name in controls}
+    marked = [
+        replace(f, compound="DMSO", moa="DMSO", dose=0.0, smiles="", is_control=True)
+        if f.compound.casefold() in names
+        else f
+        for f in fields
+    ]
+    if not any(field.is_control for field in marked):
+        count = Counter(field.compound for field in fields).most_common(5)
+        shown = ", ".join(repr(name) for name, _ in count)
+        raise ValueError(f"no well holds the control {', '.join(controls)}; they hold {shown}, ...: give --control")
+    return marked
+
+
+def select(fields: Sequence[Field], label_by_compound: bool) -> tuple[list[Field], dict[str, int]]:
+    """Fields of known compound and MoA, and how many were left out for which reason.
+
+    label_by_compound: a compound without a MoA is its own. Otherwise its fields are left out.
+
+    Raises:
+        ValueError: if no treated field is left, or a compound has two MoAs.
+    """
+    kept, left_out = [], Counter[str]()
+    for field in fields:
+        if not field.compound:
+            left_out["no compound"] += 1
+        elif field.moa or label_by_compound:
+            kept.append(field if field.moa else replace(field, moa=field.compound))
+        else:
+            left_out["no mechanism of action"] += 1
+    if all(field.is_control for field in kept):
+        raise ValueError(
+            f"no treated field is left, of {len(fields)}: {dict(left_out)}. Give --moa, a table of compounds and their"
+            " mechanisms, or --unlabelled compound, which takes each compound as a mechanism of its own"
+        )
+    moa_of: dict[str, str] = {}
+    for field in kept:
+        if moa_of.setdefault(field.compound, field.moa) != field.moa:
+            raise ValueError(f"{field.compound!r} has two mechanisms: {moa_of[field.compound]!r} and {field.moa!r}")
+    return kept, dict(left_out)
+
+
+def normal_well(well: str) -> str:
+    """A1, a01 -> A01."""
+    letters = well.rstrip("0123456789")
+    digits = well[len(letters) :]
+    return f"{letters.upper()}{int(digits):02d}" if digits else well.upper()
+
+
+def _treatment(compound: str, dose: float | None) -> tuple[str, str]:
+    return compound.casefold(), "" if dose is None else f"{dose:.6g}"
+
+
+def _finder(rows: Sequence[Row], file: Path) -> Callable[[str, bool], str]:
+    """A function from a role to the column that plays it in the table; "" if none does and it is not needed."""
+    plain = {_plain(name): name for name in rows[0]}
+
+    def find(role: str, needed: bool) -> str:
+        found = [plain[name] for name in map(_plain, ALIASES[role]) if name in plain]
+        if needed and not found:
+            raise ValueError(f"{file} needs a column {' or '.join(ALIASES[role])}; it has {', '.join(rows[0])}")
+        return found[0] if found else ""
+
+    return find
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def plates_of(fields: Sequence[Field]) -> Mapping[tuple[str, str], list[Field]]:
+    """{(batch, plate): its fields}, in order."""
+    plates: dict[tuple[str, str], list[Field]] = {}
+    for field in fields:
+        plates.setdefault((field.batch, field.plate), []).append(field)
+    return plates

@@ -1,0 +1,117 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from algorithms.command_line import parse
+from algorithms.recipes.prepare import PRESETS, CropConfig, FieldsConfig, PrepareConfig, ScaleConfig, SplitConfig
+from algorithms.recipes.preparing import read_plan
+
+
+def test_flags_are_short():
+    words = "fields --out cells --stains DNA=0 actin=1 --wells w.csv --crop 64 --split-by plate --segmenter classical"
+    config = parse(PRESETS, None, [*words.split(), "--skip-bad", "--no-illumination", "--plate-column", "P"]).config
+    assert (config.folder, config.out) == (Path("fields"), Path("cells"))
+    assert config.fields == FieldsConfig(stains=("DNA=0", "actin=1"), skip_bad=True, plate_column="P")
+    assert config.treatments.wells == Path("w.csv") and config.segmenter.segmenter == "classical"
+    assert config.crops.crop == 64 and config.split.split_by == "plate" and not config.scale.illumination
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "message"),
+    [
+        ("fields", FieldsConfig(pattern="{well}.tif"), "and not both"),
+        ("fields", FieldsConfig(images=None), "and not both"),
+        ("fields", FieldsConfig(nucleus="Hoechst"), "--nucleus Hoechst is none of"),
+        ("scale", ScaleConfig(low=50, high=50), "low < high"),
+        ("scale", ScaleConfig(smoothing=0), "smoothing > 0"),
+        ("crops", CropConfig(resolution=2.0), "go together"),
+        ("crops", CropConfig(resolution=2.0, pixel_size=0.5, nucleus_diameter=30), "give one"),
+        ("crops", CropConfig(nucleus_diameter=-1), "lengths"),
+        ("crops", CropConfig(crop=8), "at least 16 px"),
+        ("split", SplitConfig(test=1.0), r"in \(0, 1\)"),
+        ("workers", 0, "workers above 0"),
+    ],
+)
+def test_what_cannot_work_is_refused(group, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        PrepareConfig(**{group: wrong})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of three wells by pattern, and tables of what they are."""
+    for well in ("A01", "A02", "A03"):
+        for channel in "123":
+            (tmp_path / "P1").mkdir(exist_ok=True)
+            (tmp_path / "P1" / f"{well}_s1_w{channel}.tif").touch()
+    (tmp_path / "wells.csv").write_text("well,compound,smiles\nA01,DMSO,\nA02,aspirin,CC\nA03,ibuprofen,CCC\n")
+    (tmp_path / "moa.csv").write_text("compound,moa\naspirin,COX\n")
+    (tmp_path / "emb.csv").write_text("name,0\naspirin,1\nibuprofen,2\n")
+    return tmp_path
+
+
+def plan(folder, **changes):
+    config = replace(PRESETS["pattern"], folder=folder)
+    groups = {"treatments": {"wells": Path("wells.csv"), "moa": Path("moa.csv"), "embeddings": Path("emb.csv")}}
+    for name in ("treatments", "fields", "split"):
+        values = groups.get(name, {}) | changes.get(name, {})
+        config = replace(config, **{name: replace(getattr(config, name), **values)})
+    return read_plan(config)
+
+
+def test_tables_and_names_make_a_plan(folder):
+    found = plan(folder)
+    assert [(f.name, f.compound, f.moa) for f in found.fields] == [
+        *(("batch_P1_A01_s1", "DMSO", "DMSO"), ("batch_P1_A02_s1", "aspirin", "COX")),
+    ]
+    assert found.left_out == {"no mechanism of action": 1} and found.conditions == [["aspirin", "1"]]
+    assert len(plan(folder, treatments={"unlabelled": "compound"}).conditions) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fields": {"plates": ("P2",)}}, "no field of plates P2; there are batch_P1"),
+        ({"split": {"unseen": ("taxol",)}}, "--unseen taxol: there are aspirin"),
+        ({"treatments": {"control": ("water",)}}, "no well holds the control water"),
+        ({"treatments": {"embeddings": Path("wells.csv")}}, "no row for aspirin"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_any_pixel_is_read(changes, message, folder):
+    with pytest.raises(ValueError, match=message):
+        plan(folder, **changes)
+
+
+def test_missing_files_are_an_error_or_left_out(folder):
+    (folder / "P1" / "A02_s1_w2.tif").unlink()
+    images = folder / "images.csv"
+    rows = [f"P1,A0{k},{'DMSO' if k == 1 else 'aspirin'},A0{k}_s1_w2.tif" for k in (1, 2, 3)]
+    images.write_text("\n".join(["plate,well,compound,file", *rows]))
+    fields = {
+        "images": Path("images.csv"),
+        "pattern": None,
+        "stains": ("DNA=0",),
+        "file_column": "file",
+        "folder_column": "",
+        "plate_column": "plate",
+        "well_column": "well",
+        "site_column": "",
+    }
+    treatments = {"wells": None, "compound_column": "compound"}
+    for row in images.read_text().splitlines()[1:]:
+        assert row
+    changes = {"fields": fields, "treatments": treatments}
+    with pytest.raises(FileNotFoundError, match=r"3 of 3 fields lack a file, the first is .*A01_s1_w2\.tif"):
+        plan(folder, **changes)
+    for k in (1, 3):
+        (folder / f"A0{k}_s1_w2.tif").touch()
+    with pytest.raises(FileNotFoundError, match="1 of 3 fields"):
+        plan(folder, **changes)
+    found = plan(folder, fields={**fields, "skip_bad": True}, treatments=treatments)
+    assert [f.well for f in found.fields] == ["A01", "A03"] and found.left_out == {"missing files": 1}
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        read_plan(replace(PRESETS["pattern"], folder=tmp_path / "none"))

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cellenv.data.prepare.fields import Plane
+from cellenv.data.prepare.planes import read_plane, read_planes
+
+STACK = (np.arange(3 * 20 * 24).reshape(3, 20, 24) * 37 % 60000).astype(np.uint16)
+
+
+def separate_pages(file):
+    with tifffile.TiffWriter(file) as writer:
+        for pixels in STACK:
+            writer.write(pixels)
+
+
+WRITERS = {
+    "pages.tif": lambda file: tifffile.imwrite(file, STACK, photometric="minisblack"),
+    "separate.tif": separate_pages,
+    "stack.ome.tif": lambda file: tifffile.imwrite(file, STACK, photometric="minisblack", metadata={"axes": "CYX"}),
+    "imagej.tif": lambda file: tifffile.imwrite(file, STACK, imagej=True, metadata={"axes": "CYX"}),
+    "samples.tif": lambda file: tifffile.imwrite(file, np.moveaxis(STACK, 0, -1), photometric="rgb"),
+    "planar.tif": lambda file: tifffile.imwrite(file, STACK, photometric="rgb", planarconfig="separate"),
+    "lzw.tif": lambda file: Image.fromarray(STACK[0]).save(
+        file, compression="tiff_lzw", save_all=True, append_images=[Image.fromarray(pixels) for pixels in STACK[1:]]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_plane_of_several(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    pixels = read_planes([Plane(tmp_path / name, 2), Plane(tmp_path / name, 0)])
+    assert pixels.dtype == np.float32 and np.array_equal(pixels, STACK[[2, 0]])
+    with pytest.raises(ValueError, match=f"{name}: need one plane, it has 3"):
+        read_plane(Plane(tmp_path / name, None))
+    with pytest.raises(ValueError, match="need plane 3, counted from 0; it has 3"):
+        read_plane(Plane(tmp_path / name, 3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_values_are_those_of_the_file(dtype, tmp_path):
+    pixels = (STACK[0] / 250).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    assert np.array_equal(read_plane(Plane(tmp_path / "a.tif", None)), pixels)
+    if dtype != np.float32:
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        assert np.array_equal(read_plane(Plane(tmp_path / "a.png", None)), pixels)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, STACK[0])
+    whole = file.read_bytes()
+    for content in (whole[:400], b"", b"II*\0hello", b"text"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.tif"):
+            read_plane(Plane(file, None))
+    tifffile.imwrite(file, STACK[0].astype(np.int32))
+    with pytest.raises(ValueError, match="uint8, uint16 or float; got int32"):
+        read_plane(Plane(file, None))
+    tifffile.imwrite(file, np.full((4, 4), np.nan, np.float32))
+    with pytest.raises(ValueError, match="holds nan"):
+        read_plane(Plane(file, None))
+    with pytest.raises(FileNotFoundError, match=r"b\.tif is missing"):
+        read_plane(Plane(tmp_path / "b.tif", None))
+    tifffile.imwrite(file, np.stack([STACK, STACK]), photometric="minisblack", metadata={"axes": "ZCYX"}, ome=True)
+    with pytest.raises(ValueError, match="planes along Z, C"):
+        read_plane(Plane(file, 0))
+
+
+def test_stains_of_two_sizes_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0])
+    tifffile.imwrite(tmp_path / "b.tif", STACK[0, :4])
+    with pytest.raises(ValueError, match=r"one size; got a.tif \(20, 24\), b.tif \(4, 24\)"):
+        read_planes([Plane(tmp_path / "a.tif", None), Plane(tmp_path / "b.tif", None)])
