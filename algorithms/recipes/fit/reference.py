@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceConfig:
+    """Which cells the statistics are of."""
+
     split: Literal["train", "validation", "test"] = "train"
     output: Path = Path("runs/reference.json")
     min_cells: int = 30  # images that each MoA must have
