@@ -83,7 +83,7 @@ def draw_panel(axes: Axes, log: Lines, title: str, curves: Mapping[str, str]) ->
             axes.plot(iterations, values, color=colour, alpha=0.3, linewidth=1)
         axes.plot(iterations, mean - start, color=colour, linewidth=2, label=label.replace("_", " "))
     if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=7, ncols=2)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(title=title.replace("_", " "), xlabel="iteration")
 
 
