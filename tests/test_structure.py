@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cellenv", "rewards", "algorithms")
 LIBRARY = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-FILES = [*LIBRARY, *sorted((ROOT / "examples").rglob("*.py"))]
+FILES = [*LIBRARY, *sorted((ROOT / "examples").rglob("*.py")), *sorted((ROOT / "docs" / "_ext").glob("*.py"))]
 SCRIPTS = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "__init__.py")
 MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_SCRIPT_LINES = 300, 60, 8, 40
 TUTORIALS = {"reinforce.py", "own_reward.py"}  # scripts that show code, and not only start a command

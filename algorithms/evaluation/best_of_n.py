@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfNConfig:
+    """Which generators are compared, and among how many samples is selected."""
+
     model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
     base: str = "embedded"  # generator that the models started from: DIR, or the name of a shipped one
     output_dir: Path = Path("runs/best-of-n")
@@ -54,6 +56,7 @@ PRESETS = {"default": BestOfNConfig(), "smoke": SMOKE}
 
 
 def main(config: BestOfNConfig) -> None:
+    """Draw, select, measure, and write the table and the chart."""
     from algorithms.evaluation.selection import compare_models, load_models, publish
 
     models, data, evaluator, config = load_models(config)

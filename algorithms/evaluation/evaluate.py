@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
+    """Which rows are compared, and on how much."""
+
     model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
     images: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
     sampler: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=MODEL:steps=8,guidance=0.2; may be repeated
@@ -96,6 +98,7 @@ def load_generators(base: str, models: Sequence[str], samplers: Sequence[str] = 
 
 
 def main(config: EvaluateConfig) -> None:
+    """Draw and measure all rows, and write the evaluation."""
     from algorithms.build import build_judge, build_rewards, check_generators
     from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
     from algorithms.evaluation.evaluator import build_evaluator

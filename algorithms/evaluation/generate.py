@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
+    """Which generator draws, and how much."""
+
     generator: str = "embedded"  # folder with weights, or name of a shipped generator
     output_dir: Path = Path("runs/images")
     contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images

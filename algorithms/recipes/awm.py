@@ -30,6 +30,8 @@ class AWMLossConfig(WeightingConfig, MatchingLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AWMConfig(RenoisedConfig):
+    """Post-training with AWM."""
+
     output_dir: Path = Path("runs/awm")
     loss: AWMLossConfig = AWMLossConfig()
 

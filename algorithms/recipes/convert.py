@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
+    """Which file becomes which folder."""
+
     source: Positional[Path] = Path("cellflux.pth")  # file by torch.save
     output_dir: Positional[Path] = Path("runs/cellflux")
     weights: Literal["ema", "raw"] = "ema"  # averaged weights, or those of the last training step

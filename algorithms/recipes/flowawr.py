@@ -31,6 +31,8 @@ class FlowAWRLossConfig(MatchingLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowAWRConfig(RenoisedConfig):
+    """Post-training with FlowAWR."""
+
     output_dir: Path = Path("runs/flowawr")
     loss: FlowAWRLossConfig = FlowAWRLossConfig()
 

@@ -37,6 +37,8 @@ class GRPOLossConfig(LossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig(SDEConfig):
+    """Post-training with Flow-GRPO."""
+
     output_dir: Path = Path("runs/grpo")
     loss: GRPOLossConfig = GRPOLossConfig()
 

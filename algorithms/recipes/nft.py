@@ -37,6 +37,8 @@ class NFTLossConfig(MatchingLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class NFTConfig(RenoisedConfig):
+    """Post-training with DiffusionNFT."""
+
     output_dir: Path = Path("runs/nft")
     optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, micro_batch_size=48)
     loss: NFTLossConfig = NFTLossConfig()

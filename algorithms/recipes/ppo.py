@@ -49,6 +49,8 @@ class PPOLossConfig(LossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(SDEConfig):
+    """Post-training with PPO."""
+
     output_dir: Path = Path("runs/ppo")
     optim: OptimConfig = replace(SDEConfig.optim, epochs=2, optimizer_steps=4)
     loss: PPOLossConfig = PPOLossConfig()

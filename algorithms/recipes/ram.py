@@ -31,6 +31,8 @@ class RAMLossConfig(WeightingConfig, RenoisedLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RAMConfig(RenoisedConfig):
+    """Post-training with RAM."""
+
     output_dir: Path = Path("runs/ram")
     loss: RAMLossConfig = RAMLossConfig()
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig(decay_slope=0.0, decay_most=0.0)  # on policy

@@ -31,6 +31,8 @@ class RFTLossConfig(WeightingConfig, MatchingLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RFTConfig(RenoisedConfig):
+    """Post-training with rejection fine-tuning."""
+
     output_dir: Path = Path("runs/rft")
     loss: RFTLossConfig = RFTLossConfig()
     renoise: RenoiseConfig = RenoiseConfig(noise_per="sample")  # no sample is pushed away, so nothing would cancel

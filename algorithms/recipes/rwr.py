@@ -31,6 +31,8 @@ class RWRLossConfig(WeightingConfig, MatchingLossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RWRConfig(RenoisedConfig):
+    """Post-training with reward-weighted regression."""
+
     output_dir: Path = Path("runs/rwr")
     loss: RWRLossConfig = RWRLossConfig()
     renoise: RenoiseConfig = RenoiseConfig(noise_per="sample")  # no sample is pushed away, so nothing would cancel

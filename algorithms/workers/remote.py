@@ -43,7 +43,7 @@ class Channel(Protocol):
 
 
 class WorkerSteps:
-    """Reward steps inside a worker, whose batches are arrays. The worker has one thread.
+    """The `Steps` inside a worker, whose batches are arrays. The worker has one thread.
 
     Args:
         build: makes the steps; it comes from the trainer's own code, by name.

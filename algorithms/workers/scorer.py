@@ -22,15 +22,20 @@ class Steps(Protocol):
     """The rewards of a batch one step at a time, as `rewards.steps.RewardSteps`."""
 
     @property
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """Steps in order."""
 
-    def begin(self, td: TensorDictBase) -> None: ...
+    def begin(self, td: TensorDictBase) -> None:
+        """Take a batch."""
 
-    def run(self, name: str) -> None: ...
+    def run(self, name: str) -> None:
+        """Take a step."""
 
-    def skip(self, name: str) -> None: ...
+    def skip(self, name: str) -> None:
+        """Leave a step out; a reward is then nan."""
 
-    def finish(self) -> TensorDictBase: ...
+    def finish(self) -> TensorDictBase:
+        """("rewards", NAME) and "reward", (B, 1) each."""
 
 
 class Scorer(Protocol):
@@ -39,7 +44,8 @@ class Scorer(Protocol):
     Used as a context manager, it ends what it has started.
     """
 
-    def submit(self, td: TensorDictBase, iteration: int) -> Future[TensorDictBase]: ...
+    def submit(self, td: TensorDictBase, iteration: int) -> Future[TensorDictBase]:
+        """Start scoring a batch of this iteration."""
 
     def __enter__(self) -> Self: ...
 

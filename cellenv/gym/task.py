@@ -36,6 +36,7 @@ class Pixels:
         self.size = world.data.size
 
     def space(self, *lead: int) -> spaces.Box:
+        """Space of images with these leading dimensions."""
         return spaces.Box(0, 255, (*lead, *self.size), np.uint8)
 
     def __call__(self, images: Tensor) -> NDArray[Any]:
@@ -51,6 +52,7 @@ class Features:
         self.n = world.features(torch.zeros(1, *world.data.size)).shape[1]
 
     def space(self, *lead: int) -> spaces.Box:
+        """Space of their features with these leading dimensions."""
         return spaces.Box(-np.inf, np.inf, (*lead, self.n), np.float32)
 
     def __call__(self, images: Tensor) -> NDArray[Any]:

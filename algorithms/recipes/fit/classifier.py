@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
+    """Training of a classifier, the rewarding one or the judge."""
+
     model: Literal["classifier", "judge"] = "classifier"
     output_dir: Path = Path("runs/classifier")  # of the confusion matrix, and of the weights unless --weights is given
     weights: Path | None = None  # .safetensors file to write, with a JSON file beside it

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceConfig:
+    """Which cells the statistics are of."""
+
     split: Literal["train", "validation", "test"] = "train"
     output: Path = Path("runs/reference.json")
     by: Literal["auto", "moa", "compound", "controls"] = "auto"  # auto: MoA, or compound for cells without MoAs

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterFitConfig:
+    """Training of a segmenter, the rewarding one or the judge."""
+
     model: Literal["segmenter", "judge"] = "segmenter"
     start: Path | None = None  # weights to go on from, with 0 steps of what is not trained again; None: random weights
     weights: Path | None = None  # .safetensors file to write, with a JSON file beside it; None: the shipped weights

@@ -1,0 +1,96 @@
+"""Draw the curves of a post-training from its log.jsonl: the picture of docs/logs.md.
+
+python -m examples.studies.show_log --log runs/nft/log.jsonl --output docs/log_healthy.png
+
+Thin lines are iterations, thick ones means over the last ten.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.studies.command_line import parse_script
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowLogConfig:
+    log: Path = Path("runs/nft/log.jsonl")
+    output: Path = Path("runs/log.png")
+
+
+PRESETS = {"default": ShowLogConfig(), "smoke": ShowLogConfig(log=Path("runs/nft-smoke/log.jsonl"))}
+
+if __name__ == "__main__":
+    CONFIG = parse_script(PRESETS, __doc__)
+
+# ruff: noqa: E402
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from algorithms.evaluation.charts import encode_png
+from algorithms.files import write_whole
+
+WINDOW = 10  # iterations of a mean
+COLUMNS = 3
+COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c")
+
+Lines = Sequence[Mapping[str, float]]
+
+
+def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the last ten finite values, or of as many as there are, at every iteration; nan where there are none."""
+    windows = (values[max(0, i + 1 - WINDOW) : i + 1] for i in range(len(values)))
+    finite = (window[np.isfinite(window)] for window in windows)
+    return np.array([window.mean() if len(window) else np.nan for window in finite])
+
+
+def panels(log: Lines) -> dict[str, dict[str, str]]:
+    """Curves of each panel, label to key; a panel of which the log has nothing is left out."""
+    keys = dict.fromkeys(key for line in log for key in line)
+    parts = {key.split("/")[1]: key for key in keys if key.startswith("rewards/") and key.endswith("/mean")}
+    shares = {key.split("/")[1]: key for key in keys if key.startswith("signal_share/")}
+    single = ("reward", "kl", "drift", "pixel_diversity", "norm_ratio", "grad_norm")
+    found = {key: {key: key} for key in single if key in keys}
+    found |= {"gain of each reward since the first ten": parts, "share of the signal": shares}
+    return {title: curves for title, curves in found.items() if curves}
+
+
+def plot(log: Lines) -> bytes:
+    """PNG of all panels."""
+    drawn = panels(log)
+    rows = -(-len(drawn) // COLUMNS)
+    figure = Figure(figsize=(4.4 * COLUMNS, 2.8 * rows), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    for plot, (title, curves) in zip(axes, drawn.items(), strict=False):
+        draw_panel(plot, log, title, curves)
+    for unused in axes[len(drawn) :]:
+        unused.set_axis_off()
+    return encode_png(figure, figure.axes)
+
+
+def draw_panel(axes: Axes, log: Lines, title: str, curves: Mapping[str, str]) -> None:
+    """Draw the curves of one panel; several are drawn as means alone, with a legend."""
+    iterations = [line["iteration"] for line in log]
+    for colour, (label, key) in zip(COLOURS * len(curves), curves.items(), strict=False):
+        values = np.array([line.get(key, np.nan) for line in log])
+        mean = running_mean(values)
+        start = mean[min(WINDOW, len(mean)) - 1] if title.startswith("gain") else 0.0
+        if len(curves) == 1:
+            axes.plot(iterations, values, color=colour, alpha=0.3, linewidth=1)
+        axes.plot(iterations, mean - start, color=colour, linewidth=2, label=label.replace("_", " "))
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(title=title.replace("_", " "), xlabel="iteration")
+
+
+def main(config: ShowLogConfig) -> None:
+    log = [json.loads(line) for line in config.log.read_text().splitlines()]
+    write_whole(config.output, plot(log))
+
+
+if __name__ == "__main__":
+    main(CONFIG)

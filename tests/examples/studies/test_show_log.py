@@ -1,0 +1,37 @@
+"""The picture of a training's curves."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from examples.studies.show_log import ShowLogConfig, main, panels, running_mean
+
+LOG = [
+    {"iteration": i, "reward": float(i), "rewards/a/mean": 2.0 * i, "rewards/a/std": 1.0, "kl": 0.1 * i}
+    for i in range(15)
+]
+
+
+def test_a_mean_is_over_the_last_ten_finite_values():
+    values = np.array([np.nan, 2.0, 4.0, *[10.0] * 12])
+    mean = running_mean(values)
+    assert np.isnan(mean[0]) and mean[1] == 2 and mean[2] == 3
+    assert mean[9] == pytest.approx((2 + 4 + 7 * 10) / 9) and mean[12] == 10 and mean[11] == pytest.approx(94 / 10)
+
+
+def test_panels_are_what_the_log_has():
+    assert panels(LOG) == {
+        "reward": {"reward": "reward"},
+        "kl": {"kl": "kl"},
+        "gain of each reward since the first ten": {"a": "rewards/a/mean"},
+    }
+
+
+def test_a_log_becomes_a_picture(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    main(ShowLogConfig(log=file, output=tmp_path / "new" / "log.png"))
+    picture = np.asarray(Image.open(tmp_path / "new" / "log.png").convert("L"))
+    assert picture.shape[1] > 2 * picture.shape[0] and (picture < 128).any()
