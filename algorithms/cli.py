@@ -60,7 +60,7 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
         for name in ("output_dir", "output"):
             if hasattr(config, name):
                 check_writable(getattr(config, name))
-        seed_global_streams(getattr(config, "seed", 0), int(os.environ.get("RANK", "0")))
+        seed_global_streams(getattr(config, "seed", None) or 0, int(os.environ.get("RANK", "0")))
         with plain_interrupts(), named_timeouts():
             module.main(config)
         PartialState().destroy_process_group()

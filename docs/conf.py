@@ -29,6 +29,7 @@ suppress_warnings = ["config.cache"]  # the gallery's functions cannot be pickle
 
 myst_heading_anchors = 3
 
+autodoc_mock_imports = ["ray"]  # an extra that a build does not need
 autosummary_context = {"public": {name: defining_names(name) for name in ("cellenv", "rewards", "algorithms")}}
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False  # or every `forward` would be explained as PyTorch explains it

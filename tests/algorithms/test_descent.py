@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_nan_in_an_image_stops_the_run_before_the_step_and_saves_its_rows(tmp_pa
     with pytest.raises(FloatingPointError, match=r"step 0: the gradient is nan.* the 2 rows that make it so are in"):
         run(tmp_path, algorithm=algorithm)
     assert torch.equal(algorithm.theta.outer.weight, ToyNet().outer.weight)
-    about, rows = load_weights(tmp_path / "nonfinite" / "000000-0.safetensors")
+    about, rows = load_weights(tmp_path / "nonfinite" / "000000-0.safetensors", dict[str, Any])
     assert about == {"step": 0, "rank": 0} and len(rows["t"]) == 2
     assert rows["x1"].flatten(1).isnan().sum(1).tolist() == [1, 1]
 

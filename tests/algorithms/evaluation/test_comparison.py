@@ -168,7 +168,7 @@ def test_the_figures_are_saved_before_anything_is_drawn(data, tmp_path, monkeypa
     def fail(*_, **__):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(comparison, "first_of_each_moa", fail)
+    monkeypatch.setattr(comparison, "first_of_each_class", fail)
     with pytest.raises(RuntimeError, match="no picture"):
         run({"base": generator(data, 0.1)}, data, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text())["rows"].keys() == {"base", "real"}

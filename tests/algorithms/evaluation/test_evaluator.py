@@ -117,15 +117,16 @@ def test_cells_without_mechanisms_are_measured_by_their_compounds(data, cells, t
     by_compound.save(tmp_path / "reference.json")
     config = RewardConfig(reference=tmp_path / "reference.json")
     images, contexts = (values[:6] for values in cells)
-    expected = compute_metrics(images.unsqueeze(1), contexts, build_evaluator(data, build_rewards(config, "cpu", data)))
+    row = Row.of(images.unsqueeze(1))
+    expected = compute_metrics(row, contexts, build_evaluator(data, build_rewards(config, "cpu", data)))
     monkeypatch.setattr(type(data), "moas", ())
     evaluator = build_evaluator(data, build_rewards(config, "cpu", data))
-    values = compute_metrics(images.unsqueeze(1), contexts.exclude("moa"), evaluator)
+    values = compute_metrics(row, contexts.exclude("moa"), evaluator)
     assert "right" in expected and "right" not in values and not list(values["features"].keys())
     assert torch.equal(values["interval", "cell_size"], expected["interval", "cell_size"])
     assert "moa" not in values["interval"] and "judge_containment" in values["interval"]
     with_judge = build_evaluator(data, build_rewards(config, "cpu", data), judge=JudgeClassifier.from_pretrained())
-    values = compute_metrics(images.unsqueeze(1), contexts.exclude("moa"), with_judge)
+    values = compute_metrics(row, contexts.exclude("moa"), with_judge)
     assert torch.equal(values["features", "judge"], expected["features", "judge"]) and "right" not in values
 
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_nan_stops_the_run_while_its_checkpoints_are_good(config, monkeypatch):
     monkeypatch.setattr(base_training, "draw_pairs", spoilt)
     with pytest.raises(FloatingPointError, match=r"step 5: the gradient is nan.* the 1 rows that make it so are in"):
         train_base(config)
-    _, rows = load_weights(config.output_dir / "nonfinite" / "000005-0.safetensors")
+    _, rows = load_weights(config.output_dir / "nonfinite" / "000005-0.safetensors", dict[str, Any])
     assert rows["x1"].shape == (1, 3, 8, 8) and rows["x1"].isnan().sum() == 1
     monkeypatch.setattr(base_training, "draw_pairs", draw)
     train_base(replace(config, resume=True))

@@ -187,8 +187,10 @@ def test_the_estimate_scales_with_scenes_and_steps(monkeypatch):
     """Nothing is run but the making of a few scenes; each timed piece counts as 16 seconds: of 16 scenes, 4 steps."""
     monkeypatch.setattr(segmenter_training, "seconds_of", lambda work: 16.0)
     monkeypatch.setattr(segmenter_training, "make_scenes", lambda *_: None)
-    config = SegmenterFitConfig(scenes=100, validation=0, nucleus_steps=10, cell_steps=15, clutter_steps=5)
-    assert estimate_fit(config)[:2] == (0, 2 * 100 + 4 * 30)
-    assert estimate_fit(replace(config, scenes=200)).seconds == 2 * 200 + 4 * 30
-    assert estimate_fit(replace(config, nucleus_steps=20, cell_steps=30, clutter_steps=10)).seconds == 2 * 100 + 4 * 60
+    config = SegmenterFitConfig(scenes=100, validation=1, nucleus_steps=10, cell_steps=15, clutter_steps=5)
+    assert estimate_fit(config)[:2] == (0, 2 * 101 + 4 * 30 + 2)
+    assert estimate_fit(replace(config, scenes=200)).seconds == 2 * 201 + 4 * 30 + 2
+    assert (
+        estimate_fit(replace(config, nucleus_steps=20, cell_steps=30, clutter_steps=10)).seconds == 2 * 101 + 4 * 60 + 2
+    )
     assert estimate_fit(replace(config, validation=10)).seconds == 2 * 110 + 4 * 30 + 2 * 10
