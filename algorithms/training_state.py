@@ -18,9 +18,11 @@ from algorithms.resume_settings import describe_changes
 class Stateful(Protocol):
     """A module, optimizer or average."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Take on what a checkpoint holds."""
 
 
 @dataclass(kw_only=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
+    """Settings of the check of a folder."""
+
     folder: Positional[Path] = field(default_factory=lambda: Path("."))  # with both tables and the images
     output: Path = Path("runs/check.html")
     min_cells: int = 30  # images that a mechanism or compound needs in the train split, as in `fit reference`

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlatesConfig:
+    """Plates of the embedded world: how many of what, and what the microscope does to them."""
+
     folder: Positional[Path] = field(default_factory=lambda: Path("runs/fields"))
     compounds: tuple[str, ...] = ("taxol", "etoposide", "PP-2", "emetine")  # of the embedded world
     plates: int = 2

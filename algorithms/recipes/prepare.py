@@ -98,6 +98,8 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
+    """From a microscope's fields of view to a folder of single cells."""
+
     folder: Positional[Path] = field(default_factory=lambda: Path("."))  # FIELDS, the folder of the images
     out: Path = Path("runs/cells")
     cache: Path | None = None  # folder for one packed copy of the cells, as other commands take it
