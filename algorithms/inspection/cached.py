@@ -1,9 +1,7 @@
 """Inspections that are remembered until a file changes, and the one that a run starts with."""
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import PartialState
@@ -11,8 +9,9 @@ from accelerate import PartialState
 from algorithms.build import build_layout
 from algorithms.config import DataConfig
 from algorithms.files import write_whole
-from cellenv.data.inspection.findings import Inspection, Problem, inspection_from_json
+from cellenv.data.inspection.findings import Inspection, Problem
 from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
+from cellenv.json_io import dump_json, read_json
 
 NAMED = 3  # rows that a line names
 
@@ -65,9 +64,8 @@ def inspect_cached(folder: CellFolder, cache: Path | None = None) -> Inspection:
     cache: folder for it; None: that of the user.
     """
     try:
-        content = json.loads(_stored(folder, cache).read_text(encoding="utf-8"))
-        return inspection_from_json(content)
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(_stored(folder, cache), Inspection)
+    except (OSError, ValueError):
         return inspect_anew(folder, cache)
 
 
@@ -76,7 +74,7 @@ def inspect_anew(folder: CellFolder, cache: Path | None = None) -> Inspection:
     file = _stored(folder, cache)  # before the images are read, so that one that changes meanwhile is read again
     inspection = inspect_folder(folder)
     try:
-        write_whole(file, json.dumps(asdict(inspection)).encode())
+        write_whole(file, dump_json(inspection))
     except OSError as error:
         print(f"the check of {folder.path} is not remembered: {error}")
     return inspection

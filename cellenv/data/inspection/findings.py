@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +67,3 @@ class Inspection:
     def stops(self) -> tuple[Problem, ...]:
         """The problems that would end a run."""
         return tuple(problem for problem in self.problems if problem.stops)
-
-
-def inspection_from_json(content: Mapping[str, Any]) -> Inspection:
-    """The inspection of what `dataclasses.asdict` and JSON made of it."""
-    lists = {name: tuple(content[name]) for name in ("channels", "splits")}
-    return Inspection(
-        **{
-            **content,
-            **lists,
-            "size": None if content["size"] is None else tuple(content["size"]),
-            "classes": tuple(ClassRow(**row) for row in content["classes"]),
-            "plates": tuple(PlateRow(**row) for row in content["plates"]),
-            "histograms": tuple(map(tuple, content["histograms"])),
-            "problems": tuple(Problem(**{**row, "rows": tuple(row["rows"])}) for row in content["problems"]),
-        }
-    )
