@@ -3,7 +3,6 @@
 N images, B batch, M populations: mechanisms of action (MoA), compounds, or all controls as one.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from cellenv.weights_io import write_atomically
 
 EMBEDDED = Path(__file__).parent / "assets" / "reference.json"
 COUNTS = ("nucleus_count", "cell_count")
+MOST = 1e15  # of a mean, deviation or count in a file: beyond, it is damaged
 Condition = Literal["moa", "compound", "controls"]
 JSON_KEYS: dict[Condition, str] = {"moa": "moas", "compound": "compounds", "controls": "controls"}  # of the names
 TITLES: dict[Condition, str] = {"moa": "MoA", "compound": "compound", "controls": "population"}
@@ -71,9 +71,9 @@ class ReferenceFile:
                     f"{name} has the mean and the deviation 0 in a population: a z-score would divide by 0"
                 )
         for name, values in numbers.items():
-            if len(values) != len(self.populations) or not all(0 <= value < math.inf for value in values):
+            if len(values) != len(self.populations) or not all(0 <= value < MOST for value in values):
                 n, title = len(self.populations), TITLES[self.by]
-                raise ValueError(f"need {n} numbers >= 0 for {name}, one per {title}; got {values}"[:300])
+                raise ValueError(f"need {n} numbers from 0 to {MOST:g} for {name}, one per {title}; got {values}"[:300])
 
 
 @dataclass(frozen=True, kw_only=True)
