@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-SEPARATORS = ",;\t"
+SEPARATORS = ",;\t|"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -15,13 +15,16 @@ Row = dict[str, str]
 def read_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of every line that has more than blanks and separators.
 
-    UTF-8 or, with a byte order mark, UTF-16. The separator is the most frequent of comma, semicolon and tab in the
-    first line.
+    UTF-8 or, with a byte order mark, UTF-16. The separator is the one of SEPARATORS that the first line has most often.
 
     Raises:
         ValueError: the file has another encoding, or a cell of more than 131,072 characters.
     """
-    text = _decode(file)
+    return parse_lines(_decode(file), file)
+
+
+def parse_lines(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a text as `read_lines` gives them; file: where it came from, for errors."""
     first = next((line for line in io.StringIO(text) if line.strip(SEPARATORS + " \r\n")), "")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=first.count))
     try:

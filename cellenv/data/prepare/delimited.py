@@ -1,21 +1,17 @@
-"""Tables of other people's software: byte order marks, code pages, old line ends, other separators, gzip."""
+"""Tables of other people's software: as `cellenv.csv_io` reads them, and also in Windows' code page, and gzipped."""
 
-import csv
 import gzip
-from io import StringIO
 from pathlib import Path
 
-Row = dict[str, str]
+from cellenv.csv_io import Row, parse_lines
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_rows(file: Path) -> list[Row]:
     """Rows of a table by column, without blanks around names and values, and without empty rows.
 
-    The text is UTF-8, UTF-16 with its mark, or else Windows' code page 1252; the file may be gzipped (.gz). Lines end
-    in LF, CRLF or CR; the separator is the one that the header holds most often.
+    The text is UTF-8, UTF-16 with its mark, or else Windows' code page 1252; the file may be gzipped (.gz).
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -23,11 +19,7 @@ def read_rows(file: Path) -> list[Row]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no table {file}")
-    text = _decode(file).replace("\r\n", "\n").replace("\r", "\n")
-    header = next((line for line in text.split("\n") if line.strip()), "")
-    separator = max(SEPARATORS, key=header.count)
-    lines = [[value.strip() for value in line] for line in csv.reader(StringIO(text), delimiter=separator)]
-    lines = [line for line in lines if any(line)]
+    lines = [[value.strip() for value in cells] for _, cells in parse_lines(_decode(file), file)]
     if len(lines) < 2:
         raise ValueError(f"{file} needs a header and at least one row; it has {len(lines)} lines")
     names = lines[0]

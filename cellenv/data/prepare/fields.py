@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cellenv.data.prepare.delimited import Row
+from cellenv.csv_io import Row
 from cellenv.data.prepare.pattern import compile_pattern
 
 SUFFIXES = (".tif", ".tiff", ".png")

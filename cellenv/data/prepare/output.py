@@ -7,8 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cellenv.csv_io import Row
 from cellenv.data.fingerprints import morgan_counts
-from cellenv.data.prepare.delimited import Row, read_rows
+from cellenv.data.prepare.delimited import read_rows
 from cellenv.data.prepare.fields import Field
 from cellenv.weights_io import write_atomically
 

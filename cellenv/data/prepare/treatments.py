@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cellenv.data.prepare.delimited import Row, read_rows
+from cellenv.csv_io import Row
+from cellenv.data.prepare.delimited import read_rows
 from cellenv.data.prepare.fields import Field, key_part, parse_dose
 
 ALIASES = {  # names of columns in tables of wells, mechanisms and compounds; case, blanks and signs do not count
