@@ -40,8 +40,8 @@ def written_by_losses() -> set[str]:
     modules = [import_module(f"algorithms.losses.{found.name}") for found in iter_modules(algorithms.losses.__path__)]
     classes = {value for module in modules for _, value in getmembers(module, isclass)}
     losses = {loss for loss in classes if issubclass(loss, LossModule) and loss.__module__.startswith("algorithms.")}
-    named = [vars(loss).get("out_keys", ()) for loss in losses - {PretrainingLoss}]  # its keys are those of another
-    return {key for keys in named for key in keys} | {pretraining_key()}
+    named = [vars(loss) for loss in losses]  # tensordict moves out_keys to _out_keys when the first one is made
+    return {key for names in named for key in names.get("_out_keys", names.get("out_keys", ()))} | {pretraining_key()}
 
 
 def pretraining_key() -> str:
