@@ -175,12 +175,12 @@ def survived_damages(run: Path, times: int, rng: random.Random) -> int:
     """How often a run reads a usable state after damage to its newest checkpoint, which is put back."""
     newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
     content, survived = newest.read_bytes(), 0
-    before, intact = (checkpoint.load(path) for path in checkpoint.list_checkpoints(run / "checkpoints"))
+    files = [path for folder in checkpoint.FOLDERS for path in checkpoint.list_checkpoints(run / folder)]
+    intact = {state["iteration"]: state for state in map(checkpoint.load, files)}
     for _ in range(times):
         newest.write_bytes(damage(content, rng))
         state = checkpoint.load_to_continue(run, STEPS, 0.0)
-        expected = before if state["iteration"] == before["iteration"] else intact
-        survived += same(state["parts"], expected["parts"])
+        survived += same(state["parts"], intact[state["iteration"]]["parts"])
     newest.write_bytes(content)
     return survived
 
