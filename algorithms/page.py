@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def render_page(template: str, **values: Any) -> str:
-    """The page that a template in this package makes of the values; it may include the style, `style.html`.
+    """The page that a template in this package makes of the values; it starts with `head.html`, which needs a title.
 
     template: path in this package, for example "evaluation/report.html".
     """

@@ -8,18 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from algorithms.checkpoint import FOLDERS, list_checkpoints
+from algorithms.processes import from_main
 
 LOCK = ".lock"  # held by a process that lives; its text says which one held it last
 TEMPORARY = re.compile(r"\..+\.\d+")  # names of files that `cellenv.weights_io.atomic_replace` has not finished
 
 
 @contextmanager
-def run_folder(accelerator: Accelerator, folder: Path, *, resume: bool) -> Iterator[None]:
+def run_folder(folder: Path, *, resume: bool) -> Iterator[None]:
     """Keep other runs out of the folder while the context lasts; ready on all ranks when it begins.
 
     Another run in the folder is set aside, unless that run is resumed.
@@ -27,20 +26,18 @@ def run_folder(accelerator: Accelerator, folder: Path, *, resume: bool) -> Itera
     Raises:
         ValueError: another process holds the folder.
     """
-    lock, refusal = None, [""]
-    if accelerator.is_main_process:
-        try:
+    lock: FileLock | None = None
+
+    def take() -> None:
+        nonlocal lock
+        lock = claim(folder)
+        if not resume and has_checkpoints(folder):
+            moved = set_aside(folder)
+            release(lock, moved)
+            print(f"{folder} held another run; it is in {moved} now (--resume would have continued it)")
             lock = claim(folder)
-            if not resume and has_checkpoints(folder):
-                moved = set_aside(folder)
-                release(lock, moved)
-                print(f"{folder} held another run; it is in {moved} now (--resume would have continued it)")
-                lock = claim(folder)
-        except ValueError as error:
-            refusal = [str(error)]
-    broadcast_object_list(refusal)
-    if refusal[0]:
-        raise ValueError(refusal[0])
+
+    from_main(take, "take the output folder")
     try:
         yield
     finally:

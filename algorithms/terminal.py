@@ -2,10 +2,14 @@
 
 import io
 import sys
+from typing import Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 
+# of every table
+STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 WIDEST = 300  # characters of a table; a narrower terminal breaks its lines
 
 

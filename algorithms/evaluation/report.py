@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +15,9 @@ from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_ch
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
 from algorithms.files import write_whole
 from algorithms.page import render_page
+from algorithms.terminal import STYLE
 from cellenv.pictures import png
 
-STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 TONES = {1: "green", -1: "red", 0: "dim"}
 MAX_COLUMNS = 7  # of rows and differences in one table of the terminal
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither

@@ -13,8 +13,6 @@ from cellenv.data.inspection.findings import Inspection, Problem
 from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
 from cellenv.json_io import dump_json, read_json
 
-NAMED = 3  # rows that a line names
-
 
 def check_data(
     config: DataConfig,
@@ -54,8 +52,7 @@ def check_data(
 
 def one_line(problem: Problem) -> str:
     """Title, the first rows, and what mends it."""
-    more = ", ..." if problem.count > NAMED else ""
-    return f"{problem.title} ({problem.count}): {', '.join(problem.rows[:NAMED])}{more}; {problem.mend}"
+    return f"{problem.title} ({problem.count}): {problem.named_rows()}; {problem.mend}"
 
 
 def inspect_cached(folder: CellFolder, cache: Path | None = None) -> Inspection:

@@ -1,20 +1,17 @@
 """An inspection for people: tables for the terminal, and one self-contained HTML page."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from algorithms.inspection.usable_rewards import reward_rows
 from algorithms.page import render_page
+from algorithms.terminal import STYLE
 from cellenv.data.inspection.findings import ClassRow, Inspection
 
-STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 MOST_ROWS = 16  # of a table of the terminal
-NAMED = 3  # rows that a problem names in the terminal
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 32  # of a drawn histogram
 
@@ -109,9 +106,8 @@ def _problems(inspection: Inspection) -> Table:
     caption = "red: a run would stop; yellow: it would go on" if inspection.problems else "none"
     table = Table("", "problem, its rows, and what mends it", title="Problems", caption=caption, **STYLE)
     for problem in inspection.problems:
-        rows = ", ".join(problem.rows[:NAMED]) + (", ..." if problem.count > NAMED else "")
         colour = "red" if problem.stops else "yellow"
-        text = f"[{colour}]{escape(problem.title)}[/]\n{escape(rows)}\n[dim]{escape(problem.mend)}[/]"
+        text = f"[{colour}]{escape(problem.title)}[/]\n{escape(problem.named_rows())}\n[dim]{escape(problem.mend)}[/]"
         table.add_row(f"[{colour}]{problem.count:,}[/]", text)
     return table
 

@@ -177,7 +177,7 @@ def train_base(config: BaseConfig) -> None:
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"{accelerator.num_processes} processes cannot share {config.batch_size} pairs evenly")
     check_data(config.data)
-    with run_folder(accelerator, config.output_dir, resume=config.resume):
+    with run_folder(config.output_dir, resume=config.resume):
         accelerator.init_trackers("base")
         training = BaseTraining(config, accelerator, *build_data(config.data))
         run_steps(training)

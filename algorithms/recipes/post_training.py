@@ -198,7 +198,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     evaluator = build_evaluator(test, components.rewards, judge=judge, device=accelerator.device)
     algorithm = build(components)
     check_iterations(config, algorithm)
-    with run_folder(accelerator, config.output_dir, resume=config.resume):
+    with run_folder(config.output_dir, resume=config.resume):
         train_and_evaluate(components, algorithm, evaluator, test, contexts)
 
 

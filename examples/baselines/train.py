@@ -200,7 +200,7 @@ def main(config: BaselineConfig) -> None:
         settings=resume_settings(config, RESUMABLE_FIELDS, data, accelerator.mixed_precision),
         steps=config.steps,
     )
-    with run_folder(accelerator, config.output_dir, resume=config.resume):
+    with run_folder(config.output_dir, resume=config.resume):
         train(learner, ema, config, (data, validation), state)
         metadata = {
             "command": shlex.join(["python", *sys.argv]),

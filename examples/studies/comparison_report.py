@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from algorithms.evaluation.charts import encode_png
-from algorithms.evaluation.report import MARKS, STYLE, number
+from algorithms.evaluation.report import MARKS, number
 from algorithms.evaluation.statistics import Interval
 from algorithms.files import write_whole
+from algorithms.terminal import STYLE
 from examples.studies.multi_seed import crossed_interval, nfe_to_reach
 from examples.studies.results import Curves, Results
 

@@ -73,7 +73,7 @@ def post_train(config: nft.NFTConfig) -> None:
     """Train the generator and save it, without the evaluation, which changes no weights."""
     accelerator = start_accelerator(threads=config.threads)
     components = build_components(config, accelerator)
-    with run_folder(accelerator, config.output_dir, resume=config.resume):
+    with run_folder(config.output_dir, resume=config.resume):
         ema = train(accelerator, config, nft.build(components), settings={"seed": str(config.seed)})
         with ema.swapped(components.theta):
             components.theta.save_pretrained(config.output_dir / "model")

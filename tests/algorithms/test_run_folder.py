@@ -35,29 +35,31 @@ def holder(tmp_path):
 
 
 def test_the_second_process_is_refused_and_a_dead_one_is_followed_with_a_word(tmp_path, holder, capsys):
-    accelerator, folder = start_accelerator(threads=1), tmp_path / "run"
+    start_accelerator(threads=1)
+    folder = tmp_path / "run"
     with pytest.raises(ValueError, match=f"in use by process {holder.pid} on .*give another --output-dir"):
-        with run_folder(accelerator, folder, resume=True):
+        with run_folder(folder, resume=True):
             pass
     assert len(list((folder / "checkpoints").iterdir())) == 1
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with run_folder(accelerator, folder, resume=True):
+    with run_folder(folder, resume=True):
         assert f"was in use by process {holder.pid}" in capsys.readouterr().out
         assert list((folder / "checkpoints").iterdir()) == []
-    with run_folder(accelerator, folder, resume=True):
+    with run_folder(folder, resume=True):
         assert capsys.readouterr().out == ""  # the one before ended as it should
 
 
 @pytest.mark.parametrize("kind", checkpoint.FOLDERS)
 def test_another_run_is_set_aside_unless_it_is_resumed(tmp_path, kind, capsys):
-    accelerator, folder = start_accelerator(threads=1), tmp_path / "run"
-    with run_folder(accelerator, folder, resume=False):
+    start_accelerator(threads=1)
+    folder = tmp_path / "run"
+    with run_folder(folder, resume=False):
         checkpoint.save(folder / kind, 3, {})
-    with run_folder(accelerator, folder, resume=True):
+    with run_folder(folder, resume=True):
         assert checkpoint.list_checkpoints(folder / kind)
     assert capsys.readouterr().out == ""
-    with run_folder(accelerator, folder, resume=False):
+    with run_folder(folder, resume=False):
         assert [path.name for path in folder.iterdir()] == [LOCK]
         assert checkpoint.list_checkpoints(tmp_path / "run.1" / kind)
     assert f"held another run; it is in {tmp_path / 'run.1'} now" in capsys.readouterr().out

@@ -14,6 +14,10 @@ class Problem:
     count: int
     mend: str  # what to do, and by which flag
 
+    def named_rows(self, n: int = 3) -> str:
+        """The first n rows, as text."""
+        return ", ".join(self.rows[:n]) + (", ..." if self.count > n else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
