@@ -21,7 +21,8 @@ class ComparisonConfig:
     runs_dir: Path | None = None  # of the runs, which several tables may share; None: output_dir
     budget: int = BUDGET  # network evaluations (NFE) of a run, in images; a backward pass counts as two
     points: int = 3  # evaluations of a run, evenly spaced in NFE
-    contexts: int = 512  # held-out contexts of an evaluation
+    contexts: int = 256  # held-out contexts of an evaluation
+    samples: int = 2  # images of each, whose diversity needs two
     generator: str = "embedded"  # base of all runs: a name, or a folder that save_pretrained wrote
     images: int = 144  # an iteration
     group_size: int = 12  # images of each context

@@ -81,30 +81,37 @@ def write_report(
 
 def summary_table(results: Results, label: str) -> TextTable:
     """Main figures of every candidate at the end, beside the base and real cells."""
-    head = [label, "iterations", "total", "total − base", "MoA, judge", "Fréchet"]
+    intervals, figures = {"total": 2, "judge_moa": 3, "judge_containment": 3}, ("frechet", "kernel", "diversity")
+    head = [label, "iterations", "minutes", "total", "MoA, judge", "containment, judge"]
+    head += ["gap closed, %", "Fréchet", "kernel", "diversity"]
     rows = []
     for name in results.names():
         ends = [run.points[-1] for run in results.of(name)]
-        distances = [end.result.frechet for end in ends]
-        spread = f" ({number(min(distances))} to {number(max(distances))})" if len(ends) > 1 else ""
         rows.append(
             [
                 name,
                 str(ends[0].iteration),
-                format_interval(crossed_interval(results.final(name, "total"))),
-                format_interval(gain(results, name, "total"), sign=True),
-                format_interval(crossed_interval(results.final(name, "judge_moa")), decimals=3),
-                number(float(np.mean(distances))) + spread,
+                number(float(np.mean([end.seconds for end in ends])) / 60, decimals=1),
+                *(format_interval(crossed_interval(results.final(name, m)), decimals=d) for m, d in intervals.items()),
+                spread([100 * results.gap_share(end.result) for end in ends], decimals=0),
+                *(spread([end.result.figure(figure) for end in ends]) for figure in figures),
             ]
         )
     for name, result in (("base", results.base), ("real", results.real)):
-        total, judge = (crossed_interval(result.of(metric)[None]) for metric in ("total", "judge_moa"))
-        judge_text = format_interval(judge, decimals=3)
-        rows.append([name, "", format_interval(total), "", judge_text, number(result.frechet)])
+        cells = [format_interval(crossed_interval(result.of(m)[None]), decimals=d) for m, d in intervals.items()]
+        rows.append([name, "", "", *cells, "", *(spread([result.figure(figure)]) for figure in figures)])
     S = max(len(results.of(name)) for name in results.names())
     n = len(results.base.of("total"))
-    seeds = f"{S} seeds and {n} contexts; of Fréchet: lowest to highest seed" if S > 1 else f"{n} contexts; one seed"
-    return TextTable(f"At the end; in brackets 95 % intervals over {seeds}", head, rows)
+    over = f"{S} seeds and {n} contexts; of the others: lowest to highest seed" if S > 1 else f"{n} contexts; one seed"
+    return TextTable(f"At the end; in brackets 95 % intervals over {over}", head, rows)
+
+
+def spread(values: Sequence[float], *, decimals: int | None = None) -> str:
+    """Mean over seeds and, of several, lowest and highest: "1.23 (1.00 to 1.46)"; a dash for undefined."""
+    if not np.isfinite(values).all():
+        return number(None)
+    mean, low, high = (number(x, decimals=decimals) for x in (float(np.mean(values)), min(values), max(values)))
+    return f"{mean} ({low} to {high})" if len(values) > 1 else mean
 
 
 def gain_table(results: Results, label: str, over: str | None = None) -> TextTable:

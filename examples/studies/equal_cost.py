@@ -99,7 +99,8 @@ class ComparisonRunner:
         """Evaluation on held-out contexts."""
         data = SyntheticCells(self.split, draw=DRAW, treated=TREATED)
         evaluator = build_evaluator(data, device=self.accelerator.device)
-        return PeriodicEval.create(data, evaluator, contexts=self.config.contexts)
+        config = self.config
+        return PeriodicEval.create(data, evaluator, contexts=config.contexts, group_size=config.samples)
 
     @cached_property
     def eval_signature(self) -> dict[str, str]:
@@ -110,6 +111,7 @@ class ComparisonRunner:
             "draw": str(DRAW),
             "treated": str(TREATED),
             "contexts": str(self.config.contexts),
+            "samples": str(self.config.samples),
         }
 
     @cached_property

@@ -10,8 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from algorithms.evaluation.gap import capped_share
 from algorithms.evaluation.periodic_eval import EvalResult
 from algorithms.files import write_whole
+from rewards.suite.spec import WEIGHTS
 
 Curves = Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]]  # candidate -> one per seed: column -> (P,)
 
@@ -64,6 +66,12 @@ class Results:
     def final(self, name: str, metric: str) -> NDArray[np.float64]:
         """A reward or judge at the end of one candidate's runs, (S, n)."""
         return np.stack([run.points[-1].result.of(metric) for run in self.of(name)])
+
+    def gap_share(self, result: EvalResult) -> float:
+        """Share of the gap from the base to real cells that a result closes, each reward capped (`capped_share`)."""
+        means, base, real = (x.means() for x in (result, self.base, self.real))
+        gain, gap = (np.array([x[name] - base[name] for name in WEIGHTS]) for x in (means, real))
+        return float(capped_share(gain, gap, np.array(list(WEIGHTS.values()))))
 
 
 def save_csv(file: Path, runs: Iterable[CandidateRun], label: str) -> None:

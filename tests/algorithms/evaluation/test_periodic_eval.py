@@ -1,5 +1,6 @@
 """The short evaluation agrees with the long one."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,16 +16,19 @@ def evaluator(data):
     return BrightnessEvaluator(len(data.moas)).evaluator
 
 
-def test_it_is_one_draw_of_the_evaluation(data, evaluator, tmp_path):
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_it_is_the_evaluation_of_as_many_samples(data, evaluator, group_size, tmp_path):
     model = generator(data, 0.1)
-    short = PeriodicEval.create(data, evaluator, contexts=14, seed=3)
-    options = Comparison(contexts=14, group_size=1, seed=3)
+    short = PeriodicEval.create(data, evaluator, contexts=14, group_size=group_size, seed=3)
+    options = Comparison(contexts=14, group_size=group_size, seed=3)
     long = evaluate_models({"base": model}, data, tmp_path, evaluator=evaluator, options=options)["rows"]
     for row, result in (("base", short(model)), ("real", short.evaluate(short.real))):
         means = result.means()
-        assert means.keys() == {"total", "bright", "dark", "judge_bright", "frechet"}
-        assert means["frechet"] == pytest.approx(long[row]["frechet"])
-        for name in means.keys() - {"frechet"}:
+        figures = {"frechet", "kernel"} | ({"diversity"} if row == "base" and group_size > 1 else set())
+        assert means.keys() == {"total", "bright", "dark", "judge_bright"} | figures
+        for name in figures:
+            assert means[name] == pytest.approx(long[row][name])
+        for name in means.keys() - figures:
             assert means[name] == pytest.approx(long[row][name]["mean"], abs=2e-5)
 
 
@@ -46,5 +50,6 @@ def test_undefined_values_are_none_and_left_out_of_the_mean(data, evaluator):
 
 
 def test_means_of_a_result():
-    result = EvalResult(values={"total": [1.0, None, 3.0]}, frechet=0.5)
-    assert result.means() == {"total": 2.0, "frechet": 0.5}
+    result = EvalResult(values={"total": [1.0, None, 3.0]}, figures={"frechet": 0.5, "kernel": None})
+    assert result.means() == pytest.approx({"total": 2.0, "frechet": 0.5, "kernel": math.nan}, nan_ok=True)
+    assert math.isnan(result.figure("diversity"))

@@ -44,13 +44,15 @@ def evaluator(moas: int) -> Evaluator:
 def results(totals: dict[str, Sequence[Sequence[float]]], *, base: float = -4.0, contexts: int = 6) -> Results:
     """Runs whose totals at points 1, 2, ... are given by candidate and seed; 100 NFE and 10 iterations per point.
 
-    Contexts differ by -1 to 1 around the total; the other rewards do not move; the Frechet distance is 10 + total.
+    Contexts differ by -1 to 1 around the total; the reward moa is a tenth of it, the other rewards do not move; the
+    Frechet distance is 10 + total, of all runs and references the diversity is 5.
     """
     spread = torch.linspace(-1, 1, contexts).tolist()
 
     def result(total: float) -> EvalResult:
         values = {metric: [0.5] * contexts for metric in METRICS}
-        return EvalResult(values=values | {"total": [total + s for s in spread]}, frechet=10 + total)
+        values |= {"total": [total + s for s in spread], "moa": [total / 10] * contexts}
+        return EvalResult(values=values, figures={"frechet": 10 + total, "kernel": 0.1, "diversity": 5.0})
 
     def run(name: str, seed: int, line: Sequence[float]) -> CandidateRun:
         points = [

@@ -49,20 +49,21 @@ def test_an_efficiency_is_claimed_only_where_there_is_a_level_to_reach(curves):
 
 
 def test_the_summary_shows_the_end_beside_base_and_real():
-    table = summary_table(results({"nft": [[-2.0, 1.0], [-2.0, 1.0]], "grpo": [[-3.0, -4.5]]}), "algorithm")
-    assert table.head[:4] == ["algorithm", "iterations", "total", "total − base"]
-    rows = {row[0]: row[1:] for row in table.rows}
+    table = summary_table(results({"nft": [[-2.0, 1.0], [-2.0, 2.0]], "grpo": [[-3.0, -4.5]]}), "algorithm")
+    rows = {row[0]: dict(zip(table.head, row, strict=True)) for row in table.rows}
     assert list(rows) == ["nft", "grpo", "base", "real"]
-    assert rows["nft"][0] == "20" and rows["nft"][1].startswith("1.00 (0.")
-    assert rows["nft"][2] == "+5.00 (+5.00, +5.00)"  # paired: differences between contexts cancel
-    assert rows["nft"][4] == "11.0 (11.0 to 11.0)" and rows["grpo"][4] == "5.50" and rows["real"][4] == "12.0"
+    nft, grpo, real = rows["nft"], rows["grpo"], rows["real"]
+    assert nft["iterations"] == "20" and nft["minutes"] == "0.0" and nft["total"].startswith("1.50 (")
+    assert nft["gap closed, %"] == "92 (83 to 100)" and grpo["gap closed, %"] == "−8"  # of moa's, from -0.4 to 0.2
+    assert nft["Fréchet"] == "11.5 (11.0 to 12.0)" and grpo["Fréchet"] == "5.50" and real["Fréchet"] == "12.0"
+    assert nft["diversity"] == "5.00 (5.00 to 5.00)" and real["gap closed, %"] == ""
     assert "2 seeds and 6 contexts" in table.title
 
 
 def test_gains_are_marked_where_the_interval_leaves_zero():
     table = gain_table(results({"up": [[1.0]], "down": [[-4.5]], "unsure": [[-3.0], [-4.9]]}), "setting")
     assert [row[1] for row in table.rows] == ["+5.000 ▲", "−0.500 ▼", "+0.050 ·"]
-    assert {cell.lstrip("+") for row in table.rows for cell in row[2:]} == {"0.000 ·"}
+    assert {cell.lstrip("+") for row in table.rows for cell in row[3:]} == {"0.000 ·"}
     assert table.head[1:3] == ["total", "moa"] and table.head[-1] == "judge: containment"
     assert table.transpose().head == ["setting", "up", "down", "unsure"]
     assert table.transpose().transpose() == table
@@ -88,7 +89,7 @@ def test_a_report_is_printed_and_written(curves, tmp_path, capsys):
     text, shown = (folder / "table.md").read_text(), capsys.readouterr().out
     assert "| algorithm | iterations |" in text and text.endswith("\n- a note\n")
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines[:6]} == {7} and {line.count("|") for line in lines[6:]} == {12}
+    assert {line.count("|") for line in lines[:6]} == {11} and {line.count("|") for line in lines[6:]} == {12}
     assert "a note" in shown and "grpo" in shown and "Gain over nft" in shown and "Gain over nft" in text
     learning_curves = (folder / "picture.png").read_bytes()
     assert learning_curves.startswith(b"\x89PNG")

@@ -25,7 +25,8 @@ def test_csv_has_a_line_for_each_point_and_returns_as_columns(tmp_path):
     made = results({"nft": [[-2.0, 1.0], [-3.0, -1.0]], "grpo": [[5.0, 6.0]]})
     save_csv(tmp_path / "out" / "results.csv", made.runs, "algorithm")
     head, *lines = (tmp_path / "out" / "results.csv").read_text().splitlines()
-    assert head.split(",") == ["algorithm", "seed", "point", "iteration", "nfe", "seconds", *METRICS, "frechet"]
+    figures = ["frechet", "kernel", "diversity"]
+    assert head.split(",") == ["algorithm", "seed", "point", "iteration", "nfe", "seconds", *METRICS, *figures]
     assert len(lines) == 9
     curves = load_csv(tmp_path / "out" / "results.csv", "algorithm")
     assert {name: len(seeds) for name, seeds in curves.items()} == {"nft": 2, "grpo": 1}

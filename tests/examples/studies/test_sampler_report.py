@@ -14,10 +14,12 @@ def test_an_interval_of_the_frechet_distance_is_centred_on_its_difference():
     noise = np.random.default_rng(1).normal(size=200)
 
     def score(frechet, bias):
-        result = EvalResult(values=dict.fromkeys(("total", "judge_moa"), [float(frechet)] * 4), frechet=frechet)
+        result = EvalResult(
+            values=dict.fromkeys(("total", "judge_moa"), [float(frechet)] * 4), figures={"frechet": frechet}
+        )
         return SamplerScore(result=result, frechets=frechet + bias + 0.1 * frechet * noise)
 
-    real = EvalResult(values={"total": [7.0] * 4}, frechet=1.0)
+    real = EvalResult(values={"total": [7.0] * 4}, figures={"frechet": 1.0})
     found = SamplerComparison.create(Sampling(), score(5.0, 3.0), score(4.0, 2.5), real, counts)
     assert found.frechet.mean == 1.0
     low, high = np.quantile(0.1 * (noise - noise.mean()), [0.025, 0.975])
