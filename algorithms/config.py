@@ -138,6 +138,8 @@ class RenoisedLossConfig(LossConfig):
 
     # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
     pretraining_weight: float = 0.0
+    # what is squared, in the loss and in the pull to the base: differences of the predicted end point, or of velocities
+    weighting: Weighting = "end-point"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +148,6 @@ class MatchingLossConfig(RenoisedLossConfig):
 
     kl_weight: float = 1e-4  # of the penalty for leaving the base
     kl_share: float = 1.0  # of the rows, in (0, 1], on which it is estimated: fewer cost fewer passes of the base
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightingConfig:
-    """How the times weigh in a loss; for those that take a `time_weight`."""
-
-    weighting: Weighting = "end-point"  # what is squared: the error of the predicted end point, or of the velocity
 
 
 @dataclass(frozen=True, kw_only=True)

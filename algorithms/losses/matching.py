@@ -73,8 +73,8 @@ class MatchingLoss(LossModule):
 
     model: theta, called as model(x_t, t, condition) -> v. model_old: draws the rollouts; every loss holds it, since a
     checkpoint saves the state of the loss. model_ref: the pretrained model of `kl_penalty`. No model is copied; old and
-    ref are frozen. Nothing random is drawn. kl_weight, kl_share: see `kl_penalty`. time_weight: omega(t), for
-    the losses that weight the squared error by it.
+    ref are frozen. Nothing random is drawn. kl_weight, kl_share: see `kl_penalty`. time_weight: omega(t), the weight of
+    squared differences of velocities.
     """
 
     def __init__(
@@ -107,8 +107,10 @@ class MatchingLoss(LossModule):
         return RegressionInputs(x_t, t, v_theta, velocity(x0, x1), self.time_weight(t))
 
     def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
-        """loss_kl = kl_weight kl, kl = mean((v_theta - v_ref)^2), and norm_ratio = rms(v_theta) / rms(v_ref).
+        """loss_kl = kl_weight kl, kl = mean(omega(t) (v_theta - v_ref)^2), and norm_ratio = rms(v_theta) / rms(v_ref).
 
+        With omega = 1, as published, most of kl comes from times near 1, where no sampler asks and where a step of an
+        adaptive optimizer moves the velocity most: the gradient of the penalty then drowns that of the reward.
         All on a share kl_share of the rows (`spread_rows`), chosen by their place in the micro-batch alone, so that the
         estimates are unbiased.
         """
@@ -116,6 +118,6 @@ class MatchingLoss(LossModule):
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
         v_theta = inputs.v_theta[some]
-        kl = flow_matching(v_theta, v_ref).mean()
+        kl = (inputs.omega[some] * flow_matching(v_theta, v_ref)).mean()
         square, square_ref = (v.square().mean() for v in at_least_fp32(v_theta.detach(), v_ref))
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

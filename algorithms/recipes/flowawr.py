@@ -43,9 +43,15 @@ PRESETS = presets(FlowAWRConfig())
 def build(components: Components[FlowAWRConfig]) -> Algorithm:
     """FlowAWRLoss on what the old weights drew, re-noised."""
     from algorithms.losses.flowawr import FlowAWRLoss
+    from algorithms.losses.matching import TIME_WEIGHTS
 
     config = components.config.loss
-    loss = FlowAWRLoss(*components.models, kl_weight=config.kl_weight, kl_share=config.kl_share)
+    loss = FlowAWRLoss(
+        *components.models,
+        kl_weight=config.kl_weight,
+        kl_share=config.kl_share,
+        time_weight=TIME_WEIGHTS[config.weighting],
+    )
     return components.renoised_algorithm(loss)
 
 

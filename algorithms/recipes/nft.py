@@ -49,6 +49,7 @@ PRESETS = presets(NFTConfig())
 
 def build(components: Components[NFTConfig]) -> Algorithm:
     """NFTLoss on what the old weights drew, re-noised."""
+    from algorithms.losses.matching import TIME_WEIGHTS
     from algorithms.losses.nft import NFTLoss
 
     config = components.config.loss
@@ -57,6 +58,7 @@ def build(components: Components[NFTConfig]) -> Algorithm:
         beta=config.beta,
         kl_weight=config.kl_weight,
         kl_share=config.kl_share,
+        time_weight=TIME_WEIGHTS[config.weighting],
         adaptive=config.form == "adaptive",
     )
     return components.renoised_algorithm(loss)

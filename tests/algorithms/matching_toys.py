@@ -82,17 +82,18 @@ def check_outputs(loss, rows, learned):
     return out.detach()
 
 
-def check_module(loss, name, rows, expected):
+def check_module(loss, name, rows, expected, weighting="end-point"):
     """What every loss with a KL penalty must satisfy: its formula, the penalty, and `check_outputs`.
 
-    expected: (v_theta, v_old, v) -> loss per row. Returns the outputs and the three velocities.
+    expected: (v_theta, v_old, v) -> loss per row. weighting: of the penalty. Returns the outputs and three velocities.
     """
     with torch.no_grad():
         v_theta, v_old, v_ref, v = velocities_of(loss, rows)
     out = check_outputs(loss, rows, [name, "loss_kl"])
     torch.testing.assert_close(out[name], expected(v_theta, v_old, v).mean())
-    torch.testing.assert_close(out["kl"], (v_theta - v_ref).square().mean())
-    torch.testing.assert_close(out["loss_kl"], loss.kl_weight * (v_theta - v_ref).square().mean())
+    kl = (omega(weighting, rows["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)).mean()
+    torch.testing.assert_close(out["kl"], kl)
+    torch.testing.assert_close(out["loss_kl"], loss.kl_weight * kl)
     return out, (v_theta, v_old, v)
 
 

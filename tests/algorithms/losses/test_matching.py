@@ -89,17 +89,19 @@ def test_rows_are_spread_over_groups_and_time_draws(share, period):
     assert spread_rows(1, 0.01).tolist() == [0] and spread_rows(5, 1.0).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_kl_is_estimated_on_a_share_of_the_rows():
+@pytest.mark.parametrize("weighting", TIME_WEIGHTS)
+def test_kl_is_estimated_on_a_share_of_the_rows(weighting):
     data, share = rows(), 0.5
-    loss = MatchingLoss(*models(), kl_weight=0.3, kl_share=share)
+    loss = MatchingLoss(*models(), kl_weight=0.3, kl_share=share, time_weight=TIME_WEIGHTS[weighting])
     evaluated = []
     loss.model_ref.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
     out = loss.kl_penalty(loss.regression_inputs(data), data)
     some = spread_rows(4, share)
     assert evaluated == [len(some)] == [2]
     v_theta, _, v_ref, _ = velocities_of(loss, data)
-    torch.testing.assert_close(out["kl"], (v_theta - v_ref)[some].square().mean().detach())
-    torch.testing.assert_close(out["loss_kl"], 0.3 * (v_theta - v_ref)[some].square().mean())
+    kl = (omega(weighting, data["t"])[some] * (v_theta - v_ref)[some].square().flatten(1).mean(1)).mean()
+    torch.testing.assert_close(out["kl"], kl.detach())
+    torch.testing.assert_close(out["loss_kl"], 0.3 * kl)
 
 
 def test_norm_ratio_is_the_size_of_theta_beside_the_reference():

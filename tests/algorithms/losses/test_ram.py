@@ -99,7 +99,8 @@ def test_module_feeds_the_formula_and_asks_one_frozen_network(weighting):
     assert asked == ["ref"]
     expected = omega(weighting, data["t"]) * ram_loss(v_theta, v_ref, v, data["advantage"], c=C)
     torch.testing.assert_close(out["loss_ram"], expected.mean())
-    torch.testing.assert_close(out["kl"], (v_theta - v_ref).square().mean())
+    kl = omega(weighting, data["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)
+    torch.testing.assert_close(out["kl"], kl.mean())
 
 
 def test_zero_advantages_at_the_base_give_no_gradient():

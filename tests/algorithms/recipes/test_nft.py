@@ -11,5 +11,9 @@ def test_it_trains_and_resumes(runner):
 
 def test_flags_reach_the_training(runner):
     check_flags(
-        runner(nft, SAMPLING), ["--form plain", "--beta 0.5", "--kl-weight 30", "--kl-share 0.3", "--normalise total"]
+        runner(nft, SAMPLING),
+        [
+            *("--form plain", "--beta 0.5", "--kl-weight 30", "--kl-share 0.3", "--normalise total"),
+            "--weighting velocity",
+        ],
     )
