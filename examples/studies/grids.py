@@ -85,10 +85,11 @@ LEVERS: Mapping[str, Mapping[str, object]] = {
     "cooldown": {"optim.cooldown": 1 / 3},
     "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},
     "times-to-0.8": {"renoise.t_max": 0.8},
-    "kl-on-a-third": {"loss.kl_share": 1 / 3},
+    "pull-in-velocities": {"loss.weighting": "velocity"},
 }
 MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
     "12-of-24,half-rate": {"rollout.group_size": 24, "rollout.train_on": 12, "optim.learning_rate": 5e-4},
+    "kl-on-a-third": {"loss.kl_share": 1 / 3},
     "groups-of-4": {"rollout.group_size": 4},
     "groups-of-8": {"rollout.group_size": 8},
     "muon,half-rate": {"optim.optimizer": "muon", "optim.learning_rate": 2e-3},
@@ -100,7 +101,7 @@ MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
     "rate-3e-3": {"optim.learning_rate": 3e-3},
     "kl-0.2": {"loss.kl_weight": 0.2},
     "kl-0.8": {"loss.kl_weight": 0.8},
-    "roundness-twice": {"reward.terms": ("roundness=2",)},
+    "roundness-once": {"reward.terms": ("roundness=1",)},
 }
 OTHER_LOSSES = (Candidate(name="ram", algorithm="ram"), Candidate(name="flowawr", algorithm="flowawr"))
 DECAYS = {"published": (0.001, 0.5), "default": (0.02, 0.8)}

@@ -98,8 +98,8 @@ def z_score_reward(
 
 
 # Rewards and weights of CellFluxRL, arXiv:2603.21743. The emphasis is ours: with each reward normalised, equal ones
-# give each of the seven a seventh of the signal. MoA and containment, which the paper is about, get more, and so does
-# the cell count, which falls behind otherwise.
+# give each of the seven a seventh of the signal. MoA and roundness, in which the base is furthest from real cells, get
+# twice that of containment and cell count; the sizes and the nucleus count, in which it is as good as real, get half.
 SUITE: tuple[RewardSpec, ...] = (
     RewardSpec(
         name="moa",
@@ -113,13 +113,19 @@ SUITE: tuple[RewardSpec, ...] = (
         conditioned_on="moa",
     ),
     RewardSpec(
-        name="containment", label="containment", weight=2.0, unit="share", build=_build_containment, has_judge=True
+        name="containment",
+        label="containment",
+        weight=2.0,
+        emphasis=1.0,
+        unit="share",
+        build=_build_containment,
+        has_judge=True,
     ),
-    z_score_reward("roundness", Roundness, measure="roundness"),
-    z_score_reward("nucleus_size", NucleusSize, measure="nucleus_area_max"),
-    z_score_reward("cell_size", CellSize, measure="cell_area_max"),
-    z_score_reward("nucleus_count", NucleusCount, measure="nucleus_count"),
-    z_score_reward("cell_count", CellCount, measure="cell_count", emphasis=2.0),
+    z_score_reward("roundness", Roundness, measure="roundness", emphasis=2.0),
+    z_score_reward("nucleus_size", NucleusSize, measure="nucleus_area_max", emphasis=0.5),
+    z_score_reward("cell_size", CellSize, measure="cell_area_max", emphasis=0.5),
+    z_score_reward("nucleus_count", NucleusCount, measure="nucleus_count", emphasis=0.5),
+    z_score_reward("cell_count", CellCount, measure="cell_count"),
 )
 WEIGHTS = {spec.name: spec.weight for spec in SUITE}
 

@@ -214,7 +214,7 @@ def test_what_is_learned_from_has_weights_of_its_own_until_a_term_sets_both():
     assert (specs["moa"].weight, specs["moa"].signal_weight) == (3.0, 3.0)
     specs = {spec.name: spec for spec in SUITE}
     assert specs["moa"].weight != specs["moa"].signal_weight == specs["moa"].emphasis
-    assert specs["roundness"].emphasis is None and specs["roundness"].signal_weight == specs["roundness"].weight
+    assert specs["cell_count"].emphasis is None and specs["cell_count"].signal_weight == specs["cell_count"].weight
     assert custom_reward(lambda images: images.mean((1, 2, 3)), name="own", weight=0.5).signal_weight == 0.5
 
 
