@@ -24,7 +24,7 @@ class CompareConfig(ComparisonConfig):
     output_dir: Path = Path("runs/compare")
     algorithms: tuple[AlgorithmName, ...] = ALGORITHM_NAMES
     seeds: tuple[int, ...] = (1, 2, 3)  # 0 chose the defaults of `train nft`
-    tune: AlgorithmName | None = None  # instead: try the settings of one algorithm, one seed, on validation contexts
+    tune: AlgorithmName | None = None  # instead: try the settings of one algorithm, two seeds, on validation contexts
 
 
 PRESETS = {
@@ -34,41 +34,71 @@ PRESETS = {
     ),
 }
 
-TUNING_SEED = 100  # of training contexts and noise; the comparison has others
+TUNING_SEEDS = (100, 101)  # of training contexts and noise; the comparison has others
+MOST_FRECHET = 1.1  # times the base's: a setting beyond it is not chosen, whatever its total
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """At most eight settings by name, as options of a candidate, and the one that the comparison uses."""
+    """Six settings by name, as options of a candidate, and the one that the comparison uses."""
 
     settings: Mapping[str, Mapping[str, object]]
     chosen: str = "default"
 
 
-COMMON = {"default": {}, "lr=1e-3": {"optim.learning_rate": 1e-3}}
-LIKELIHOOD_BASED = COMMON | {
-    "lr=1e-4": {"optim.learning_rate": 1e-4},
-    "lr=3e-5": {"optim.learning_rate": 3e-5},
+Settings = Mapping[str, Mapping[str, object]]
+COMMON: Settings = {"default": {}, "lr=1e-3": {"optim.learning_rate": 1e-3}}
+COOLDOWN = {"optim.cooldown": 1 / 3}
+LIKELIHOOD_BASED: Settings = {  # the default of `kl_weight` is 0.1
+    "default": {},
+    "kl=0.03": {"loss.kl_weight": 0.03},
+    "kl=0.2": {"loss.kl_weight": 0.2},
+    "kl=0.4": {"loss.kl_weight": 0.4},
+    "cooldown": COOLDOWN,
+    "lr=1e-3,cooldown": {"optim.learning_rate": 1e-3, **COOLDOWN},
 }
-REGULARIZED = COMMON | {"kl=0.4": {"loss.kl_weight": 0.4}}
+REGRESSION: Settings = COMMON | {
+    "kl=0.1": {"loss.kl_weight": 0.1},
+    "kl=0.4": {"loss.kl_weight": 0.4},
+    "lr=1e-3,kl=0.4": {"optim.learning_rate": 1e-3, "loss.kl_weight": 0.4},
+}
 
-# `chosen` is the setting with the highest total at the end of the budget, on validation contexts.
+# `chosen` is the setting with the highest total at the end of the budget among those of a Frechet distance of at most
+# MOST_FRECHET times the base's, on validation contexts.
 SEARCHES: dict[AlgorithmName, Search] = {
     "nft": Search(
         settings={
             "default": {},
             "lr=3e-4": {"optim.learning_rate": 3e-4},
+            "lr=3e-3": {"optim.learning_rate": 3e-3},
             "beta=1": {"loss.beta": 1.0},
+            "kl=0.1": {"loss.kl_weight": 0.1},
             "coupling=group": {"renoise.coupling": "group"},
         }
     ),
-    "grpo": Search(settings=LIKELIHOOD_BASED | {"steps=2": {"optim.optimizer_steps": 2}}),
-    "ppo": Search(settings=LIKELIHOOD_BASED | {"group_size=2": {"rollout.group_size": 2}}),  # contexts for the critic
-    "flowawr": Search(settings=COMMON | {"kl=0.1": {"loss.kl_weight": 0.1}, "kl=1": {"loss.kl_weight": 1.0}}),
-    "ram": Search(settings=COMMON | {"c=0.3": {"loss.c": 0.3}, "c=3": {"loss.c": 3.0}}),
-    "awm": Search(settings=REGULARIZED | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
-    "rwr": Search(settings=REGULARIZED | {"tau=0.2": {"loss.temperature": 0.2}}),
-    "rft": Search(settings=REGULARIZED | {"keep=1": {"loss.keep": 1}}),
+    "grpo": Search(settings=LIKELIHOOD_BASED),
+    "ppo": Search(settings=LIKELIHOOD_BASED),
+    "flowawr": Search(
+        settings=COMMON
+        | {
+            "kl=0.1": {"loss.kl_weight": 0.1},
+            "kl=1": {"loss.kl_weight": 1.0},
+            "lr=1e-3,kl=1": {"optim.learning_rate": 1e-3, "loss.kl_weight": 1.0},
+            "coupling=group": {"renoise.coupling": "group"},
+        }
+    ),
+    "ram": Search(
+        settings=COMMON
+        | {
+            "c=0.3": {"loss.c": 0.3},
+            "c=3": {"loss.c": 3.0},
+            "lr=1e-3,c=0.3": {"optim.learning_rate": 1e-3, "loss.c": 0.3},
+            "lr=1e-3,c=3": {"optim.learning_rate": 1e-3, "loss.c": 3.0},
+        }
+    ),
+    "awm": Search(settings=REGRESSION | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
+    "rwr": Search(settings=REGRESSION | {"tau=0.2": {"loss.temperature": 0.2}}),
+    "rft": Search(settings=REGRESSION | {"keep=1": {"loss.keep": 1}}),
 }
 
 if __name__ == "__main__":
@@ -80,7 +110,7 @@ from dataclasses import replace
 from algorithms.evaluation.statistics import nan_mean
 from examples.studies.comparison_report import sample_efficiency, write_report
 from examples.studies.equal_cost import run_all
-from examples.studies.results import load_csv
+from examples.studies.results import Results, load_csv
 
 
 def tune(config: CompareConfig, name: AlgorithmName) -> None:
@@ -88,11 +118,18 @@ def tune(config: CompareConfig, name: AlgorithmName) -> None:
     folder = config.output_dir / f"tune-{name}"
     search = SEARCHES[name]
     candidates = [Candidate(name=key, algorithm=name, options=options) for key, options in search.settings.items()]
-    results = run_all(replace(config, output_dir=folder), candidates, [TUNING_SEED], split="validation")
-    best = max(results.names(), key=lambda key: nan_mean(results.final(key, "total")))
-    notes = [f"of {name} the best setting is {best}; the comparison uses {search.chosen}"]
+    results = run_all(replace(config, output_dir=folder), candidates, TUNING_SEEDS, split="validation")
+    notes = [f"of {name} the best setting is {best_setting(results)}; the comparison uses {search.chosen}"]
     curves = load_csv(folder / "results.csv", "setting")
     write_report(results, curves, folder, label="setting", baseline="default", notes=notes)
+
+
+def best_setting(results: Results) -> str:
+    """That of the highest total whose Frechet distance is at most MOST_FRECHET times the base's; "none" without one."""
+    total = {name: float(nan_mean(results.final(name, "total"))) for name in results.names()}
+    frechet = {name: nan_mean([run.points[-1].result.figure("frechet") for run in results.of(name)]) for name in total}
+    near = [name for name in total if frechet[name] <= MOST_FRECHET * results.base.figure("frechet")]
+    return max(near, key=total.__getitem__, default="none")
 
 
 def compare(config: CompareConfig) -> None:
