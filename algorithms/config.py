@@ -14,7 +14,7 @@ from algorithms.data_config import FolderConfig as FolderConfig
 from algorithms.train_config import DistributedConfig, OptimConfig, TrainConfig
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
-Weighting = Literal["end-point", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
+Weighting = Literal["end-point", "linear", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
 
 
@@ -138,8 +138,6 @@ class RenoisedLossConfig(LossConfig):
 
     # of the pretraining loss on real pairs (DDRL), one beside each row, which theta then passes twice; 0 leaves it out
     pretraining_weight: float = 0.0
-    # what is squared, in the loss and in the pull to the base: differences of the predicted end point, or of velocities
-    weighting: Weighting = "end-point"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +146,14 @@ class MatchingLossConfig(RenoisedLossConfig):
 
     kl_weight: float = 1e-4  # of the penalty for leaving the base
     kl_share: float = 1.0  # of the rows, in (0, 1], on which it is estimated: fewer cost fewer passes of the base
+    kl_weighting: Weighting = "linear"  # of its times; published: velocity
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightingConfig:
+    """How times weigh in a loss; for those that take a `time_weight`."""
+
+    weighting: Weighting = "end-point"  # what is squared: error of the predicted end point, of the velocity, or between
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from algorithms.advantages import A_MAX
-from algorithms.losses.matching import MatchingLoss, TimeWeight, at_least_fp32, end_point_weight, flow_matching
+from algorithms.losses.matching import (
+    MatchingLoss,
+    TimeWeight,
+    at_least_fp32,
+    end_point_weight,
+    flow_matching,
+    linear_weight,
+)
 
 
 def awm_loss(v_theta: Tensor, v_old: Tensor, v: Tensor, omega: Tensor, A: Tensor, *, clip_epsilon: float) -> Tensor:
@@ -54,9 +61,18 @@ class AWMLoss(MatchingLoss):
         clip_epsilon: float = 0.01,
         kl_weight: float = 1e-4,
         kl_share: float = 1.0,
+        kl_time_weight: TimeWeight = linear_weight,
         time_weight: TimeWeight = end_point_weight,
     ):
-        super().__init__(model, model_old, model_ref, kl_weight=kl_weight, kl_share=kl_share, time_weight=time_weight)
+        super().__init__(
+            model,
+            model_old,
+            model_ref,
+            kl_weight=kl_weight,
+            kl_share=kl_share,
+            kl_time_weight=kl_time_weight,
+            time_weight=time_weight,
+        )
         if clip_epsilon <= 0:
             raise ValueError(f"clip_epsilon must be > 0, got {clip_epsilon}")
         self.clip_epsilon = clip_epsilon

@@ -27,7 +27,16 @@ def end_point_weight(t: Tensor) -> Tensor:
     return 3 * (1 - t).square()
 
 
-TIME_WEIGHTS: Mapping[str, TimeWeight] = {"end-point": end_point_weight, "velocity": torch.ones_like}
+def linear_weight(t: Tensor) -> Tensor:
+    """omega = 2 (1 - t), (B,), between `end_point_weight` and the plain square; mean 1 over t."""
+    return 2 * (1 - t)
+
+
+TIME_WEIGHTS: Mapping[str, TimeWeight] = {
+    "end-point": end_point_weight,
+    "linear": linear_weight,
+    "velocity": torch.ones_like,
+}
 
 
 def flow_matching(v_theta: Tensor, v: Tensor) -> Tensor:
@@ -73,8 +82,8 @@ class MatchingLoss(LossModule):
 
     model: theta, called as model(x_t, t, condition) -> v. model_old: draws the rollouts; every loss holds it, since a
     checkpoint saves the state of the loss. model_ref: the pretrained model of `kl_penalty`. No model is copied; old and
-    ref are frozen. Nothing random is drawn. kl_weight, kl_share: see `kl_penalty`. time_weight: omega(t), the weight of
-    squared differences of velocities.
+    ref are frozen. Nothing random is drawn. kl_weight, kl_share, kl_time_weight: see `kl_penalty`. time_weight:
+    omega(t), for the losses that weight the squared error by it.
     """
 
     def __init__(
@@ -85,6 +94,7 @@ class MatchingLoss(LossModule):
         *,
         kl_weight: float = 1e-4,
         kl_share: float = 1.0,
+        kl_time_weight: TimeWeight = linear_weight,
         time_weight: TimeWeight = end_point_weight,
     ):
         super().__init__()
@@ -97,7 +107,8 @@ class MatchingLoss(LossModule):
         self.model = model
         self.model_old = model_old.requires_grad_(False)
         self.model_ref = model_ref.requires_grad_(False)
-        self.kl_weight, self.kl_share, self.time_weight = kl_weight, kl_share, time_weight
+        self.kl_weight, self.kl_share = kl_weight, kl_share
+        self.kl_time_weight, self.time_weight = kl_time_weight, time_weight
 
     def regression_inputs(self, rows: TensorDictBase) -> RegressionInputs:
         """Evaluate theta on rows of x0 (the source x0'), x1, t and condition (B, D)."""
@@ -109,8 +120,9 @@ class MatchingLoss(LossModule):
     def kl_penalty(self, inputs: RegressionInputs, rows: TensorDictBase) -> dict[str, Tensor]:
         """loss_kl = kl_weight kl, kl = mean(omega(t) (v_theta - v_ref)^2), and norm_ratio = rms(v_theta) / rms(v_ref).
 
-        With omega = 1, as published, most of kl comes from times near 1, where no sampler asks and where a step of an
-        adaptive optimizer moves the velocity most: the gradient of the penalty then drowns that of the reward.
+        omega: `kl_time_weight`. With 1, as published, most of kl comes from times near 1, where no sampler asks and
+        where a step of AdamW moves the velocity most: the gradient of the penalty then drowns that of the reward. With
+        3 (1 - t)^2, late times are left free, and the texture of the images smooths. 2 (1 - t) is between.
         All on a share kl_share of the rows (`spread_rows`), chosen by their place in the micro-batch alone, so that the
         estimates are unbiased.
         """
@@ -118,6 +130,6 @@ class MatchingLoss(LossModule):
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
         v_theta = inputs.v_theta[some]
-        kl = (inputs.omega[some] * flow_matching(v_theta, v_ref)).mean()
+        kl = (self.kl_time_weight(inputs.t[some]) * flow_matching(v_theta, v_ref)).mean()
         square, square_ref = (v.square().mean() for v in at_least_fp32(v_theta.detach(), v_ref))
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

@@ -16,6 +16,7 @@ from algorithms.losses.matching import (
     at_least_fp32,
     end_point_weight,
     flow_matching,
+    linear_weight,
     scaled_square,
 )
 from cellenv.path import lift
@@ -112,12 +113,21 @@ class NFTLoss(MatchingLoss):
         beta: float = 1.0,
         kl_weight: float = 1e-4,
         kl_share: float = 1.0,
+        kl_time_weight: TimeWeight = linear_weight,
         time_weight: TimeWeight = end_point_weight,
         adaptive: bool = True,
     ):
         if beta <= 0 or kl_weight < 0:
             raise ValueError(f"need beta > 0 and kl_weight >= 0, got {beta} and {kl_weight}")
-        super().__init__(model, model_old, model_ref, kl_weight=kl_weight, kl_share=kl_share, time_weight=time_weight)
+        super().__init__(
+            model,
+            model_old,
+            model_ref,
+            kl_weight=kl_weight,
+            kl_share=kl_share,
+            kl_time_weight=kl_time_weight,
+            time_weight=time_weight,
+        )
         self.beta, self.adaptive = beta, adaptive
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:

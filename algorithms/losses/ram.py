@@ -29,7 +29,7 @@ def ram_loss(v_theta: Tensor, v_ref: Tensor, v: Tensor, A: Tensor, *, c: float) 
 class RAMLoss(MatchingLoss):
     """Reads x0 (the source x0'), x1, t, advantage, condition; writes loss_ram and kl.
 
-    loss_ram is the mean of omega(t) times `ram_loss`. kl = mean(omega(t) (v_theta - v_ref)^2) is logged only. The
+    loss_ram is the mean of omega(t) times `ram_loss`. kl: see `MatchingLoss.kl_penalty`; it is logged only. The
     samples must be theta's own: model_old draws them and has to equal theta; it is not evaluated here.
     """
 
@@ -55,4 +55,6 @@ class RAMLoss(MatchingLoss):
         with torch.no_grad():
             v_ref = self.model_ref(x_t, t, tensordict["condition"])
         loss = omega * ram_loss(v_theta, v_ref, v, tensordict["advantage"], c=self.c)
-        return TensorDict({"loss_ram": loss.mean(), "kl": (omega * flow_matching(v_theta.detach(), v_ref)).mean()})
+        return TensorDict(
+            {"loss_ram": loss.mean(), "kl": (self.kl_time_weight(t) * flow_matching(v_theta.detach(), v_ref)).mean()}
+        )

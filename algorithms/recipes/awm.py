@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoisedConfig, WeightingConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AWMLossConfig(MatchingLossConfig):
+class AWMLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.awm.AWMLoss`."""
 
     clip_epsilon: float = 0.01  # how far the log-likelihood of an image may move from the old weights
@@ -50,6 +50,7 @@ def build(components: Components[AWMConfig]) -> Algorithm:
         clip_epsilon=config.clip_epsilon,
         kl_weight=config.kl_weight,
         kl_share=config.kl_share,
+        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         time_weight=TIME_WEIGHTS[config.weighting],
     )
     return components.renoised_algorithm(loss)

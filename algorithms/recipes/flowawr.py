@@ -50,7 +50,7 @@ def build(components: Components[FlowAWRConfig]) -> Algorithm:
         *components.models,
         kl_weight=config.kl_weight,
         kl_share=config.kl_share,
-        time_weight=TIME_WEIGHTS[config.weighting],
+        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
     )
     return components.renoised_algorithm(loss)
 

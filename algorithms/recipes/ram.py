@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import OldPolicyRolloutConfig, RenoisedConfig, RenoisedLossConfig, presets
+from algorithms.config import OldPolicyRolloutConfig, RenoisedConfig, RenoisedLossConfig, WeightingConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RAMLossConfig(RenoisedLossConfig):
+class RAMLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.ram`."""
 
     c: float = 1.0  # size of the correction; the smaller, the closer to the base

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, presets
+from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, WeightingConfig, presets
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RFTLossConfig(MatchingLossConfig):
+class RFTLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.rft`."""
 
     keep: int = 3  # images of each group
@@ -61,6 +61,7 @@ def build(components: Components[RFTConfig]) -> Algorithm:
         *components.models,
         kl_weight=config.kl_weight,
         kl_share=config.kl_share,
+        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         time_weight=TIME_WEIGHTS[config.weighting],
     )
     return components.renoised_algorithm(loss, build_batch)

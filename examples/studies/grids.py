@@ -81,15 +81,16 @@ def changes(options: Mapping[str, Mapping[str, object]]) -> tuple[Candidate, ...
 LEVERS: Mapping[str, Mapping[str, object]] = {
     "lag-as-published": {"loss.beta": 1.0, "rollout.decay_slope": 0.001, "rollout.decay_most": 0.5},
     "12-of-24": {"rollout.group_size": 24, "rollout.train_on": 12},
-    "groups-of-6": {"rollout.group_size": 6},
     "cooldown": {"optim.cooldown": 1 / 3},
     "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},
     "times-to-0.8": {"renoise.t_max": 0.8},
-    "pull-in-velocities": {"loss.weighting": "velocity"},
+    "pull-in-velocities": {"loss.kl_weighting": "velocity"},
+    "pull-in-end-points": {"loss.kl_weighting": "end-point"},
 }
 MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
     "12-of-24,half-rate": {"rollout.group_size": 24, "rollout.train_on": 12, "optim.learning_rate": 5e-4},
     "kl-on-a-third": {"loss.kl_share": 1 / 3},
+    "groups-of-6": {"rollout.group_size": 6},
     "groups-of-4": {"rollout.group_size": 4},
     "groups-of-8": {"rollout.group_size": 8},
     "muon,half-rate": {"optim.optimizer": "muon", "optim.learning_rate": 2e-3},

@@ -43,7 +43,7 @@ class Scale(nn.Module):
 
 def omega(weighting, t):
     """Weight of the squared error by the name of the weighting."""
-    return 3 * (1 - t) ** 2 if weighting == "end-point" else torch.ones_like(t)
+    return {"end-point": 3 * (1 - t) ** 2, "linear": 2 * (1 - t), "velocity": torch.ones_like(t)}[weighting]
 
 
 def models():
@@ -82,16 +82,16 @@ def check_outputs(loss, rows, learned):
     return out.detach()
 
 
-def check_module(loss, name, rows, expected, weighting="end-point"):
+def check_module(loss, name, rows, expected, kl_weighting="linear"):
     """What every loss with a KL penalty must satisfy: its formula, the penalty, and `check_outputs`.
 
-    expected: (v_theta, v_old, v) -> loss per row. weighting: of the penalty. Returns the outputs and three velocities.
+    expected: (v_theta, v_old, v) -> loss per row. Returns the outputs and the three velocities.
     """
     with torch.no_grad():
         v_theta, v_old, v_ref, v = velocities_of(loss, rows)
     out = check_outputs(loss, rows, [name, "loss_kl"])
     torch.testing.assert_close(out[name], expected(v_theta, v_old, v).mean())
-    kl = (omega(weighting, rows["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)).mean()
+    kl = (omega(kl_weighting, rows["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)).mean()
     torch.testing.assert_close(out["kl"], kl)
     torch.testing.assert_close(out["loss_kl"], loss.kl_weight * kl)
     return out, (v_theta, v_old, v)

@@ -93,7 +93,7 @@ def test_module_feeds_the_formula(weighting):
     weight = omega(weighting, data["t"])
     loss = AWMLoss(*models(), clip_epsilon=0.05, kl_weight=0.01, time_weight=TIME_WEIGHTS[weighting])
     out, (v_theta, v_old, v) = check_module(
-        loss, "loss_awm", data, lambda *v: awm_loss(*v, weight, A.float(), clip_epsilon=0.05), weighting
+        loss, "loss_awm", data, lambda *v: awm_loss(*v, weight, A.float(), clip_epsilon=0.05)
     )
     torch.testing.assert_close(out["drift"], (v_theta - v_old).square().mean())
     assert out["clip_ratio"] == is_clipped(likelihood_ratio(v_theta, v_old, v, weight), A, 0.05).double().mean()

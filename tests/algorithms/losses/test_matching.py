@@ -92,7 +92,7 @@ def test_rows_are_spread_over_groups_and_time_draws(share, period):
 @pytest.mark.parametrize("weighting", TIME_WEIGHTS)
 def test_kl_is_estimated_on_a_share_of_the_rows(weighting):
     data, share = rows(), 0.5
-    loss = MatchingLoss(*models(), kl_weight=0.3, kl_share=share, time_weight=TIME_WEIGHTS[weighting])
+    loss = MatchingLoss(*models(), kl_weight=0.3, kl_share=share, kl_time_weight=TIME_WEIGHTS[weighting])
     evaluated = []
     loss.model_ref.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
     out = loss.kl_penalty(loss.regression_inputs(data), data)

@@ -153,8 +153,9 @@ def test_module_feeds_the_formula(rows, adaptive, weighting):
         loss = nft_loss(v_theta, v_old, v, rows["t"], rows["r"], beta=0.7, adaptive=adaptive)
         return loss if adaptive else omega(weighting, rows["t"]) * loss
 
-    loss = NFTLoss(*models(), beta=0.7, kl_weight=0.01, time_weight=TIME_WEIGHTS[weighting], adaptive=adaptive)
-    out, (v_theta, v_old, v) = check_module(loss, "loss_nft", rows, expected, weighting)
+    weights = dict(time_weight=TIME_WEIGHTS[weighting], kl_time_weight=TIME_WEIGHTS["velocity"])
+    loss = NFTLoss(*models(), beta=0.7, kl_weight=0.01, adaptive=adaptive, **weights)
+    out, (v_theta, v_old, v) = check_module(loss, "loss_nft", rows, expected, "velocity")
     torch.testing.assert_close(out["drift"], (v_theta - v_old).square().mean())
     torch.testing.assert_close(out["residual"], residual(v_old - v))
 

@@ -106,7 +106,6 @@ def test_module_feeds_the_formula(weighting):
         "loss_rft",
         data,
         lambda v_theta, _, v: omega(weighting, data["t"]) * rft_loss(v_theta, v, scored),
-        weighting,
     )
 
 

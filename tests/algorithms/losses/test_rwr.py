@@ -126,7 +126,6 @@ def test_module_feeds_the_formula(weighting):
         "loss_rwr",
         data,
         lambda v_theta, _, v: omega(weighting, data["t"]) * rwr_loss(v_theta, v, w),
-        weighting,
     )
 
 

@@ -11,7 +11,8 @@ def test_it_trains_and_resumes(runner):
 
 def test_flags_reach_the_training(runner):
     check_flags(
-        runner(awm, SAMPLING), ["--clip-epsilon 1e-6", "--kl-weight 3", "--kl-share 0.3", "--weighting velocity"]
+        runner(awm, SAMPLING),
+        ["--clip-epsilon 1e-6", "--kl-weight 3", "--kl-share 0.3", "--kl-weighting velocity", "--weighting velocity"],
     )
 
 

@@ -10,7 +10,10 @@ def test_it_trains_and_resumes(runner):
 
 
 def test_flags_reach_the_training(runner):
-    check_flags(runner(rft, SAMPLING), ["--keep 1", "--kl-weight 3", "--kl-share 0.3", "--weighting velocity"])
+    check_flags(
+        runner(rft, SAMPLING),
+        ["--keep 1", "--kl-weight 3", "--kl-share 0.3", "--kl-weighting velocity", "--weighting velocity"],
+    )
 
 
 def test_without_a_reward_it_learns_from_its_own_images(runner):
