@@ -1,6 +1,6 @@
 """Post-train the generator with DiffusionNFT on the biological rewards, then compare it with its base.
 
-    cellfluxrl train nft                                       # 100 iterations, about half an hour on one slow core
+    cellfluxrl train nft                                       # 80 iterations, less than half an hour on one slow core
     cellfluxrl train nft --preset smoke                        # two iterations and the evaluation
     cellfluxrl train nft --resume                              # continue where it stopped
     cellfluxrl train nft --control shuffled --output-dir runs/nft-shuffled
@@ -40,7 +40,8 @@ class NFTConfig(RenoisedConfig):
     """Post-training with DiffusionNFT."""
 
     output_dir: Path = Path("runs/nft")
-    optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, micro_batch_size=48)
+    iterations: int = 80
+    optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, cooldown=1 / 3, micro_batch_size=48)
     loss: NFTLossConfig = NFTLossConfig()
 
 
