@@ -14,7 +14,6 @@ from algorithms.losses.matching import (
     MatchingLoss,
     TimeWeight,
     at_least_fp32,
-    end_point_weight,
     flow_matching,
     linear_weight,
     scaled_square,
@@ -95,9 +94,8 @@ def residual(d: Tensor) -> Tensor:
 
 
 class NFTLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, r, condition; writes loss_nft, loss_kl and metrics.
+    """Reads x0 (the source x0'), x1, t, r, condition; writes loss_nft (`nft_loss`), loss_kl and metrics.
 
-    loss_nft is the mean of `nft_loss_adaptive`, or of omega(t) times `nft_loss_plain`; of the paper is omega = 1.
     kl, norm_ratio: see `MatchingLoss.kl_penalty`. drift = mean((v_theta - v_old)^2). residual: see `residual`.
     """
 
@@ -114,7 +112,6 @@ class NFTLoss(MatchingLoss):
         kl_weight: float = 1e-4,
         kl_share: float = 1.0,
         kl_time_weight: TimeWeight = linear_weight,
-        time_weight: TimeWeight = end_point_weight,
         adaptive: bool = True,
     ):
         if beta <= 0 or kl_weight < 0:
@@ -126,18 +123,15 @@ class NFTLoss(MatchingLoss):
             kl_weight=kl_weight,
             kl_share=kl_share,
             kl_time_weight=kl_time_weight,
-            time_weight=time_weight,
         )
         self.beta, self.adaptive = beta, adaptive
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         inputs = self.regression_inputs(tensordict)
-        x_t, t, v_theta, v, omega = inputs
+        x_t, t, v_theta, v, _ = inputs
         with torch.no_grad():
             v_old = self.model_old(x_t, t, tensordict["condition"])
         loss = nft_loss(v_theta, v_old, v, t, tensordict["r"], beta=self.beta, adaptive=self.adaptive)
-        if not self.adaptive:  # which measures end points by itself
-            loss = omega * loss
         return TensorDict(
             {
                 "loss_nft": loss.mean(),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import MatchingLossConfig, RenoisedConfig, WeightingConfig, presets
+from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
 from algorithms.train_config import OptimConfig
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NFTLossConfig(WeightingConfig, MatchingLossConfig):
+class NFTLossConfig(MatchingLossConfig):
     """Settings of `algorithms.losses.nft.NFTLoss`."""
 
     form: Literal["adaptive", "plain"] = "adaptive"  # of the published code, or of the paper's equation
@@ -60,7 +60,6 @@ def build(components: Components[NFTConfig]) -> Algorithm:
         kl_weight=config.kl_weight,
         kl_share=config.kl_share,
         kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
-        time_weight=TIME_WEIGHTS[config.weighting],
         adaptive=config.form == "adaptive",
     )
     return components.renoised_algorithm(loss)

@@ -60,17 +60,17 @@ class RewardSpec:
         return self.weight if self.emphasis is None else self.emphasis
 
 
-def _build_containment(parts: RewardParts) -> ImageReward:
+def _containment(parts: RewardParts) -> ImageReward:
     return NucleusInCytoplasm()
 
 
-def _build_by_classifier(reward: Callable[[nn.Module], ImageReward], parts: RewardParts) -> ImageReward:
+def _by_classifier(reward: Callable[[nn.Module], ImageReward], parts: RewardParts) -> ImageReward:
     if parts.classifier is None:
         raise ValueError(f"{reward.__name__} needs a classifier, got None")
     return reward(parts.classifier)
 
 
-def _build_by_reference(reward: Callable[[Reference, Shaping], ImageReward], parts: RewardParts) -> ImageReward:
+def _by_reference(reward: Callable[[Reference, Shaping], ImageReward], parts: RewardParts) -> ImageReward:
     if parts.reference is None:
         raise ValueError(f"{reward.__name__} needs reference statistics, got None")
     return reward(parts.reference, parts.shaping)
@@ -89,7 +89,7 @@ def z_score_reward(
         label=name.replace("_", " "),
         weight=1.0,
         unit="z-score reward",
-        build=partial(_build_by_reference, reward),
+        build=partial(_by_reference, reward),
         measure=measure,
         emphasis=emphasis,
         needs=("reference",),
@@ -107,7 +107,7 @@ SUITE: tuple[RewardSpec, ...] = (
         weight=5.0,
         emphasis=2.0,
         unit="probability",
-        build=partial(_build_by_classifier, MoAProbability),
+        build=partial(_by_classifier, MoAProbability),
         has_judge=True,
         needs=("classifier",),
         conditioned_on="moa",
@@ -116,9 +116,9 @@ SUITE: tuple[RewardSpec, ...] = (
         name="containment",
         label="containment",
         weight=2.0,
-        emphasis=1.0,
+        emphasis=1,
         unit="share",
-        build=_build_containment,
+        build=_containment,
         has_judge=True,
     ),
     z_score_reward("roundness", Roundness, measure="roundness", emphasis=2.0),

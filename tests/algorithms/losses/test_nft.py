@@ -9,7 +9,7 @@ import torch
 from algorithms.losses.matching import TIME_WEIGHTS
 from algorithms.losses.nft import NFTLoss, nft_loss, nft_loss_adaptive, residual
 from cellenv.path import lift
-from tests.algorithms.matching_toys import SHAPE, Scale, check_module, draw, models, omega
+from tests.algorithms.matching_toys import SHAPE, Scale, check_module, draw, models
 from tests.algorithms.matching_toys import gradient as gradient_of
 from tests.algorithms.matching_toys import rows as matching_rows
 
@@ -150,12 +150,10 @@ def rows():
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_module_feeds_the_formula(rows, adaptive, weighting):
     def expected(v_theta, v_old, v):
-        loss = nft_loss(v_theta, v_old, v, rows["t"], rows["r"], beta=0.7, adaptive=adaptive)
-        return loss if adaptive else omega(weighting, rows["t"]) * loss
+        return nft_loss(v_theta, v_old, v, rows["t"], rows["r"], beta=0.7, adaptive=adaptive)
 
-    weights = dict(time_weight=TIME_WEIGHTS[weighting], kl_time_weight=TIME_WEIGHTS["velocity"])
-    loss = NFTLoss(*models(), beta=0.7, kl_weight=0.01, adaptive=adaptive, **weights)
-    out, (v_theta, v_old, v) = check_module(loss, "loss_nft", rows, expected, "velocity")
+    loss = NFTLoss(*models(), beta=0.7, kl_weight=0.01, kl_time_weight=TIME_WEIGHTS[weighting], adaptive=adaptive)
+    out, (v_theta, v_old, v) = check_module(loss, "loss_nft", rows, expected, weighting)
     torch.testing.assert_close(out["drift"], (v_theta - v_old).square().mean())
     torch.testing.assert_close(out["residual"], residual(v_old - v))
 

@@ -14,6 +14,6 @@ def test_flags_reach_the_training(runner):
         runner(nft, SAMPLING),
         [
             *("--form plain", "--beta 0.5", "--kl-weight 30", "--kl-share 0.3", "--normalise total"),
-            *("--kl-weighting velocity", "--form plain --weighting velocity"),
+            "--kl-weighting velocity",
         ],
     )
