@@ -60,7 +60,7 @@ class RewardSpec:
         return self.weight if self.emphasis is None else self.emphasis
 
 
-def _containment(parts: RewardParts) -> ImageReward:
+def _inside(parts: RewardParts) -> ImageReward:
     return NucleusInCytoplasm()
 
 
@@ -113,13 +113,7 @@ SUITE: tuple[RewardSpec, ...] = (
         conditioned_on="moa",
     ),
     RewardSpec(
-        name="containment",
-        label="containment",
-        weight=2.0,
-        emphasis=1,
-        unit="share",
-        build=_containment,
-        has_judge=True,
+        name="containment", label="containment", weight=2.0, emphasis=1.0, unit="share", build=_inside, has_judge=True
     ),
     z_score_reward("roundness", Roundness, measure="roundness", emphasis=2.0),
     z_score_reward("nucleus_size", NucleusSize, measure="nucleus_area_max", emphasis=0.5),
