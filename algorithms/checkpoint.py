@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from algorithms.schedule import continues, cooldown_start
+from algorithms.sharding import whole
 from cellenv.weights_io import atomic_replace
 
 FOLDERS = ("checkpoints", "stable")  # of a run
@@ -129,9 +130,13 @@ def iteration_of(path: Path) -> int:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of all names, types, shapes and values of a state dict: equal only if every bit is."""
+    """SHA-256 of all names, types, shapes and values of a state dict: equal only if every bit is.
+
+    All processes must ask for that of a sharded module together.
+    """
     digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
+    for name, shard in module.state_dict().items():
+        value = whole(shard)
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from torch import nn
 from algorithms import checkpoint
 from algorithms.processes import from_main
 from algorithms.resume_settings import describe_changes
+from algorithms.sharding import whole
 
 
 class Stateful(Protocol):
@@ -53,12 +54,14 @@ class TrainingState:
         """
         self.check_ranks()
         rng = gather_object([checkpoint.rng_state()])
-        if self.accelerator.is_main_process:
-            parts = {name: self._changing(part) for name, part in self.parts.items()}
+        main = self.accelerator.is_main_process
+        parts = {name: whole(self._changing(part), keep=main) for name, part in self.parts.items()}
+        frozen = [checkpoint.fingerprint(model) for model in self.frozen]
+        if main:
             state = {
                 "parts": parts,
                 "names": [*leaf_names(parts)],
-                "frozen": [checkpoint.fingerprint(model) for model in self.frozen],
+                "frozen": frozen,
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
                 "rng": rng,
                 "settings": dict(self.settings),
