@@ -50,7 +50,8 @@ def as_on_gpus(accelerator: Accelerator) -> Accelerator:
 def main(folder: str) -> None:
     """The main process writes models, every process the rest."""
     accelerator, folder = as_on_gpus(start_accelerator(threads=1, may_shard=True)), Path(folder)
-    result = {"sharded": is_sharded(nft(folder / "straight", accelerator))}
+    loss = nft(folder / "straight", accelerator)
+    result = {"sharded": is_sharded(loss), "bytes": sum(p.to_local().nbytes for p in loss.parameters())}
     nft(folder / "stopped", accelerator, iterations=ITERATIONS - 1)
     nft(folder / "stopped", accelerator, resume=True)
     actor = ppo(folder / "ppo", accelerator)

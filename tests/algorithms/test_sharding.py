@@ -13,7 +13,7 @@ from algorithms.launch import start_accelerator
 from algorithms.sharding import sharded_layers, whole_copier
 from cellenv.generator import CellFlux
 from tests.accelerate_configs.launcher import launch
-from tests.algorithms.sharding_toys import ITERATIONS, nft, ppo
+from tests.algorithms.sharding_toys import ITERATIONS, network, nft, ppo
 
 LAST = f"checkpoints/{ITERATIONS:06d}.pt"
 
@@ -88,7 +88,11 @@ class TestTwoProcesses:
     """Theta, old, reference, EMA, optimizer and critic in shards."""
 
     def test_they_shard(self, two):
-        assert all(torch.load(two / f"rank-{rank}.pt", weights_only=True)["sharded"] for rank in (0, 1))
+        ranks = [torch.load(two / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+        whole = sum(parameter.nbytes for parameter in network().parameters())
+        assert all(rank["sharded"] for rank in ranks)
+        assert sum(rank["bytes"] for rank in ranks) == 3 * whole  # theta, old and reference, once in all
+        assert min(rank["bytes"] for rank in ranks) > 1.4 * whole
 
     def test_they_train_as_one_process(self, one, two):
         whole, sharded = (checkpoint.load(folder / LAST) for folder in (one, two / "straight"))
