@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from algorithms.files import free_space
 from algorithms.schedule import continues, cooldown_start
 from algorithms.sharding import whole
 from cellenv.weights_io import atomic_replace
@@ -44,6 +45,21 @@ def save(folder: str | Path, iteration: int, state: Mapping[str, Any], *, reach:
     for other in set(list_checkpoints(folder)) - set(kept):  # later ones are from before the run was taken up again
         other.unlink()
     return path
+
+
+def check_space(run: Path, size: int) -> None:
+    """Check that the disk has room for all checkpoints that a run will have at once, of so many bytes each or more.
+
+    Raises:
+        OSError: it has not; names the folder.
+    """
+    more = max(1, KEEP_LAST + 1 - len(list_checkpoints(run / FOLDERS[0])))
+    left, needed = free_space(run) / 2**20, more * size / 2**20
+    if left < needed:
+        raise OSError(
+            f"{run} has {left:,.1f} MiB left, and the checkpoints of this run need {needed:,.1f} or more: free some of"
+            " it, or give another --output-dir"
+        )
 
 
 def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
