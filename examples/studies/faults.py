@@ -102,7 +102,7 @@ JOBS = (
     Job("base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
     Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
     Job("nft-processes", nft, post_train, [*COMMON, *NFT], "model", processes=2),
-    Job("nft-workers", nft, post_train, [*COMMON, *NFT, "--reward.workers", "2"], "model", workers=True),
+    Job("nft-workers", nft, post_train, [*COMMON, *NFT, "--reward.workers", "1"], "model", workers=True),
 )
 
 
