@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from typing import Self
 
 import torch
 
@@ -15,13 +16,18 @@ logger = logging.getLogger(__name__)
 class Autosave(StopRequest):
     """Inside the context, a call after each step saves what is due, and ends the process if SIGTERM or SIGINT came.
 
-    All ranks do so after the same step. every: steps; minutes: since the last checkpoint.
+    All ranks do so after the same step. every: steps; minutes: since the last checkpoint. A disk that has no room for
+    the checkpoints is refused at the beginning.
     """
 
     def __init__(self, state: TrainingState, *, every: int, minutes: float):
         super().__init__()
         self.state, self.every, self.minutes = state, every, minutes
         self._saved = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.state.check_space()
+        return super().__enter__()
 
     def __call__(self, done: int) -> None:
         """After `done` steps.

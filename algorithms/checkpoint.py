@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from algorithms.files import free_space
 from algorithms.schedule import continues, cooldown_start
+from algorithms.sharding import whole
 from cellenv.weights_io import atomic_replace
 
 FOLDERS = ("checkpoints", "stable")  # of a run
@@ -43,6 +45,21 @@ def save(folder: str | Path, iteration: int, state: Mapping[str, Any], *, reach:
     for other in set(list_checkpoints(folder)) - set(kept):  # later ones are from before the run was taken up again
         other.unlink()
     return path
+
+
+def check_space(run: Path, size: int) -> None:
+    """Check that the disk has room for all checkpoints that a run will have at once, of so many bytes each or more.
+
+    Raises:
+        OSError: it has not; names the folder.
+    """
+    more = max(1, KEEP_LAST + 1 - len(list_checkpoints(run / FOLDERS[0])))
+    left, needed = free_space(run) / 2**20, more * size / 2**20
+    if left < needed:
+        raise OSError(
+            f"{run} has {left:,.1f} MiB left, and the checkpoints of this run need {needed:,.1f} or more: free some of"
+            " it, or give another --output-dir"
+        )
 
 
 def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
@@ -129,9 +146,13 @@ def iteration_of(path: Path) -> int:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of all names, types, shapes and values of a state dict: equal only if every bit is."""
+    """SHA-256 of all names, types, shapes and values of a state dict: equal only if every bit is.
+
+    All processes must ask for that of a sharded module together.
+    """
     digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
+    for name, shard in module.state_dict().items():
+        value = whole(shard)
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

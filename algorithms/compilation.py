@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from algorithms.sharding import sharded_layers
+
 logger = logging.getLogger(__name__)
 
 
@@ -14,7 +16,12 @@ def compile_networks(networks: Iterable[nn.Module], device: torch.device | str) 
 
     The first calls then take minutes and later ones less time. A copy of a network is not compiled. Without a compiler
     for the device, a warning says so and nothing changes.
+
+    Raises:
+        ValueError: the launcher asks for FSDP.
     """
+    if sharded_layers():
+        raise ValueError("--compile is not supported with FSDP; leave it out")
     if (reason := why_not(device)) is not None:
         logger.warning("networks are not compiled, since this machine cannot compile for %s: %s", device, reason)
         return

@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
+from algorithms.sharding import is_sharded, whole
 from cellenv.weights_io import save_weights
 
 LEAST_SCALE = 1.0  # of an fp16 loss; below it, gradients overflow that are not scaled up: 17 skipped steps from 2^16
@@ -44,7 +45,7 @@ def descend(
     """
     scaler = accelerator.scaler
     if scaler is None:
-        norm = accelerator.clip_grad_norm_(parameters, max_grad_norm)
+        norm: Tensor = whole(accelerator.clip_grad_norm_(parameters, max_grad_norm))
         if not norm.isfinite():
             raise FloatingPointError(f"the gradient is {norm.item()}: look for nan in images and rewards")
         optimizer.step()
@@ -61,7 +62,10 @@ def descend(
 
 
 def offending_rows(loss: LossModule, rows: TensorDictBase, accelerator: Accelerator) -> dict[str, Tensor]:
-    """Rows whose own loss has a gradient that is not finite, on this rank, with dotted names."""
+    """Rows whose own loss has a gradient that is not finite, on this rank, with dotted names.
+
+    Shards have the mean gradient of all ranks; there, rows are blamed whose loss is not finite.
+    """
     offends = torch.zeros(len(rows), dtype=torch.bool)
     for i in range(len(rows)):
         loss.zero_grad(set_to_none=True)
@@ -69,7 +73,7 @@ def offending_rows(loss: LossModule, rows: TensorDictBase, accelerator: Accelera
             out = loss(rows[i : i + 1])
         total = sum(out[key] for key in loss.out_keys if key.startswith("loss_"))
         total.backward()
-        gradients = (parameter.grad for parameter in loss.parameters() if parameter.grad is not None)
-        offends[i] = not all(gradient.isfinite().all() for gradient in gradients)
+        finite = [total] if is_sharded(loss) else [p.grad for p in loss.parameters() if p.grad is not None]
+        offends[i] = not all(value.isfinite().all() for value in finite)
     loss.zero_grad(set_to_none=True)
     return dict(rows[offends.to(rows.device)].detach().flatten_keys(".").items())

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from algorithms.sharding import shard_like
+
 
 class EMA:
     """ema <- d ema + (1 - d) theta with d = min(decay, (1 + n) / (10 + n)) at update n = 1, 2, ...
@@ -60,7 +62,10 @@ class EMA:
             wrong = sorted(name for name in shapes.keys() | came.keys() if shapes.get(name) != came.get(name))
             raise ValueError(f"the average is of another model; {len(wrong)} entries differ, first {wrong[0]!r}")
         self.updates = state["updates"]
-        self.average = {name: value.to(self.average[name], copy=True) for name, value in state["average"].items()}
+        self.average = {
+            name: shard_like(value, self.average[name]).to(self.average[name], copy=True)
+            for name, value in state["average"].items()
+        }
 
     def _matching(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
         """Trained parameters of the model, which must be those of the average."""

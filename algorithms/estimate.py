@@ -15,6 +15,7 @@ from cellenv.generator import CellFlux
 if TYPE_CHECKING:
     from algorithms.evaluation.best_of_n import BestOfNConfig
     from algorithms.evaluation.evaluate import EvaluateConfig
+    from algorithms.memory import TrainingMemory
 
 
 class Estimate(NamedTuple):
@@ -23,6 +24,7 @@ class Estimate(NamedTuple):
     nfe: int  # images evaluated by the generator's network; a backward pass counts as two
     seconds: float
     memory: int  # peak of a process in bytes; GPU memory if there is a GPU
+    training: TrainingMemory | None = None  # by what takes it, of post-training
 
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
@@ -30,7 +32,7 @@ class Estimate(NamedTuple):
             f"network function evaluations  {self.nfe:,}\n"
             f"time                          {minutes} min {seconds} s\n"
             f"memory                        {self.memory / 2**30:.1f} GiB a process"
-        )
+        ) + (f"\n\n{self.training}" if self.training else "")
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -1,6 +1,8 @@
 """Atomic file writes: a file is complete, or the old one stays."""
 
+import math
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,26 @@ def check_writable(path: str | Path) -> None:
     """Check that a file or folder can be made here, before work is spent on it; makes nothing.
 
     Raises:
-        OSError: the nearest folder that exists cannot be written, or is a file; names both.
+        OSError: the nearest folder that exists cannot be written, is a file, or its disk is full; names both.
     """
-    there = next(parent for parent in (Path(path).absolute(), *Path(path).absolute().parents) if parent.exists())
+    there = nearest(path)
     if there != Path(path).absolute() and not there.is_dir():
         raise NotADirectoryError(f"{path} cannot be written: {there} is a file")
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{path} cannot be written: {there} is read-only; give another folder")
+    if free_space(there) == 0:
+        raise OSError(f"{path} cannot be written: the disk of {there} is full; free some of it, or give another folder")
+
+
+def free_space(path: str | Path) -> float:
+    """Bytes that are left on the disk of a path, which need not be there; infinite where the system does not say."""
+    disk = shutil.disk_usage(nearest(path))
+    return disk.free if disk.total else math.inf
+
+
+def nearest(path: str | Path) -> Path:
+    """The path, or the nearest of its parents that exists."""
+    return next(parent for parent in (Path(path).absolute(), *Path(path).absolute().parents) if parent.exists())
 
 
 def save_png(picture: NDArray[np.uint8], path: str | Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
 
 from algorithms.interruption import follow_launcher, has_launcher
+from algorithms.sharding import sharded_layers
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 TIMEOUT = 1800.0  # seconds that a process waits for the others
@@ -40,6 +41,7 @@ def start_accelerator(
     threads: int | None = None,
     other_processes: int = 0,
     timeout: float = TIMEOUT,
+    may_shard: bool = False,
 ) -> Accelerator:
     """Return the Accelerator of this process, on a GPU if there is one, else on the CPU.
 
@@ -49,17 +51,20 @@ def start_accelerator(
     threads round differently.
     other_processes: that this one starts beside it, which take a core each.
     timeout: seconds that a process waits for the others.
+    may_shard: whether the command shards the weights if the launcher asks for FSDP (sharding.py).
 
     Raises:
-        ValueError: fp16 without a GPU; ranks that do not see each other; gradient accumulation set by the launcher;
-            an engine that shards the weights.
+        ValueError: fp16 without a GPU, or with FSDP; ranks that do not see each other; gradient accumulation set by the
+            launcher; an engine that the command does not support.
     """
     follow_launcher()
-    check_engine()
+    check_engine(may_shard)
     cpu = not has_accelerator()
     precision = automatic_precision() if mixed_precision == "auto" else mixed_precision
     if cpu and precision == "fp16":
         raise ValueError("fp16 needs a GPU and this machine has none; use --mixed-precision bf16 or no")
+    if precision == "fp16" and sharded_layers():
+        raise ValueError("fp16 is not supported with FSDP; use --mixed-precision bf16 or no")
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=precision,
@@ -101,15 +106,13 @@ def check_launch(accelerator: Accelerator) -> None:
         )
 
 
-def check_engine() -> None:
-    """Raise ValueError if the launcher asks for an engine that shards the weights."""
-    engines = {"DeepSpeed": "ACCELERATE_USE_DEEPSPEED", "FSDP": "ACCELERATE_USE_FSDP"}
-    for name, variable in engines.items():
-        if os.environ.get(variable, "false").lower() == "true":
-            raise ValueError(
-                f"{name} is not supported: it shards the weights, of which each process keeps whole old and averaged "
-                "copies; launch with accelerate_configs/multi_gpu.yaml or multi_node.yaml"
-            )
+def check_engine(may_shard: bool) -> None:
+    """Raise ValueError if the launcher asks for an engine that the command does not support."""
+    whole = "launch with accelerate_configs/multi_gpu.yaml or multi_node.yaml"
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise ValueError(f"DeepSpeed is not supported: {whole}, or, for weights in shards, with fsdp2.yaml")
+    if sharded_layers() and not may_shard:
+        raise ValueError(f"FSDP is for post-training alone, here each process has whole weights: {whole}")
 
 
 def check_processes(known: int) -> None:

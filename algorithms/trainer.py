@@ -29,6 +29,7 @@ from algorithms.muon import OPTIMIZERS
 from algorithms.old_policy import ema_update
 from algorithms.presence import report
 from algorithms.schedule import cooldown_start, learning_rate_factor
+from algorithms.sharding import no_sync, prepare, prepare_optimizer
 from algorithms.train_config import OptimConfig, TrainConfig
 from algorithms.training_state import Stateful, TrainingState
 
@@ -98,7 +99,7 @@ def train(
 ) -> EMA:
     """Train theta in place and return its EMA.
 
-    render_samples: draws a picture (H, W, 3) of theta's samples; called with the EMA weights.
+    render_samples: draws a picture (H, W, 3) of theta's samples; called with the EMA weights, by all processes.
     settings: what must be equal on resuming, see `resume_settings`.
     monitor: notices a collapse, see `ends_run`; None: one that only warns.
 
@@ -108,8 +109,8 @@ def train(
         RuntimeError: the ranks hold different weights.
         SystemExit: SIGTERM or SIGINT came; the iteration was finished, and a checkpoint written.
     """
-    forwarder = accelerator.prepare(Forwarder(algorithm.loss))
-    optimizer = accelerator.prepare(make_optimizer(algorithm.parameter_groups(), config.optim))
+    forwarder = prepare(accelerator, Forwarder(algorithm.loss))
+    optimizer = prepare_optimizer(accelerator, make_optimizer(algorithm.parameter_groups(), config.optim))
     critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
     ema = EMA(algorithm.theta, config.optim.ema_decay)
     monitor = monitor or CollapseMonitor()
@@ -142,7 +143,7 @@ def train(
             done = iteration + 1
             if ends_run(monitor, iteration, metrics, state, logger):
                 break
-            if render_samples is not None and accelerator.is_main_process and done % config.show_every == 0:
+            if render_samples is not None and done % config.show_every == 0:
                 with ema.swapped(algorithm.theta):
                     logger.log_samples(done, render_samples())
             autosave(done)
@@ -256,8 +257,8 @@ class CriticUpdate:
 
     def __init__(self, accelerator: Accelerator, critic: CriticTraining):
         self.accelerator, self.loss, self.optim = accelerator, critic.loss, critic.optim
-        self.forwarder = accelerator.prepare(Forwarder(critic.loss))
-        self.optimizer = accelerator.prepare(make_optimizer(critic.loss.parameters(), critic.optim))
+        self.forwarder = prepare(accelerator, Forwarder(critic.loss))
+        self.optimizer = prepare_optimizer(accelerator, make_optimizer(critic.loss.parameters(), critic.optim))
 
     def state(self) -> dict[str, Stateful]:
         """What a checkpoint must hold, by name."""
@@ -282,7 +283,7 @@ def accumulate_gradients(
     parts = []
     for m in range(M):
         micro_batch = rows[m::M]
-        with nullcontext() if m == M - 1 else accelerator.no_sync(forwarder):
+        with nullcontext() if m == M - 1 else no_sync(accelerator, forwarder):
             out = dict(zip(keys, forwarder(micro_batch), strict=True))
             total = sum(value for key, value in out.items() if key.startswith("loss_"))
             accelerator.backward(total * (len(micro_batch) / len(rows)))

@@ -11,8 +11,10 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from algorithms import checkpoint
+from algorithms.memory import size_of, tensors_of
 from algorithms.processes import from_main
 from algorithms.resume_settings import describe_changes
+from algorithms.sharding import whole
 
 
 class Stateful(Protocol):
@@ -53,12 +55,14 @@ class TrainingState:
         """
         self.check_ranks()
         rng = gather_object([checkpoint.rng_state()])
-        if self.accelerator.is_main_process:
-            parts = {name: self._changing(part) for name, part in self.parts.items()}
+        main = self.accelerator.is_main_process
+        parts = {name: whole(self._changing(part), keep=main) for name, part in self.parts.items()}
+        frozen = [checkpoint.fingerprint(model) for model in self.frozen]
+        if main:
             state = {
                 "parts": parts,
                 "names": [*leaf_names(parts)],
-                "frozen": [checkpoint.fingerprint(model) for model in self.frozen],
+                "frozen": frozen,
                 "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
                 "rng": rng,
                 "settings": dict(self.settings),
@@ -66,6 +70,15 @@ class TrainingState:
             }
             checkpoint.save(self.output_dir / folder, step, state, reach=self.reach)
         self.accelerator.wait_for_everyone()
+
+    def check_space(self) -> None:
+        """Check that the main process's disk has room for the checkpoints.
+
+        Raises:
+            OSError: it has not; names the folder.
+        """
+        size = sum(size_of(tensors_of(self._changing(part))) for part in self.parts.values())
+        from_main(partial(checkpoint.check_space, self.output_dir, size), "look for room on the disk")
 
     def load(self) -> int:
         """Restore a checkpoint (`checkpoint.load_to_continue`) and return the number of finished steps.

@@ -9,6 +9,7 @@ from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNet, UNetConfig
 from cellenv.streams import rng_at
+from tests.accelerate_configs.launcher import launched_environment
 
 TINY = UNetConfig(condition_dim=64, width=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, patch=8)
 
@@ -27,6 +28,13 @@ def fresh_accelerate():
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
+
+
+@pytest.fixture
+def fsdp2(monkeypatch):
+    """The variables that a process launched with accelerate_configs/fsdp2.yaml finds."""
+    for name, value in launched_environment("fsdp2", "--num_processes 2").items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from algorithms import checkpoint
 from algorithms.estimate import Estimate, estimate_evaluation, peak_memory
 from algorithms.evaluation.evaluate import EvaluateConfig
 from algorithms.launch import start_accelerator
+from algorithms.memory import saved_activations, training_memory
 from algorithms.nfe import count_nfe
 from algorithms.recipes.post_training import Components, Config, build_components
 from algorithms.trainer import Algorithm, train
 
 
 def estimate_post_training(config: Config, build: Callable[[Components[Config]], Algorithm]) -> Estimate:
-    """Time and network evaluations of all iterations and the evaluation; checkpoints and pictures are left out.
+    """Time, network evaluations and memory of all iterations and the evaluation, without checkpoints and pictures.
 
     Two iterations with as many groups as fill one batch are trained in a temporary folder; the second one is timed, and
     its cost is scaled to the groups and iterations of the config. Networks are not compiled; a critic's warm-up counts
@@ -42,8 +44,18 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
         algorithm = build(components)
         if algorithm.critic is not None:
             algorithm = replace(algorithm, critic=replace(algorithm.critic, warmup_iterations=0))
-        with components.scorer, count_nfe([model.network for model in components.models]) as nfe:
-            train(accelerator, small, algorithm)
+        networks = [model.network for model in components.models]
+        with components.scorer, count_nfe(networks) as nfe, saved_activations(algorithm.loss) as saved:
+            ema = train(accelerator, small, algorithm)
+        state = checkpoint.load_to_continue(small.output_dir, small.iterations, small.optim.cooldown)
+        memory = training_memory(
+            algorithm.theta,
+            algorithm.old,
+            algorithm.frozen,
+            ema=ema,
+            optimizer=state["parts"]["optimizer"],
+            activations=saved.most,
+        )
         last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
     scale = config.iterations * rollout.groups / groups
     evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)
@@ -53,4 +65,5 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
         nfe=round(nfe.total / 2 * scale) + evaluation.nfe,
         seconds=last["time/total"] * scale + evaluation.seconds,
         memory=peak_memory(),
+        training=memory,
     )

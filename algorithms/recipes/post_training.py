@@ -38,6 +38,7 @@ from algorithms.resume_settings import resume_settings
 from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
+from algorithms.sharding import whole_copier
 from algorithms.trainer import Algorithm, train
 from algorithms.training_times import TimeQuantile, grid_time, uniform_time
 from algorithms.workers.scorer import Scorer
@@ -187,6 +188,7 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
         threads=config.threads,
         other_processes=config.reward.processes,
         timeout=config.distributed.timeout,
+        may_shard=True,
     )
     accelerator.print(f"mixed precision: {accelerator.mixed_precision}")
     if (groups := config.rollout.groups) % (ranks := accelerator.num_processes):
@@ -210,6 +212,7 @@ def train_and_evaluate(
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
+    copy_base, copy_trained = whole_copier(components.ref), whole_copier(components.theta)
     with components.scorer:
         ema = train(
             accelerator,
@@ -220,7 +223,7 @@ def train_and_evaluate(
             settings=resume_settings(config, RESUMABLE_FIELDS, components.data, accelerator.mixed_precision),
         )
     with ema.swapped(components.theta):
-        trained = copy.deepcopy(components.theta)
+        trained = copy_trained()
     if config.lora_rank:
         merge_lora(trained.network)
     if accelerator.is_main_process:
@@ -228,14 +231,10 @@ def train_and_evaluate(
         seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = from_main(partial(learning_signal, config), "read log.jsonl")
-    evaluate_models(  # copies, since these are not compiled
-        {"base": copy.deepcopy(components.ref), ROWS[config.control]: trained},
-        test,
-        config.output_dir,
-        evaluator=evaluator,
-        options=Comparison(contexts=contexts),
-        config={"preset": config.reward.shaping, **signal, **monitor.summary(), **settings},
-    )
+    models = {"base": copy_base(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
+    options = Comparison(contexts=contexts)
+    about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
+    evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
     accelerator.end_training()
 
 

@@ -6,6 +6,8 @@ Of each job (post-training without its evaluation, base, a baseline) one small r
 terminated at random moments, or their files may not grow beyond a random size, as on a full disk; each is then started
 again with --resume (without, where it had no checkpoint yet). A run survives if its model equals the first one's in
 every byte. A damaged checkpoint, bits flipped, cut or zeroed, survives if the one before it is read in its place.
+Of two processes, one is killed at a random moment: the other must stop, and both survive as above. A reward worker is
+killed: the run must go on by itself.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +19,11 @@ from examples.studies.command_line import parse_script
 @dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
     output_dir: Path = Path("runs/faults")
-    jobs: tuple[str, ...] = ("nft", "base", "baseline")
+    jobs: tuple[str, ...] = ("nft", "base", "baseline", "nft-processes", "nft-workers")
     kills: int = 10  # of each job, by SIGKILL
-    terminations: int = 4  # of each job, by SIGTERM
-    full_disks: int = 2  # of each job
-    damages: int = 70  # of each job, of its newest checkpoint
+    terminations: int = 4  # of each job of one process, by SIGTERM
+    full_disks: int = 2  # of each job of one process
+    damages: int = 70  # of each job of one process, of its newest checkpoint
     seed: int = 0
 
 
@@ -39,6 +41,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +49,6 @@ from multiprocessing import get_context
 from types import ModuleType
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from algorithms import checkpoint
@@ -61,10 +63,13 @@ from algorithms.run_folder import run_folder
 from algorithms.trainer import train
 from cellenv.weights_io import file_digest
 from examples.baselines import train as baselines
+from examples.studies.damaged_checkpoints import survived_damages
 
 STEPS = 6
 COMMON = ["--preset", "smoke", "--save-every", "2", "--threads", "1", "--mixed-precision", "no"]
 NFT = f"--iterations {STEPS} --groups 2 --group-size 2 --show-every 9".split()
+PATIENCE = 120.0  # seconds in which a process must end after another one was killed; a busy machine takes some
+HUNG = "hung"
 SERVER = get_context("forkserver")  # imports once; every run is a fresh process
 SERVER.set_forkserver_preload(["algorithms.recipes.post_training", "examples.baselines.train"])
 
@@ -73,7 +78,7 @@ def post_train(config: nft.NFTConfig) -> None:
     """Train the generator and save it, without the evaluation, which changes no weights."""
     accelerator = start_accelerator(threads=config.threads)
     components = build_components(config, accelerator)
-    with run_folder(config.output_dir, resume=config.resume):
+    with run_folder(config.output_dir, resume=config.resume), components.scorer:
         ema = train(accelerator, config, nft.build(components), settings={"seed": str(config.seed)})
         with ema.swapped(components.theta):
             components.theta.save_pretrained(config.output_dir / "model")
@@ -88,17 +93,22 @@ class Job:
     main: Callable[[Any], None]
     words: Sequence[str]
     model: str
+    processes: int = 1
+    workers: bool = False  # that compute its rewards, and are killed
 
 
 JOBS = (
     Job("nft", nft, post_train, [*COMMON, *NFT], "model"),
     Job("base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
     Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
+    Job("nft-processes", nft, post_train, [*COMMON, *NFT], "model", processes=2),
+    Job("nft-workers", nft, post_train, [*COMMON, *NFT, "--reward.workers", "1"], "model", workers=True),
 )
 
 
-def work(name: str, words: Sequence[str], log: Path, most_bytes: int | None) -> None:
-    """Do the job in this process; most_bytes: no file may become larger."""
+def work(name: str, words: Sequence[str], log: Path, most_bytes: int | None, environment: Mapping[str, str]) -> None:
+    """Do the job in this process; most_bytes: no file may become larger. environment: of one of several processes."""
+    os.environ.update(environment)
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -117,90 +127,120 @@ class Trial:
         shutil.rmtree(folder, ignore_errors=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
 
-    def start(self, *, most_bytes: int | None = None) -> Any:
-        """Start it, or go on with it; returns the process."""
+    def start(self, *, most_bytes: int | None = None) -> list[Any]:
+        """Start it, or go on with it; returns its processes."""
         has_begun = bool(checkpoint.list_checkpoints(self.folder / "checkpoints"))
         words = [*self.job.words, "--output-dir", str(self.folder), *(["--resume"] if has_begun else [])]
-        process = SERVER.Process(target=work, args=(self.job.name, words, self.log, most_bytes))
-        process.start()
-        return process
+        environments = ranks(self.job.processes) if self.job.processes > 1 else [{}]
+        given = [(self.job.name, words, self.log, most_bytes, environment) for environment in environments]
+        self.processes = [SERVER.Process(target=work, args=args) for args in given]
+        for process in self.processes:
+            process.start()
+        return self.processes
+
+    def wait(self, patience: float | None = None) -> list[int | str]:
+        """Exit codes of the processes after they ended; one that takes longer than `patience` is killed."""
+        codes: list[int | str] = []
+        for process in self.processes:
+            process.join(patience)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+                codes.append(HUNG)
+            else:
+                codes.append(process.exitcode)
+        return codes
 
     def finish(self) -> str:
-        """Start it, wait until it ends; returns the digest of its model, or what went wrong."""
-        process = self.start()
-        process.join()
+        """Start it, or go on with it, until it ends; returns the digest of its model, or what went wrong."""
+        self.start()
+        return self.outcome()
+
+    def outcome(self) -> str:
+        """The digest of the model of a run that ends, or what went wrong."""
         file = self.folder / self.job.model / "model.safetensors"
-        return file_digest(file) if process.exitcode == 0 else f"exit code {process.exitcode}, see {self.log}"
+        codes = self.wait()
+        return f"exit codes {codes}, see {self.log}" if any(codes) else file_digest(file)
 
 
-def hit_by(number: signal.Signals) -> Callable[[Trial, float, random.Random], str]:
-    """A fault: the signal comes at a random moment of a run that takes so many seconds."""
+Fault = Callable[[Trial, float, random.Random], str]
+
+
+def ranks(processes: int) -> list[dict[str, str]]:
+    """What a launcher tells each of several processes on this machine."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1])}
+    shared |= {name: str(processes) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    return [shared | {name: str(rank) for name in ("RANK", "LOCAL_RANK")} for rank in range(processes)]
+
+
+def start_over(trial: Trial, seconds: float, rng: random.Random) -> Any:
+    """One process of a new run, at a random moment before its end."""
+    while True:
+        process = rng.choice(trial.start())
+        process.join(timeout=rng.uniform(0, seconds))
+        if process.exitcode is None:
+            return process
+        trial.wait()
+        shutil.rmtree(trial.folder)
+
+
+def hit_by(number: signal.Signals) -> Fault:
+    """A fault: the signal comes to one process at a random moment of a run that takes so many seconds."""
 
     def fault(trial: Trial, seconds: float, rng: random.Random) -> str:
-        process = trial.start()
-        process.join(timeout=rng.uniform(0, seconds))
-        while process.exitcode is not None:  # over before the signal: from the start, with another moment
-            shutil.rmtree(trial.folder)
-            process = trial.start()
-            process.join(timeout=rng.uniform(0, seconds))
-        os.kill(process.pid, number)
-        process.join()
-        return f"exit code {process.exitcode}, {len(list(trial.folder.rglob('*.pt')))} checkpoints"
+        os.kill(start_over(trial, seconds, rng).pid, number)
+        start = time.perf_counter()
+        codes = trial.wait(PATIENCE)
+        ended = f"{time.perf_counter() - start:.1f} s later all have ended"
+        return f"exit codes {codes}, {ended}, {len(list(trial.folder.rglob('*.pt')))} checkpoints"
 
     return fault
+
+
+def kill_worker(trial: Trial, seconds: float, rng: random.Random) -> str:
+    """A fault: a reward worker is killed at a random moment, and the run goes on."""
+    process = start_over(trial, seconds, rng)
+    while not (found := workers_of(process.pid)):
+        if process.exitcode is not None:  # over before the first worker
+            return f"exit code {process.exitcode} without workers: {HUNG}"
+        time.sleep(0.05)
+    os.kill(rng.choice(found), signal.SIGKILL)
+    return f"one of {len(found)} workers killed, exit codes {trial.wait()}"
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that a process has spawned."""
+    children = [
+        int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+    ]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def full_disk(trial: Trial, seconds: float, rng: random.Random) -> str:
     """A fault: no file may grow beyond a random part of what a checkpoint takes."""
     largest = max(path.stat().st_size for path in trial.folder.with_name("undisturbed").rglob("*.pt"))
-    process = trial.start(most_bytes=rng.randrange(largest))
+    (process,) = trial.start(most_bytes=rng.randrange(largest))
     process.join()
     return f"exit code {process.exitcode}"
 
 
-def damage(content: bytes, rng: random.Random) -> bytes:
-    """The bytes with one bit flipped, the end cut off, or a block of zeros."""
-    at = rng.randrange(len(content))
-    flipped = bytes([content[at] ^ (1 << rng.randrange(8))])
-    return rng.choice(
-        [
-            content[:at] + flipped + content[at + 1 :],
-            content[:at],
-            content[:at] + bytes(min(512, len(content) - at)) + content[at + 512 :],
-        ]
-    )
-
-
-def survived_damages(run: Path, times: int, rng: random.Random) -> int:
-    """How often a run reads a usable state after damage to its newest checkpoint, which is put back."""
-    newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
-    content, survived = newest.read_bytes(), 0
-    files = [path for folder in checkpoint.FOLDERS for path in checkpoint.list_checkpoints(run / folder)]
-    intact = {state["iteration"]: state for state in map(checkpoint.load, files)}
-    for _ in range(times):
-        newest.write_bytes(damage(content, rng))
-        state = checkpoint.load_to_continue(run, STEPS, 0.0)
-        survived += same(state["parts"], intact[state["iteration"]]["parts"])
-    newest.write_bytes(content)
-    return survived
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two nested states are equal, bit for bit."""
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-
-
-def main(config: FaultsConfig) -> None:
-    logging.getLogger("algorithms.checkpoint").setLevel(logging.ERROR)
-    faults = {
+def faults_of(job: Job, config: FaultsConfig) -> dict[str, tuple[Fault, int]]:
+    """What happens to a job, and how often, by name."""
+    if job.workers:
+        return {"reward worker killed (SIGKILL)": (kill_worker, config.kills)}
+    if job.processes > 1:
+        return {f"one of {job.processes} processes killed (SIGKILL)": (hit_by(signal.SIGKILL), config.kills)}
+    return {
         "killed (SIGKILL)": (hit_by(signal.SIGKILL), config.kills),
         "terminated (SIGTERM)": (hit_by(signal.SIGTERM), config.terminations),
         "disk full": (full_disk, config.full_disks),
     }
+
+
+def main(config: FaultsConfig) -> None:
+    logging.getLogger("algorithms.checkpoint").setLevel(logging.ERROR)
     first = SERVER.Process(target=int)  # starts the server, so that no run is timed with it
     first.start()
     first.join()
@@ -210,17 +250,18 @@ def main(config: FaultsConfig) -> None:
         start = time.perf_counter()
         undisturbed = Trial(job, folder / "undisturbed").finish()
         seconds = time.perf_counter() - start
-        for name, (fault, times) in faults.items():
+        for name, (fault, times) in faults_of(job, config).items():
             survived = 0
             for i in tqdm(range(times), desc=f"{job.name}, {name}, {seconds:.0f} s", file=sys.stderr):
                 trial = Trial(job, folder / f"{name.split()[0]}-{i}")
                 what = fault(trial, seconds, rng)
-                outcome = trial.finish()
-                survived += outcome == undisturbed
+                outcome = trial.outcome() if job.workers else trial.finish()
+                survived += outcome == undisturbed and HUNG not in what
                 tqdm.write(f"{trial.folder}: {what}; then {outcome[:60]}", file=sys.stderr)
             lines.append(f"| {job.name} | {name} | {times} | {survived} |")
-        damaged = survived_damages(folder / "undisturbed", config.damages, rng)
-        lines.append(f"| {job.name} | newest checkpoint damaged | {config.damages} | {damaged} |")
+        if job.processes == 1 and not job.workers:
+            damaged = survived_damages(folder / "undisturbed", STEPS, config.damages, rng)
+            lines.append(f"| {job.name} | newest checkpoint damaged | {config.damages} | {damaged} |")
         write_whole(config.output_dir / "table.md", "\n".join([*lines, ""]).encode())
     print("\n".join(lines))
 

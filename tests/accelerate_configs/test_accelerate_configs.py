@@ -1,26 +1,15 @@
 """The launcher's files: their first line is the command, and it starts what it says, as far as a CPU goes."""
 
-import os
-import shlex
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from tests.algorithms.torchrun import ENVIRONMENT
+from tests.accelerate_configs.launcher import FOLDER, command_of, launch
 
-FOLDER = Path(__file__).parents[2] / "accelerate_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
-
-
-def command_of(file: Path) -> list[str]:
-    """Words of the command in the first line."""
-    return shlex.split(file.read_text().splitlines()[0].removeprefix("#"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -31,17 +20,6 @@ def test_the_first_line_launches_a_recipe_with_this_file(file):
     assert args.module and args.training_script == "algorithms.recipes.nft"
     config = load_config_from_file(str(file))  # refuses keys that it does not know
     assert (config.num_processes if args.num_processes is None else args.num_processes) >= 1
-
-
-def launch(name: str, flags: str, module: str, *args: str) -> subprocess.Popen[str]:
-    """Start a module as the file's command does, with more flags for the launcher."""
-    words = command_of(FOLDER / f"{name}.yaml")
-    words = [*words[2 : words.index("-m")], *flags.split(), "-m", module, *args]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=FOLDER.parent, env=os.environ | ENVIRONMENT, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    )
 
 
 def free_port() -> int:

@@ -23,9 +23,9 @@ def toy_ppo_run(output_dir, accelerator):
     return torch.nn.ModuleDict({"ppo": algorithm.loss, "critic": algorithm.critic.loss})
 
 
-def nan_on_one_rank(output_dir, accelerator):
+def nan_on_one_rank(output_dir, accelerator, model=None):
     """Message of the error, on each rank, after a bad pixel in an image of rank 1."""
-    algorithm = toy_algorithm(accelerator=accelerator)
+    algorithm = toy_algorithm(model, accelerator=accelerator)
 
     def collect(iteration, clock):
         td = algorithm.collect(iteration, clock)

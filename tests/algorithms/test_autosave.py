@@ -17,7 +17,12 @@ def state():
     """Five steps of a run; `saved` lists those that were saved."""
     saved = []
     return SimpleNamespace(
-        saved=saved, save=saved.append, steps=5, output_dir=Path("run"), accelerator=start_accelerator(threads=1)
+        saved=saved,
+        save=saved.append,
+        steps=5,
+        output_dir=Path("run"),
+        accelerator=start_accelerator(threads=1),
+        check_space=lambda: None,
     )
 
 

@@ -135,3 +135,13 @@ def test_a_fingerprint_depends_on_every_bit_and_name():
     other.bias.data[0] = torch.nextafter(other.bias.data[0], torch.tensor(9.0))
     assert checkpoint.fingerprint(layer) != checkpoint.fingerprint(other)
     assert checkpoint.fingerprint(nn.Sequential(layer)) != checkpoint.fingerprint(layer)
+
+
+def test_the_disk_needs_room_for_the_checkpoints_that_are_not_there_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "free_space", lambda run: 3000.0)
+    checkpoint.check_space(tmp_path, 1000)
+    with pytest.raises(OSError, match=f"{tmp_path} has 0.0 MiB left"):
+        checkpoint.check_space(tmp_path, 1001)
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "checkpoints", step, {})
+    checkpoint.check_space(tmp_path, 3000)

@@ -38,3 +38,8 @@ def test_without_a_compiler_a_warning_says_why_and_nothing_changes(network, monk
     compile_networks([network], "cpu")
     assert torch.equal(network(torch.ones(3, 2)), plain)
     assert caplog.messages == ["networks are not compiled, since this machine cannot compile for cpu: no C++ compiler"]
+
+
+def test_networks_that_will_be_sharded_are_refused(network, fsdp2):
+    with pytest.raises(ValueError, match="--compile is not supported with FSDP"):
+        compile_networks([network], "cpu")

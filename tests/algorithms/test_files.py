@@ -1,12 +1,15 @@
 """Atomic writes."""
 
+import math
 import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from algorithms.files import check_writable, save_png, write_whole
+from algorithms.files import check_writable, free_space, save_png, write_whole
 
 
 def test_a_failed_write_leaves_only_the_old_file(tmp_path):
@@ -44,3 +47,13 @@ def test_a_full_disk_is_named_with_the_path(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=f"{tmp_path}/a.json cannot be written: .*No space left"):
         write_whole(tmp_path / "a.json", b"new")
+
+
+def test_a_disk_that_is_full_is_refused_before_work_is_done_unless_its_size_is_unknown(tmp_path, monkeypatch):
+    assert free_space(tmp_path / "not" / "there") > 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10, free=0))
+    with pytest.raises(OSError, match=f"run cannot be written: the disk of {tmp_path} is full"):
+        check_writable(tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=0, free=0))
+    check_writable(tmp_path / "run")
+    assert free_space(tmp_path) == math.inf

@@ -37,11 +37,15 @@ def test_accumulation_by_the_launcher_raises(monkeypatch, fresh_accelerate):
         start_accelerator(threads=1)
 
 
-@pytest.mark.parametrize(("name", "variable"), [("DeepSpeed", "DEEPSPEED"), ("FSDP", "FSDP")])
-def test_engines_that_shard_the_weights_are_refused(name, variable, monkeypatch):
-    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
-    with pytest.raises(ValueError, match=f"{name} is not supported: it shards the weights"):
+def test_deepspeed_and_shards_where_weights_are_whole_are_refused(fsdp2, monkeypatch):
+    with pytest.raises(ValueError, match="FSDP is for post-training alone"):
         start_accelerator(threads=1)
+    with pytest.raises(ValueError, match="fp16 is not supported with FSDP"):
+        monkeypatch.setattr(launch, "has_accelerator", lambda: True)
+        start_accelerator(mixed_precision="fp16", may_shard=True)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="DeepSpeed is not supported: launch with accelerate_configs"):
+        start_accelerator(threads=1, may_shard=True)
 
 
 def test_ranks_that_do_not_see_each_other_raise(monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tensordict import TensorDict
 
+from algorithms import checkpoint
 from algorithms.advantages import total_reward
 from algorithms.clock import Clock
 from algorithms.controls import flipped_reward, zero_reward
@@ -187,3 +188,9 @@ def test_pictures_show_the_ema_weights_at_intervals(tmp_path):
     assert not torch.equal(seen[1], algorithm.theta.outer.weight)
     with ema.swapped(algorithm.theta):
         assert torch.equal(seen[1], algorithm.theta.outer.weight)
+
+
+def test_a_disk_without_room_is_refused_before_the_first_rollout(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "free_space", lambda run: 1000.0)
+    with pytest.raises(OSError, match=f"{tmp_path} has 0.0 MiB left, and the checkpoints of this run need"):
+        run(tmp_path, algorithm=toy_algorithm(collect=lambda iteration, clock: pytest.fail("drew a rollout")))

@@ -53,3 +53,10 @@ def test_a_critics_warmup_counts_as_iterations_like_others(config):
 def test_an_estimate_leaves_nothing_behind(config, tmp_path):
     estimate_post_training(replace(config, output_dir=tmp_path / "run"), nft.build)
     assert not (tmp_path / "run").exists()
+
+
+def test_memory_is_named_by_what_takes_it(config):
+    memory = estimate_post_training(config, nft.build).training
+    assert memory.states["theta"] == memory.states["old"] == memory.states["reference"] > 0
+    assert 2 * memory.states["theta"] < memory.states["optimizer"] < 2.1 * memory.states["theta"]
+    assert memory.activations > 0 and "average (EMA)" in str(Estimate(nfe=0, seconds=0.0, memory=0, training=memory))

@@ -1,49 +1,39 @@
-"""The study of faults: what counts as damage and as survival. Its runs are too long for a test."""
+"""The study of faults: its jobs, and how their processes are found. Its runs are too long for a test."""
 
-import random
+import multiprocessing
+import os
+import time
 
 import pytest
-import torch
 
-from algorithms import checkpoint
 from algorithms.command_line import parse
-from examples.studies.faults import JOBS, STEPS, FaultsConfig, damage, same, survived_damages
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Folder of a run with two checkpoints."""
-    for step in (4, STEPS):
-        parts = {"network": {"w": torch.full((3000,), float(step))}, "ema": {"updates": step}}
-        checkpoint.save(tmp_path / "checkpoints", step, {"parts": parts, "steps": STEPS})
-    return tmp_path
-
-
-def test_damage_changes_the_bytes():
-    content = bytes(range(1, 256)) * 9
-    damaged = [damage(content, random.Random(seed)) for seed in range(40)]
-    assert all(other != content for other in damaged)
-    assert len({len(other) == len(content) for other in damaged}) == 2
-
-
-def test_a_damaged_checkpoint_is_survived_and_put_back(run, monkeypatch):
-    newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
-    content = newest.read_bytes()
-    assert survived_damages(run, 20, random.Random(0)) == 20 and newest.read_bytes() == content
-    wrong = {"iteration": 4, "parts": {"network": {"w": torch.zeros(3000)}, "ema": {"updates": 4}}}
-    monkeypatch.setattr(checkpoint, "load_to_continue", lambda *_: wrong)
-    assert survived_damages(run, 20, random.Random(0)) == 0
-
-
-def test_states_are_compared_bit_for_bit():
-    state = {"a": [torch.tensor([0.0, 1.0]), (1, "x")], "b": {"c": None}}
-    assert same(state, {"a": [torch.tensor([0.0, 1.0]), (1, "x")], "b": {"c": None}})
-    for other in ({"a": [torch.tensor([0.0, 1.1]), (1, "x")], "b": {"c": None}}, {"a": state["a"]}):
-        assert not same(state, other)
+from examples.studies.faults import JOBS, STEPS, FaultsConfig, Trial, ranks, workers_of
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_jobs_are_small_and_save_before_they_end(job):
     config = parse(job.module.PRESETS, None, job.words).config
-    assert config.save_every < STEPS == (config.iterations if job.name == "nft" else config.steps)
+    assert config.save_every < STEPS == (config.iterations if job.name.startswith("nft") else config.steps)
     assert job.name in FaultsConfig().jobs
+
+
+def test_processes_of_a_run_have_a_rank_each_and_one_address():
+    first, second = ranks(2)
+    assert (first.pop("RANK"), first.pop("LOCAL_RANK"), second.pop("RANK"), second.pop("LOCAL_RANK")) == (*"0011",)
+    assert first == second and first["WORLD_SIZE"] == "2"
+
+
+def test_workers_are_the_processes_that_were_spawned():
+    assert workers_of(os.getpid()) == []
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    assert workers_of(os.getpid()) == [process.pid]
+    process.kill()
+    process.join()
+
+
+def test_a_process_that_does_not_end_is_killed_and_named(tmp_path):
+    trial = Trial(JOBS[0], tmp_path / "run")
+    trial.processes = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))]
+    trial.processes[0].start()
+    assert trial.wait(0.05) == ["hung"]
