@@ -145,10 +145,10 @@ class CellFlux(nn.Module):
         config = GeneratorConfig(
             network=self.config, sampling=self.sampling, metadata=self.metadata if metadata is None else metadata
         )
-        save_weights(folder, self.network.state_dict(), asdict(config))
         parameters = sum(parameter.numel() for parameter in self.parameters())
-        text = model_card(config.metadata, network=self.config, sampling=self.sampling, parameters=parameters)
-        write_atomically(weight_files(folder)[0].with_name(hub.CARD), text.encode())
+        card = model_card(config.metadata, network=self.config, sampling=self.sampling, parameters=parameters)
+        save_weights(folder, self.network.state_dict(), asdict(config))
+        write_atomically(weight_files(folder)[0].with_name(hub.CARD), card.encode())
 
     def push_to_hub(self, repo_id: str, metadata: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
         """Upload to "owner/name" on the Hugging Face Hub and return the URL; see `save_pretrained`, `hub.upload`."""

@@ -33,19 +33,27 @@ def model_card(metadata: Mapping[str, Any], *, network: UNetConfig, sampling: Sa
     """Text of the card; what the metadata do not name, a licence above all, is said to be unknown.
 
     parameters: number of weights.
+
+    Raises:
+        ValueError: an entry of the metadata has another form than the table above says.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     environment.filters["cell"] = table_cell
     known = {name: metadata.get(name) for name in ("license", "base", "source", "data", "command", "version")}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        **known,
-        settings=metadata.get("training") or metadata.get("config") or {},
-        rewards=metadata.get("rewards") or [],
-        evaluation=metadata.get("evaluation"),
-        network=network,
-        sampling=sampling,
-        parameters=f"{parameters:,}",
-    )
+    try:
+        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+            **known,
+            settings=metadata.get("training") or metadata.get("config") or {},
+            rewards=metadata.get("rewards") or [],
+            evaluation=metadata.get("evaluation"),
+            network=network,
+            sampling=sampling,
+            parameters=f"{parameters:,}",
+        )
+    except (jinja2.TemplateError, TypeError) as error:
+        raise ValueError(
+            f"the metadata make no model card: {error}; `cellenv.model_card` says what they hold"
+        ) from error
 
 
 def table_cell(value: object) -> str:

@@ -24,7 +24,7 @@ BLOCKS = dict(zip(BLOCK_NAMES, re.findall(r"```python\n(.*?)```", DOCUMENTS[0].r
 STUDIES = sorted(file.stem for file in (ROOT / "examples" / "studies").glob("*.py") if "\nPRESETS" in file.read_text())
 LAUNCHERS = {"python", "accelerate", "torchrun"}
 OTHER_FLAGS = {
-    *("--preset", "--dry-run", "--help", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
+    *("--preset", "--dry-run", "--help", "--version", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
     "--processes",  # of examples/reinforce.py
 }
 
@@ -96,6 +96,8 @@ def resolve(words: list[str]) -> tuple[Mapping[str, Any], list[str]] | None:
             return import_module(words[at + 1]).PRESETS, words[at + 2 :]
         else:
             return None
+    if words[1] == "--version":
+        return None
     command = next(tuple(words[1:n]) for n in (3, 2) if tuple(words[1:n]) in COMMANDS)
     return import_module(COMMANDS[command]).PRESETS, words[1 + len(command) :]
 

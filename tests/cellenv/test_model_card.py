@@ -74,6 +74,13 @@ def test_every_card_is_whole(metadata):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
+@pytest.mark.parametrize("metadata", [{"rewards": 3}, {"rewards": ["moa"]}, {"evaluation": {"note": "x"}}, {"base": 3}])
+def test_metadata_of_another_form_are_refused_before_anything_is_written(metadata, tmp_path):
+    with pytest.raises(ValueError, match=r"metadata make no model card: .*cellenv\.model_card"):
+        CellFlux.from_pretrained("embedded").save_pretrained(tmp_path / "model", metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_cell_of_a_table_stays_one():
     assert table_cell("a | b\nc") == r"a \| b c"
 
