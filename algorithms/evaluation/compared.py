@@ -17,8 +17,8 @@ from algorithms.config_checks import check_at_least
 from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
-    from algorithms.evaluation.evaluator import Evaluator
     from algorithms.evaluation.image_folder import ImageFolder
+    from algorithms.evaluation.metrics import Evaluator
     from cellenv.data.cells import CellData
     from cellenv.generator import CellFlux
 
