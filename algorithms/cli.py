@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
-from importlib.metadata import version
 
 from algorithms.command_line import parse
 from algorithms.interruption import plain_interrupts
+from algorithms.provenance import library_version
 from algorithms.recipes import ALGORITHMS
 from algorithms.terminal import allow_any_character
 from algorithms.user_errors import user_errors
@@ -73,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if (command := tuple(words[:length])) in COMMANDS:
             return run(*command, args=words[length:])
     if words == ["--version"]:
-        return print(version("cellfluxrl"))
+        return print(library_version())
     named = [word for word in words if not word.startswith("-")]
     group = sorted(command for command in COMMANDS if named and command[:-1] == tuple(named[:1]))
     print("usage:")

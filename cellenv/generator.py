@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from cellenv import hub
 from cellenv.checks import check_images, check_rows
+from cellenv.model_card import model_card
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import edm_times, uniform_times
 from cellenv.published import Published, read_published
 from cellenv.solvers import SOLVERS
 from cellenv.streams import normal_like
-from cellenv.weights_io import load_model, load_weights, save_weights
+from cellenv.weights_io import load_model, load_weights, save_weights, weight_files, write_atomically
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_STEPS = 10_000  # of a sampler
@@ -64,7 +65,7 @@ SAMPLINGS: dict[str, Sampling] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """What config.json says of a generator; metadata: JSON values, e.g. how it was trained."""
+    """What config.json says of a generator; metadata: JSON values, see `model_card`."""
 
     network: UNetConfig
     sampling: Sampling
@@ -75,11 +76,19 @@ class CellFlux(nn.Module):
     """Generator of treated cells x1 from control cells x0 and the embedding of a compound.
 
     network: any module network(x_t, t, condition) -> v; guidance also passes `keep` (see `UNet`).
+    metadata: JSON values that are saved with it, how it was trained among them; `cellenv.model_card` names some.
     """
 
-    def __init__(self, network: nn.Module, config: UNetConfig, sampling: Sampling | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        config: UNetConfig,
+        sampling: Sampling | None = None,
+        metadata: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.network, self.config, self.sampling = network, config, sampling or Sampling()
+        self.metadata = metadata or {}
 
     @property
     def sampling(self) -> Sampling:
@@ -132,12 +141,17 @@ class CellFlux(nn.Module):
         return SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition), source, times).clamp(-1, 1)
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
-        """Write model.safetensors and config.json; metadata: JSON values, e.g. how it was trained."""
-        config = GeneratorConfig(network=self.config, sampling=self.sampling, metadata=metadata or {})
+        """Write model.safetensors, config.json and a model card, README.md; metadata: None is the generator's own."""
+        config = GeneratorConfig(
+            network=self.config, sampling=self.sampling, metadata=self.metadata if metadata is None else metadata
+        )
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        card = model_card(config.metadata, network=self.config, sampling=self.sampling, parameters=parameters)
         save_weights(folder, self.network.state_dict(), asdict(config))
+        write_atomically(weight_files(folder)[0].with_name(hub.CARD), card.encode())
 
     def push_to_hub(self, repo_id: str, metadata: dict[str, Any] | None = None, *, private: bool | None = None) -> str:
-        """Upload to "owner/name" on the Hugging Face Hub and return the URL; see `hub.upload`."""
+        """Upload to "owner/name" on the Hugging Face Hub and return the URL; see `save_pretrained`, `hub.upload`."""
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, metadata)
             return hub.upload(folder, repo_id, private)
@@ -157,24 +171,26 @@ class CellFlux(nn.Module):
         folder = resolve_folder(path_or_name)
         config, weights = load_weights(folder, GeneratorConfig)
         network = load_model(lambda: UNet(config.network), weights, folder)
-        return cls(network, config.network, config.sampling).eval()
+        return cls(network, config.network, config.sampling, config.metadata).eval()
 
     @classmethod
     def from_published(cls, published: Published) -> Self:
         """Generator of a published checkpoint (`read_published`) with the published sampler, in eval mode."""
         network = load_model(lambda: UNet(published.network), published.weights, published.metadata["source"])
-        return cls(network, published.network, SAMPLINGS["cellflux"]).eval()
+        return cls(network, published.network, SAMPLINGS["cellflux"], published.metadata).eval()
 
 
 def resolve_folder(path_or_name: str | Path) -> Path:
     """Folder of a generator: the path itself, one shipped under this name, or a download from the Hub.
 
     Raises:
-        FileNotFoundError: if none of them exists.
+        FileNotFoundError: if none of them exists, or it is a folder of another layout.
     """
     if hub.is_address(path_or_name):
         return hub.download(str(path_or_name))
     for path in (Path(path_or_name), ASSETS / path_or_name):
+        if path.is_dir():
+            hub.check_layout(path, path_or_name)
         if path.exists():
             return path
     shipped = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []

@@ -1,4 +1,4 @@
-"""Generators on the Hugging Face Hub: a repository holds the two files of `CellFlux.save_pretrained`.
+"""Generators on the Hugging Face Hub: a repository holds what `CellFlux.save_pretrained` writes.
 
 A repository is named "hf:owner/name", so that a mistyped path never asks the network.
 """
@@ -6,7 +6,10 @@ A repository is named "hf:owner/name", so that a mistyped path never asks the ne
 import re
 from pathlib import Path
 
-FILES = ["model.safetensors", "config.json"]
+from cellenv.weights_io import PICKLES
+
+FILES = ["model.safetensors", "config.json"]  # without one of them it is another layout
+CARD = "README.md"
 PREFIX = "hf:"
 INSTALL = "pip install 'cellfluxrl[hub]'"
 
@@ -35,12 +38,18 @@ def download(address: str) -> Path:
             f"no {address} came from the Hub: {error}. Need an existing repository; for a private one, first "
             "`hf auth login`"
         ) from error
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise FileNotFoundError(
-            f"{address} has no {' and no '.join(missing)}: another layout. Where it holds a published .pth, fetch that "
-            "file, and `cellfluxrl convert FILE.pth FOLDER`"
-        )
+    check_layout(folder, address)
     return folder
+
+
+def check_layout(folder: Path, name: str | Path) -> None:
+    """Raise FileNotFoundError, which says how to convert it, unless the folder is one of `CellFlux.save_pretrained`."""
+    if missing := [file for file in FILES if not (folder / file).is_file()]:
+        pickle = next((path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLES), "FILE.pth")
+        raise FileNotFoundError(
+            f"{name} has no {' and no '.join(missing)}: another layout. Where it holds a published .pth: `cellfluxrl "
+            f"convert {pickle} FOLDER`"
+        )
 
 
 def repository(address: str) -> str:
@@ -68,5 +77,5 @@ def upload(folder: str | Path, address: str, private: bool | None = None) -> str
     except ImportError as error:
         raise ImportError(f"need huggingface_hub to push {repo_id} to the Hub: {INSTALL}") from error
     url = create_repo(repo_id, private=private, exist_ok=True)
-    upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=FILES)
+    upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[*FILES, CARD])
     return str(url)

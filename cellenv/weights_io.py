@@ -69,10 +69,8 @@ def load_weights(path: str | Path, schema: type[Schema], model: str | None = Non
     weights_file, config_file = weight_files(path)
     for file in (weights_file, config_file):
         if not file.is_file():
-            found = sorted(other.name for other in file.parent.glob("*") if other.suffix in PICKLES)
-            hint = f"; it holds {found[0]}, which `cellfluxrl convert` makes such a folder of" if found else ""
             raise FileNotFoundError(
-                f"no weights at {path}: need {weights_file.name} and {config_file.name}, miss {file}{hint}"
+                f"no weights at {path}: need {weights_file.name} and {config_file.name}, miss {file}"
             )
     weights = weights_file.read_bytes()
     if weights.startswith(PICKLE_MAGIC) and weights[8:9] != b"{":  # a safetensors header may have such a length

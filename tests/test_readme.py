@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands; commands, flags and links of README and docs/ exist."""
+"""The README's Python runs as it stands; commands, flags and links of README, docs/ and contributors' pages exist."""
 
 import re
 import shlex
@@ -10,19 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tensordict import TensorDict
 
 from algorithms.cli import COMMANDS
 from algorithms.command_line import flag, nested_fields, parse
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+CONTRIBUTING = (*(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")), *(ROOT / ".github").glob("*.md"))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *CONTRIBUTING)
 BLOCK_NAMES = ("minute", "function", "python", "gymnasium")
 BLOCKS = dict(zip(BLOCK_NAMES, re.findall(r"```python\n(.*?)```", DOCUMENTS[0].read_text(), re.DOTALL), strict=True))
 STUDIES = sorted(file.stem for file in (ROOT / "examples" / "studies").glob("*.py") if "\nPRESETS" in file.read_text())
 LAUNCHERS = {"python", "accelerate", "torchrun"}
 OTHER_FLAGS = {
-    *("--preset", "--dry-run", "--help", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
+    *("--preset", "--dry-run", "--help", "--version", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
     "--processes",  # of examples/reinforce.py
 }
 
@@ -94,6 +96,8 @@ def resolve(words: list[str]) -> tuple[Mapping[str, Any], list[str]] | None:
             return import_module(words[at + 1]).PRESETS, words[at + 2 :]
         else:
             return None
+    if words[1] == "--version":
+        return None
     command = next(tuple(words[1:n]) for n in (3, 2) if tuple(words[1:n]) in COMMANDS)
     return import_module(COMMANDS[command]).PRESETS, words[1 + len(command) :]
 
@@ -138,3 +142,36 @@ def test_links_lead_somewhere(file):
         headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if anchor else []
         slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, target
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_documented_make_targets_exist(file):
+    targets = set(re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    known = {name for line in targets for name in line.split()}
+    assert {*re.findall(r"(?:^|`)make ([a-z-]+)", file.read_text(), re.MULTILINE)} <= known
+
+
+@pytest.mark.parametrize("file", CONTRIBUTING, ids=lambda file: file.name)
+def test_files_that_contributors_are_pointed_to_exist(file):
+    named = re.findall(r"(?<![\w/.])(?:tests|docs|examples)/[\w/.-]*\w", file.read_text())
+    modules = [name.replace(".", "/") + ".py" for name in re.findall(r"python -m (tests[\w.]+)", file.read_text())]
+    assert [path for path in (*named, *modules) if not (ROOT / path).exists() and "_build" not in path] == []
+
+
+def test_what_is_cited_is_in_the_bibliography():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= cited.keys()
+    listed = (ROOT / "docs" / "bibliography.md").read_text()
+    for paper in cited["references"]:
+        assert {"type", "title", "authors"} <= paper.keys() and paper["url"] in listed, paper["title"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda file: file.name
+)
+def test_issue_forms_have_what_the_platform_needs(file):
+    form = yaml.safe_load(file.read_text())
+    assert {"name", "description", "body"} <= form.keys()
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all("label" in field["attributes"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields) > 0

@@ -1,10 +1,14 @@
-"""The wheel holds all of the packages with their weights, and its commands run where there is nothing but the wheel."""
+"""The wheel holds the packages with their weights; the sdist builds the same one; both have the version of the tag.
+
+The wheel's commands run where there is nothing but the wheel.
+"""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -16,7 +20,7 @@ from cellenv.networks import UNet, UNetConfig
 from tests.folder_toys import write_folder
 
 PACKAGES = ("algorithms", "cellenv", "rewards")
-BUILD = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+BUILD = "from setuptools.build_meta import build_{kind}; build_{kind}('dist')"
 # One process for all commands: heavy modules are imported and compiled once.
 RUN = """
 import json, sys
@@ -38,20 +42,41 @@ def sharpness(images):
 
 @pytest.fixture(scope="module")
 def checkout(request, tmp_path_factory):
-    """A copy, so that building leaves nothing behind."""
+    """A copy with one commit and its tag, so that building leaves nothing behind."""
     copy, root = tmp_path_factory.mktemp("checkout"), request.config.rootpath
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(root / name, copy)
     for name in (*PACKAGES, "examples", "tests"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    git(copy, "init", "--quiet")
+    git(copy, "add", ".")
+    git(copy, "commit", "--quiet", "--message", "all")
+    git(copy, "tag", "v7.8.9")
     return copy
+
+
+def git(folder, *words):
+    author = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *author, *words], cwd=folder, check=True)
+
+
+def build(kind, folder):
+    """The file that a folder builds, a wheel or an sdist."""
+    command = [sys.executable, "-c", BUILD.format(kind=kind)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (made,) = (folder / "dist").glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[kind])
+    return made
 
 
 @pytest.fixture(scope="module")
 def wheel(checkout):
-    subprocess.run([sys.executable, "-c", BUILD], cwd=checkout, check=True, capture_output=True)
-    (wheel,) = (checkout / "dist").glob("*.whl")
-    return wheel
+    return build("wheel", checkout)
+
+
+def contents(wheel):
+    """Bytes by name."""
+    with zipfile.ZipFile(wheel) as held:
+        return {name: held.read(name) for name in held.namelist()}
 
 
 @pytest.fixture
@@ -79,6 +104,22 @@ def test_the_wheel_holds_the_packages_with_their_weights_and_no_examples(checkou
     }
     assert held == files
     assert {"cellenv/assets/embedded/model.safetensors", "rewards/assets/judge.safetensors"} <= held
+
+
+def test_the_sdist_builds_the_same_wheel(checkout, wheel, tmp_path):
+    pytest.importorskip("setuptools_scm")
+    with tarfile.open(build("sdist", checkout)) as held:
+        held.extractall(tmp_path, filter="data")
+    again = build("wheel", tmp_path / "cellfluxrl-7.8.9")  # without git
+    assert again.name == wheel.name == "cellfluxrl-7.8.9-py3-none-any.whl"
+    assert contents(again) == contents(wheel)
+
+
+def test_a_copy_without_git_has_a_version_too(request, tmp_path):
+    pytest.importorskip("setuptools_scm")
+    shutil.copy(request.config.rootpath / "pyproject.toml", tmp_path)
+    run = subprocess.run([sys.executable, "-m", "setuptools_scm"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.strip() == "0.1.dev0", run.stderr
 
 
 @pytest.mark.slow

@@ -10,43 +10,28 @@ of each row and of its difference to the base at the same N, and `best_of` a who
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from tyro.conf import UseAppendAction
-
-from algorithms.config import DataConfig, EvalConfig, RewardConfig, check_models_of_data
-from algorithms.config_checks import check_at_least
-from algorithms.train_config import DistributedConfig
+from algorithms.config import EvalConfig
+from algorithms.evaluation.compared import ComparedConfig, load_compared, load_generators
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfNConfig:
+class BestOfNConfig(ComparedConfig):
     """Which generators are compared, and among how many samples is selected."""
 
-    model: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of a generator; may be repeated
-    base: str = "embedded"  # generator that the models started from: DIR, or the name of a shipped one
     output_dir: Path = Path("runs/best-of-n")
     scorer: str = "total"  # the reward that selects: total, or the name of one
     most: int = 16  # samples of each context
     tables: tuple[int, ...] = (1, 4, 16)  # N that get a whole evaluation
-    unseen: bool = False  # the compounds that no generator was trained on
-    batch_size: int = 64  # images at once
-    seed: int = 0  # of contexts, noise and bootstrap
-
-    data: DataConfig = DataConfig()
-    reward: RewardConfig = RewardConfig()
-    eval: EvalConfig = EvalConfig()
-    distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
-        check_models_of_data(self.data, self.reward, self.eval)
-        check_at_least(2, contexts=self.eval.contexts)  # distances need two
-        check_at_least(1, batch_size=self.batch_size)
+        super().__post_init__()
         if not self.tables or not 1 <= min(self.tables) <= max(self.tables) <= self.most:
             raise ValueError(f"need tables between 1 and most = {self.most}; got {self.tables}")
 
@@ -57,16 +42,16 @@ PRESETS = {"default": BestOfNConfig(), "smoke": SMOKE}
 
 def main(config: BestOfNConfig) -> None:
     """Draw, select, measure, and write the table and the chart."""
-    from algorithms.evaluation.selection import compare_models, load_models, publish
+    from algorithms.evaluation.selection import compare_models, publish
 
-    models, data, evaluator, config = load_models(config)
-    publish(compare_models(models, data, evaluator, config), config)
+    compared = load_compared(config)
+    config = replace(config, eval=replace(config.eval, contexts=compared.contexts))
+    publish(compare_models(compared.models, compared.data, compared.evaluator, config), config)
 
 
 def estimate(config: BestOfNConfig) -> Estimate:
     """Estimate the cost of drawing and scoring all samples of all models."""
     from algorithms.estimate import estimate_evaluation
-    from algorithms.evaluation.evaluate import load_generators
 
     generators = load_generators(config.base, config.model)
     return estimate_evaluation(config, list(generators.values()), config.eval.contexts * config.most)

@@ -62,12 +62,14 @@ def main(config: GenerateConfig, load: Callable[[str], CellFlux] | None = None) 
     from algorithms.evaluation.comparison import held_out_cells, sampled_row
     from algorithms.evaluation.held_out import held_out
     from algorithms.evaluation.image_folder import check_new, write_images, write_index
+    from algorithms.inspection.cached import check_data
     from algorithms.launch import start_processes
     from algorithms.processes import map_batches
     from cellenv.generator import CellFlux
 
     processes = start_processes(timeout=config.distributed.timeout)
     check_new(config.output_dir)
+    check_data(config.data, unseen=config.unseen, splits=("test",))
     load = CellFlux.from_pretrained if load is None else load
     generator = load(config.generator).to(processes.device)
     data, n = held_out_cells(config.data, config.contexts, unseen=config.unseen)

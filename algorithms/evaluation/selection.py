@@ -4,7 +4,7 @@ n contexts, N samples of each, K bootstrap resamples.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import cycle
 from typing import Any
 
@@ -17,12 +17,9 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from algorithms.build import build_judge, build_rewards, check_generators
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
-from algorithms.evaluation.comparison import held_out_cells, real_row
-from algorithms.evaluation.evaluate import load_generators
-from algorithms.evaluation.evaluator import build_evaluator
+from algorithms.evaluation.comparison import real_row
 from algorithms.evaluation.held_out import held_out
 from algorithms.evaluation.metrics import (
     EvaluationOptions,
@@ -39,7 +36,6 @@ from algorithms.evaluation.metrics import (
 from algorithms.evaluation.report import figure_tables
 from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.files import write_whole
-from algorithms.launch import start_processes
 from algorithms.logs import flatten_config
 from algorithms.processes import map_batches
 from algorithms.selection import best_of_n, sample_ith
@@ -48,19 +44,6 @@ from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 
 COLOURS = ("#6b7280", "#d1495b", "#2e7d6b", "#3d5a9e", "#c58b1b")  # base, then the trained rows
-
-
-def load_models(
-    config: BestOfNConfig,
-) -> tuple[dict[str, CellFlux], CellData, Evaluator, BestOfNConfig]:
-    """Generators by row, held-out cells, evaluator, and the config with as many contexts as the cells allow."""
-    device = start_processes(timeout=config.distributed.timeout).device
-    models = {name: model.to(device) for name, model in load_generators(config.base, config.model).items()}
-    data, contexts = held_out_cells(config.data, config.eval.contexts, unseen=config.unseen)
-    check_generators(data, *models.values())
-    rewards = build_rewards(config.reward, device, data)
-    evaluator = build_evaluator(data, rewards, judge=build_judge(config.eval, data), device=device)
-    return models, data, evaluator, replace(config, eval=replace(config.eval, contexts=contexts))
 
 
 def select(generator: CellFlux, contexts: TensorDict, evaluator: Evaluator, config: BestOfNConfig) -> TensorDict:

@@ -21,7 +21,7 @@ from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config
 from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
-from algorithms.provenance import shell_command
+from algorithms.provenance import provenance
 from algorithms.recipes.base import BaseConfig
 from algorithms.recipes.base_validation import Validation, plot_curves
 from algorithms.recipes.flow_matching_data import DROPOUT, TRAINING, WEIGHTS, draw_pairs, flow_matching_loss
@@ -150,7 +150,7 @@ class BaseTraining:
         if not self.accelerator.is_main_process:
             return
         metadata = {
-            "command": shell_command(),
+            **provenance(self.config.data),
             "config": flatten_config(asdict(self.config)),
             "processes": self.accelerator.num_processes,
             "precision": self.accelerator.mixed_precision,

@@ -42,7 +42,7 @@ def main(config: ConvertConfig) -> None:
     network = None if config.network is None else NETWORKS[config.network]
     published = read_published(config.source, weights=config.weights, network=network)
     generator = CellFlux.from_published(published)
-    generator.save_pretrained(config.output_dir, published.metadata)
+    generator.save_pretrained(config.output_dir)
 
     name = next((name for name, preset in NETWORKS.items() if preset == published.network), "a network")
     parameters = sum(parameter.numel() for parameter in generator.parameters())

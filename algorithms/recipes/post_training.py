@@ -23,6 +23,7 @@ from algorithms.evaluation.comparison import Comparison, evaluate_models, held_o
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
 from algorithms.evaluation.metrics import Evaluator
+from algorithms.evaluation.model_card import describe_evaluation, describe_training
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
@@ -199,7 +200,8 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     judge = build_judge(config.eval, test)
     evaluator = build_evaluator(test, components.rewards, judge=judge, device=accelerator.device)
     algorithm = build(components)
-    check_iterations(config, algorithm)
+    if (first := algorithm.first_update) >= config.iterations:
+        raise ValueError(f"need more iterations than the critic's warm-up, {first}; got {config.iterations}")
     with run_folder(config.output_dir, resume=config.resume):
         train_and_evaluate(components, algorithm, evaluator, test, contexts)
 
@@ -226,15 +228,19 @@ def train_and_evaluate(
         trained = copy_trained()
     if config.lora_rank:
         merge_lora(trained.network)
+    trained.metadata = describe_training(config, components.ref.metadata, components.rewards.specs, settings)
     if accelerator.is_main_process:
-        trained.save_pretrained(config.output_dir / "model", {"training": settings})
+        trained.save_pretrained(config.output_dir / "model")
         seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = from_main(partial(learning_signal, config), "read log.jsonl")
     models = {"base": copy_base(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts)
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
-    evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
+    evaluation = evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
+    trained.metadata["evaluation"] = describe_evaluation(evaluation)
+    if accelerator.is_main_process:
+        trained.save_pretrained(config.output_dir / "model")  # again, with a card that shows the figures
     accelerator.end_training()
 
 
@@ -267,7 +273,7 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     data = build_cells(config.data, "train") if data is None else data
     ref = CellFlux.from_pretrained(config.generator)
     theta = copy.deepcopy(ref)
-    theta.guidance = 0.0
+    theta.guidance, theta.metadata = 0.0, {}
     if rank := config.lora_rank:
         add_lora(theta.network, rng_at(config.seed, ADAPTER_STREAM), rank=rank, alpha=2.0 * rank)
     check_generators(data, ref)
@@ -275,12 +281,6 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     if config.compile:
         compile_networks([model.network for model in (theta, old, ref)], accelerator.device)
     return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
-
-
-def check_iterations(config: PostTrainingConfig, algorithm: Algorithm) -> None:
-    """Raise ValueError if theta would never move."""
-    if (first := algorithm.first_update) >= config.iterations:
-        raise ValueError(f"need more iterations than the critic's warm-up, {first}; got {config.iterations}")
 
 
 def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> Callable[[], NDArray[np.uint8]]:

@@ -139,9 +139,9 @@ CELLPROFILER = PrepareConfig(
         stains=("actin=Actin", "tubulin=Tubulin", "DNA=DNA"),
         file_column="Image_FileName_{stain}",
         folder_column="Image_PathName_{stain}",
-        plate_column="Image_Metadata_Plate",
-        well_column="Image_Metadata_Well",
-        site_column="Image_Metadata_Site",
+        plate_column="Metadata_Plate",
+        well_column="Metadata_Well",
+        site_column="Metadata_Site",
     ),
     treatments=TreatmentsConfig(compound_column="", dose_column="", moa=None),
 )

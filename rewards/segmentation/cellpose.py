@@ -11,8 +11,9 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,21 @@ def find_weights(weights: str | Path) -> Path:
     )
 
 
+def installed_family() -> ModuleType:
+    """The module for the installed Cellpose: cellpose3 or cellpose4.
+
+    Raises:
+        ImportError: none is installed.
+    """
+    try:
+        return cellpose4 if int(version("cellpose").split(".")[0]) >= 4 else cellpose3
+    except PackageNotFoundError:
+        raise ImportError(
+            "need Cellpose for this segmenter: pip install 'cellpose>=3.1.1,<4', or 'cellfluxrl[cellpose4]', the only "
+            "one for Python 3.13"
+        ) from None
+
+
 @contextmanager
 def errors_only() -> Iterator[None]:
     """Silence Cellpose's log below errors: it mistakes a batch for a z-stack, and warns in every call."""
@@ -78,6 +94,7 @@ class CellposeSegmenter:
     The attribute `files` holds the weights files of nuclei and of cells.
 
     Raises:
+        ImportError: no Cellpose is installed.
         FileNotFoundError: a weights file is missing.
         ValueError: a file is no model of the installed Cellpose, a diameter is negative, or batch_size is
             below 1.
@@ -95,7 +112,7 @@ class CellposeSegmenter:
         batch_size: int | None = None,
         device: str | torch.device | None = None,
     ):
-        family = cellpose4 if int(version("cellpose").split(".")[0]) >= 4 else cellpose3
+        family = installed_family()
         diameters = [
             default if given is None else given
             for given, default in zip((nucleus_diameter, cell_diameter), family.DIAMETERS, strict=True)

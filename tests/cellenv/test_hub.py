@@ -52,10 +52,11 @@ def generator():
 def test_a_pushed_generator_is_loaded_again(generator, repositories, tmp_path):
     assert generator.push_to_hub("lab/cells", {"seed": 1}, private=True) == "https://huggingface.co/lab/cells"
     assert repositories["create"] == {"private": True, "exist_ok": True}
-    assert sorted(path.name for path in (tmp_path / "lab/cells").iterdir()) == ["config.json", "model.safetensors"]
+    files = sorted(path.name for path in (tmp_path / "lab/cells").iterdir())
+    assert files == ["README.md", "config.json", "model.safetensors"]
     again = CellFlux.from_pretrained("hf:lab/cells")
     assert sorted(repositories["fetch"]) == ["config.json", "model.safetensors"]
-    assert again.sampling == generator.sampling
+    assert again.sampling == generator.sampling and again.metadata == {"seed": 1}
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in generator.state_dict().items())
 
 
@@ -107,7 +108,35 @@ def test_a_name_without_owner_is_refused(generator, repositories):
     assert not repositories
 
 
-def test_a_repository_in_another_layout_names_convert(repositories, tmp_path):
-    (tmp_path / "lab/cells").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"hf:lab/cells has no model.safetensors and no config.json.*convert"):
-        CellFlux.from_pretrained("hf:lab/cells")
+def test_what_is_known_of_a_generator_goes_with_it(generator, repositories, tmp_path):
+    generator.save_pretrained(tmp_path / "run", {"license": "mit", "data": "cells of ours"})
+    CellFlux.from_pretrained(tmp_path / "run").push_to_hub("lab/cells")
+    card = (tmp_path / "lab/cells/README.md").read_text()
+    assert card == (tmp_path / "run/README.md").read_text()
+    assert card.startswith('---\nlicense: "mit"\n') and "| data | cells of ours |" in card
+
+
+OTHER_LAYOUTS = {  # files of a folder, and the command that is named for it
+    "nothing": ([], "convert FILE.pth FOLDER"),
+    "published": (["checkpoint-99.pth"], r"convert checkpoint-99\.pth FOLDER"),
+    "diffusers": (["model_index.json", "unet/config.json"], "convert FILE.pth FOLDER"),
+}
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS)
+@pytest.mark.parametrize("name", ["hf:lab/cells", "lab/cells"])
+def test_another_layout_names_convert(repositories, tmp_path, monkeypatch, layout, name):
+    monkeypatch.chdir(tmp_path)
+    files, command = OTHER_LAYOUTS[layout]
+    for file in ["lab/cells/notes.txt", *(f"lab/cells/{file}" for file in files)]:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    with pytest.raises(FileNotFoundError, match=f"^{name} has no model.safetensors and no config.json.*{command}"):
+        CellFlux.from_pretrained(name)
+
+
+def test_files_of_these_names_by_others_name_convert(generator, tmp_path):
+    generator.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "unet"}')
+    with pytest.raises(ValueError, match=r"config\.json has no 'sha256'.*cellfluxrl convert"):
+        CellFlux.from_pretrained(tmp_path)

@@ -169,12 +169,6 @@ def test_files_follow_the_umask(tmp_path, mask, mode):
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {mode}
 
 
-def test_a_folder_with_a_published_checkpoint_names_convert(tmp_path):
-    torch.save({}, tmp_path / "checkpoint-99.pth")
-    with pytest.raises(FileNotFoundError, match=r"it holds checkpoint-99.pth, which `cellfluxrl convert`"):
-        load_weights(tmp_path, Anything)
-
-
 def test_weights_are_written_from_where_they_lie_and_shared_ones_twice(tmp_path):
     tensor = torch.arange(3.0)
     first, second = unshared({"a": tensor, "b": tensor}).values()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from algorithms.build import build_cells, check_labelled
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
+from algorithms.inspection.cached import check_data
 from algorithms.launch import start_processes
 from algorithms.processes import map_batches
 from algorithms.provenance import shell_command
@@ -143,6 +144,7 @@ def fit_classifier(config: ClassifierConfig) -> None:
     Every process trains the same classifier, and they share the images that it is calibrated and tested on.
     """
     processes = start_processes(timeout=config.distributed.timeout)
+    check_data(config.data)
     splits = load_splits(config)
     model, rng = initial_classifier(config, splits["train"][0], processes.device)
     train(model, splits["train"], config, rng)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from algorithms.build import build_cells, build_segmenter, check_labelled
 from algorithms.estimate import Estimate, peak_memory, seconds_of
+from algorithms.inspection.cached import check_data
 from algorithms.launch import start_processes
 from algorithms.processes import map_batches
 from algorithms.provenance import shell_command
@@ -30,6 +31,7 @@ def fit_reference(config: ReferenceConfig) -> None:
         ValueError: too few images of a MoA or compound, or the data have no MoAs and these are asked for.
     """
     processes = start_processes(timeout=config.distributed.timeout)
+    check_data(config.data, splits=(config.split,))
     data = build_cells(config.data, config.split)
     by = condition_of(data, config)
     segmenter, segmenter_id = build_segmenter(config.segmentation)

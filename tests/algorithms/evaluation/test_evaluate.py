@@ -10,7 +10,7 @@ import torch
 from algorithms.command_line import parse
 from algorithms.config import DataConfig, EvalConfig, RewardConfig
 from algorithms.evaluation import comparison, generate
-from algorithms.evaluation.evaluate import PRESETS, SMOKE, EvaluateConfig, estimate, main, named_folders
+from algorithms.evaluation.evaluate import PRESETS, SMOKE, EvaluateConfig, estimate, main
 from algorithms.evaluation.generate import GenerateConfig
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.layouts import BBBC021_UNSEEN
@@ -20,9 +20,7 @@ from rewards import JudgeClassifier, MoAClassifier, Reference
 from tests.folder_toys import write_folder
 
 
-def test_folders_are_named_and_a_lone_one_gets_the_default():
-    assert named_folders(["rl=runs/nft", "b=a=c"], "x") == {"rl": "runs/nft", "b": "a=c"}
-    assert named_folders(["runs/nft"], "rl") == {"rl": "runs/nft"}
+def test_flags_reach_the_config():
     config = parse(PRESETS, None, ["--model", "rl=a", "--model", "zero-reward=b", "--preset", "smoke"]).config
     assert config.model == ("rl=a", "zero-reward=b") and config.eval.contexts == 12
 
@@ -130,16 +128,3 @@ def test_estimate_counts_every_image_of_every_model(save_base, monkeypatch):
     config = replace(SMOKE, base=base, model=(base,), group_size=3, batch_size=2, eval=EvalConfig(contexts=4))
     assert estimate(config).nfe == 2 * 4 * 3 * 2  # models, contexts, samples, steps
     assert estimate(replace(config, sampler=("base-8=base:steps=8",))).nfe == (2 + 8 + 2) * 4 * 3
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ("rl=runs/nft", {"rl": "runs/nft"}),
-        ("runs/nft", {"default": "runs/nft"}),
-        ("rl=runs/lr=3e-4/model", {"rl": "runs/lr=3e-4/model"}),
-        ("runs/lr=3e-4/model", {"default": "runs/lr=3e-4/model"}),
-    ],
-)
-def test_a_folder_may_have_an_equals_sign(entry, expected):
-    assert named_folders([entry], "default") == expected

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-import torch
 
 from algorithms.config import EvalConfig
 from algorithms.evaluation import selection
@@ -104,12 +103,3 @@ def test_the_plot_has_a_panel_for_the_scorer_and_for_each_judge(data, tmp_path, 
     selection.plot(result, CONFIG)
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
     assert titles == ["total, which selects", "bright, held-out judge"]
-
-
-def test_models_come_with_the_contexts_that_the_cells_allow(data, save_base):
-    base = str(save_base())
-    config = replace(CONFIG, base=base, model=(f"rl={base}",), eval=EvalConfig(contexts=10**6))
-    models, cells, evaluator, config = selection.load_models(config)
-    assert list(models) == ["base", "rl"] and cells.split == "test" and not models["rl"].training
-    assert config.eval.contexts == int((torch.bincount(data.perturbation[data.treated]) // 2).sum())
-    assert [spec.name for spec in evaluator.specs][:2] == ["moa", "containment"]

@@ -65,7 +65,9 @@ def test_a_run_ends_with_a_generator_that_records_how_it_was_made(config):
     train_base(config)
     generator = CellFlux.from_pretrained(config.output_dir / "generator-000008")
     assert generator.config.condition_dim == 4 and generator.noise_level == config.pairs.noise_level
-    assert metadata(config)["config"]["steps"] == 8
+    assert metadata(config)["config"]["steps"] == 8 and metadata(config)["license"] == "apache-2.0"
+    card = (config.output_dir / "generator-000008" / "README.md").read_text()
+    assert "| steps | 8 |" in card and metadata(config)["command"] in card and "procedural pictures" in card
     assert [point["step"] for point in metadata(config)["validation"]] == [4, 8]
     assert (config.output_dir / "samples-000008.png").exists()
 

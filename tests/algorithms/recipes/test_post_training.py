@@ -188,6 +188,9 @@ def test_a_users_reward_goes_from_the_command_line_to_the_report(save_base, tmp_
         assert line["reward"] == pytest.approx(weighted, rel=1e-5) and rewards["sharpness"] > 0
     about = json.loads((out / "model" / "config.json").read_text())["metadata"]
     assert about["training"]["reward.terms"] == str((term, "roundness=0"))
+    card = (out / "model" / "README.md").read_text()
+    assert "| sharpness | 0.5 |" in card and "| roundness |" not in card and "rl − base" in card
+    assert "license" not in about and about["base"] in card  # that of the base is not known
     evaluation = json.loads((out / "evaluation.json").read_text())
     reported = {reward["name"]: reward["weight"] for reward in evaluation["rewards"]}
     assert reported["sharpness"] == 0.5 and "roundness" not in reported

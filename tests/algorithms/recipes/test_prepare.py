@@ -83,6 +83,74 @@ def test_a_plan_that_cannot_work_is_refused_before_any_pixel_is_read(changes, me
         plan(folder, **changes)
 
 
+CELLPROFILER = """Image_FileName_Actin,Image_PathName_Actin,Image_FileName_Tubulin,Image_PathName_Tubulin,\
+Image_FileName_DNA,Image_PathName_DNA,Metadata_Plate,Metadata_Well,Metadata_Site
+"A01_s1_w3.tif","2009-07-08","A01_s1_w2.tif","2009-07-08","A01_s1_w1.tif","2009-07-08","P-12345","A01",1
+"B02_s1_w3.tif","2009-07-08","B02_s1_w2.tif","2009-07-08","B02_s1_w1.tif","2009-07-08","P-12345","B02",1
+"B02_s2_w3.tif","2009-07-08","B02_s2_w2.tif","2009-07-08","B02_s2_w1.tif","2009-07-08","P-12345","B02",2
+"""
+WELLS = "Plate,Well,Compound,MoA\nP-12345,A01,dmso,\nP-12345,B02,taxol,microtubule stabilizer\n"
+JUMP_FOLDER = "2021_04_26_Batch1/images/BR00117035__2021-05-02T16_02_51-Measurement1/Images/"
+JUMP_PLACE = f"s3://cellpainting-gallery/cpg0016-jump/source_4/images/{JUMP_FOLDER}"
+JUMP = "FileName_OrigAGP,FileName_OrigDNA,FileName_OrigER,FileName_OrigMito,FileName_OrigRNA," + (
+    "Metadata_Batch,Metadata_Plate,Metadata_Site,Metadata_Well,"
+    "PathName_OrigAGP,PathName_OrigDNA,PathName_OrigER,PathName_OrigMito,PathName_OrigRNA\n"
+)
+JUMP_WELLS = (
+    "Metadata_Source,Metadata_Plate,Metadata_Well,Metadata_JCP2022\n"
+    "source_4,BR00117035,A01,JCP2022_033924\nsource_4,BR00117035,A02,JCP2022_085227\n"
+    "source_4,BR00117036,A01,JCP2022_085227\n"
+)
+JUMP_COMPOUNDS = (
+    "Metadata_JCP2022,Metadata_InChIKey,Metadata_InChI,Metadata_SMILES\n"
+    'JCP2022_085227,SRVFFFJZQVENJC-UHFFFAOYSA-N,"InChI=1S/C17H30N2O5/c1-6","CCC"\n'
+)
+
+
+def test_a_table_of_cellprofiler_is_read_by_its_preset(tmp_path):
+    (tmp_path / "load_data.csv").write_text(CELLPROFILER)
+    (tmp_path / "wells.csv").write_text(WELLS)
+    (tmp_path / "emb.csv").write_text("name,0\ntaxol,1\n")
+    (tmp_path / "2009-07-08").mkdir()
+    for place in ("A01_s1", "B02_s1", "B02_s2"):
+        for channel in "123":
+            (tmp_path / "2009-07-08" / f"{place}_w{channel}.tif").touch()
+    treatments = replace(PRESETS["cellprofiler"].treatments, wells=Path("wells.csv"), embeddings=Path("emb.csv"))
+    found = read_plan(replace(PRESETS["cellprofiler"], folder=tmp_path, treatments=treatments)).fields
+    assert [(f.name, f.compound, f.moa, f.is_control) for f in found] == [
+        ("batch_P-12345_A01_s1", "DMSO", "DMSO", True),
+        ("batch_P-12345_B02_s1", "taxol", "microtubule stabilizer", False),
+        ("batch_P-12345_B02_s2", "taxol", "microtubule stabilizer", False),
+    ]
+    assert [plane.file.name for plane in found[2].planes] == [f"B02_s2_w{channel}.tif" for channel in "321"]
+
+
+def test_a_table_of_jump_is_read_by_its_preset(tmp_path):
+    """The paths are those of its bucket, the wells and compounds those of all its plates."""
+    stains, rows = ("AGP", "DNA", "ER", "Mito", "RNA"), []
+    (tmp_path / JUMP_FOLDER).mkdir(parents=True)
+    for k, well in enumerate(("A01", "A02"), 1):
+        files = [f"r01c{k:02}f01p01-ch{channel}sk1fk1fl1.tiff" for channel in (2, 5, 4, 1, 3)]
+        for file in files:
+            (tmp_path / JUMP_FOLDER / file).touch()
+        rows.append(",".join([*files, "2021_04_26_Batch1", "BR00117035", "1", well, *[JUMP_PLACE] * len(stains)]))
+    (tmp_path / "load_data.csv").write_text(JUMP + "\n".join(rows))
+    (tmp_path / "well.csv").write_text(JUMP_WELLS)
+    (tmp_path / "compound.csv").write_text(JUMP_COMPOUNDS)
+    (tmp_path / "emb.csv").write_text("name,0\nJCP2022_085227,1\n")
+    treatments = replace(
+        PRESETS["jump-loaddata"].treatments,
+        wells=Path("well.csv"),
+        compounds=Path("compound.csv"),
+        embeddings=Path("emb.csv"),
+    )
+    control, treated = read_plan(replace(PRESETS["jump-loaddata"], folder=tmp_path, treatments=treatments)).fields
+    assert (control.name, control.is_control) == ("batch_BR00117035_A01_s1", True)
+    assert (treated.compound, treated.moa, treated.smiles) == ("JCP2022_085227", "JCP2022_085227", "CCC")
+    channels = [plane.file.name.split("-")[1][:3] for plane in treated.planes]
+    assert channels == ["ch2", "ch4", "ch5"] and all(plane.file.is_file() for plane in treated.planes)
+
+
 def test_missing_files_are_an_error_or_left_out(folder):
     (folder / "P1" / "A02_s1_w2.tif").unlink()
     images = folder / "images.csv"

@@ -28,7 +28,7 @@ def many_cells():
 @pytest.fixture(scope="session")
 def cellpose(tmp_path_factory):
     """Cellpose 3.1 with a network that answers with the bright pixels."""
-    if MAJOR >= 4:
+    if MAJOR != 3:
         pytest.skip("needs Cellpose 3.1")
     file = save_random(tmp_path_factory.mktemp("weights") / "random")
     with pytest.MonkeyPatch.context() as patch:

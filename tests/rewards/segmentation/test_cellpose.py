@@ -1,11 +1,12 @@
 """Both versions of Cellpose: where weights are looked for, no downloads, and what is refused."""
 
 import ast
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from rewards.segmentation import CellposeSegmenter
+from rewards.segmentation import CellposeSegmenter, cellpose
 from tests.rewards.segmentation.cellpose_toys import inside_cellpose, needs3, save_random
 
 pytestmark = inside_cellpose
@@ -24,6 +25,15 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", fail)
     monkeypatch.setattr("socket.getaddrinfo", fail)
     return tmp_path / "models"
+
+
+def test_without_cellpose_the_error_says_which_to_install(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cellpose, "version", missing)
+    with pytest.raises(ImportError, match=r"need Cellpose .* pip install 'cellpose.*cellpose4.*Python 3\.13"):
+        CellposeSegmenter()
 
 
 @needs3
