@@ -70,7 +70,7 @@ def two(tmp_path_factory):
     """Folder of what two processes did that were launched with fsdp2.yaml."""
     folder = tmp_path_factory.mktemp("two")
     process = launch("fsdp2", "--num_processes 2 --main_process_port 0", "tests.algorithms.sharding_toys", str(folder))
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, output[-3000:]
     return folder
 
