@@ -31,6 +31,7 @@ from algorithms.evaluation.statistics import (
 )
 from algorithms.files import write_whole
 from algorithms.processes import map_batches
+from rewards.segmentation import Masks
 from rewards.suite.spec import RewardSpec
 
 Figures = dict[str, Any]
@@ -65,6 +66,7 @@ class Evaluator:
     sigma: for each measure its standard deviation on real images of each population of the reference, (M,), > 0.
     population: id of the population of each context, (B,): of its MoA, for example.
     features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
+    segment: masks of images, for their outlines; None: none are drawn.
     device: where the callables want their images and contexts.
     """
 
@@ -76,6 +78,7 @@ class Evaluator:
     sigma: Mapping[str, Tensor]
     population: Callable[[TensorDict], Tensor] = itemgetter("moa")
     features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    segment: Callable[[Tensor], Masks] | None = None
     device: torch.device | str = "cpu"
 
 
