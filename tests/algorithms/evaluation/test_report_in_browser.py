@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.evaluation.merged_runs import merge_runs
 from algorithms.evaluation.report_page import page as draw_page
 from algorithms.evaluation.report_page import save_page
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
@@ -20,7 +21,7 @@ from tests.algorithms.evaluation.evaluation_toys import CLASSES, best_of_n, cell
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install '.[browser]'")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-WIDTHS, SCHEMES = (400, 800, 1600), ("light", "dark")
+WIDTHS = (400, 800, 1600)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,16 @@ def browser() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    """A page with every section."""
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """The page of a run, with every section, and that of three runs."""
     selection = validate(dump_json(best_of_n()), BestOfNFile, Path("best_of_n.json"))
     run = StoredRun(evaluation=evaluation(), cells=cells(n=36), logs={"rl": log()}, best_of_n=selection)
-    path = tmp_path_factory.mktemp("report") / "evaluation.html"
-    save_page(draw_page(run, title="rl on held-out cells", phases={"sample": 30.0, "measure": 10.0}), path)
-    return path
+    runs = {"one": run, "three": merge_runs(dict.fromkeys(("nft", "grpo", "a-longer-name"), run))}
+    folder = tmp_path_factory.mktemp("report")
+    for name, content in runs.items():
+        html = draw_page(content, title=f"{name} on held-out cells", phases={"sample": 30.0, "measure": 10.0})
+        save_page(html, folder / f"{name}.html")
+    return {name: folder / f"{name}.html" for name in runs}
 
 
 @dataclass
@@ -51,17 +55,17 @@ class Opened:
 
 
 @pytest.fixture
-def open_page(browser, file):
-    """Opens the page at a width and in a colour scheme; whatever it complains of in the end is an error."""
+def open_page(browser, pages):
+    """Opens a page at a width and in a colour scheme; whatever it complains of in the end is an error."""
     opened = []
 
-    def open_at(width: int, scheme: str = "light", **options) -> Opened:
+    def open_at(width: int, scheme: str = "light", name: str = "one", **options) -> Opened:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
         found = Opened(context.new_page())
         found.page.on("console", lambda message: found.messages.append(message.text))
         found.page.on("pageerror", lambda error: found.messages.append(str(error)))
         found.page.on("request", lambda request: found.requests.append(request.url.partition(":")[0]))
-        found.page.goto(file.as_uri())
+        found.page.goto(pages[name].as_uri())
         opened.append((context, found))
         return found
 
@@ -71,10 +75,10 @@ def open_page(browser, file):
         assert found.messages == [] and {*found.requests} <= {"file", "data"}
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("scheme", "name"), [("light", "one"), ("dark", "one"), ("dark", "three")])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_fits_draws_every_picture_and_can_be_read(width, scheme, open_page):
-    page = open_page(width, scheme).page
+def test_it_fits_draws_every_picture_and_can_be_read(width, scheme, name, open_page):
+    page = open_page(width, scheme, name).page
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.evaluate("[...document.images].filter(i => i.offsetParent && !i.naturalWidth).length") == 0
     assert page.evaluate("document.images.length") > 20
@@ -115,11 +119,13 @@ def test_a_click_enlarges_and_arrows_go_on(width, open_page):
     page = open_page(width).page
     dialog, title = page.get_by_role("dialog"), page.locator("#viewer-title")
     cards = page.locator(".cells .card:visible")
-    small = cards.first.locator("img").first.bounding_box()["width"]
-    cards.first.locator("img").first.click()
+    picture = cards.first.locator("img").first
+    picture.scroll_into_view_if_needed()
+    small = picture.bounding_box()
+    page.mouse.click(small["x"] + small["width"] / 2, small["y"] + small["height"] / 2)
     first = title.inner_text()
     assert dialog.is_visible() and cards.first.locator("button").inner_text().split()[0] in first
-    assert dialog.locator("img").first.bounding_box()["width"] > 1.5 * small
+    assert dialog.locator("img").first.bounding_box()["width"] > 1.5 * small["width"]
     assert dialog.get_by_role("table").is_visible() and "total" in dialog.inner_text()
     dialog.get_by_role("button", name="Next").click()
     second = title.inner_text()
