@@ -33,13 +33,12 @@ from algorithms.evaluation.metrics import (
     compute_metrics,
     evaluate,
     measure_references,
-    save_evaluation,
 )
 from algorithms.evaluation.outlines import area_path, outline_path, outside_cells
 from algorithms.evaluation.report import tables
 from algorithms.evaluation.report_page import page, save_page
 from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
-from algorithms.evaluation.stored_run import StoredRun
+from algorithms.evaluation.stored_run import StoredRun, save_evaluation
 from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells
-from cellenv.json_io import read_json
+from algorithms.files import write_whole
+from cellenv.json_io import dump_json, read_json
 
 Log = list[dict[str, float]]  # a line for each iteration
 
@@ -110,6 +111,11 @@ class StoredRun:
         cells = EvaluatedCells.load(drawn) if drawn.is_file() else None
         trained = [row for row in trained_rows(evaluation)][:1]
         return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained, folder))
+
+
+def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
+    """Write evaluation.json: a whole file or none."""
+    write_whole(path, dump_json(dict(evaluation)))
 
 
 def trained_rows(evaluation: Figures) -> list[str]:

@@ -11,7 +11,7 @@ from algorithms.evaluation.stored_run import Log
 WINDOW = 10  # iterations of a mean
 SINGLE = {  # key of the log, and what it is
     "reward": "mean weighted sum of the rewards of what was drawn",
-    "kl": "distance to the base, mean square of velocities",
+    "kl": "distance to the base",
     "drift": "distance to the old weights",
     "pixel_diversity": "difference of two images of a group",
     "norm_ratio": "rms of the velocity over the base's",

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from algorithms.cli import main as cellfluxrl
-from algorithms.evaluation.metrics import save_evaluation
 from algorithms.evaluation.report_runs import ReportConfig, main
+from algorithms.evaluation.stored_run import save_evaluation
 from tests.algorithms.evaluation.evaluation_toys import cells, evaluation, interval, log
 
 

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from algorithms.evaluation.metrics import save_evaluation
-from algorithms.evaluation.stored_run import StoredRun, read_log, trained_rows
+from algorithms.evaluation.stored_run import StoredRun, read_log, save_evaluation, trained_rows
 from tests.algorithms.evaluation.evaluation_toys import best_of_n, cells, evaluation, log
 
 
