@@ -236,12 +236,12 @@ def collect_cells(
         columns=1 + len(rows),
         seed=evaluation["config"]["seed"],
     )
-    index = torch.tensor(list(chosen))
+    index, (height, width) = torch.tensor(list(chosen)), data.size[1:]
     images = {"control": contexts["x0"][index]}
     images |= {name: row.images_at(index * row.group_size) for name, row in rows.items()}
     pictures = {name: draw_pictures(x, data, evaluator) for name, x in images.items()}
     return EvaluatedCells(
-        size=tuple(data.size[1:]),
+        size=(height, width),
         classes=tuple(classes),
         compounds=tuple(data.compounds[p] for p in contexts["perturbation"].tolist()),
         seeds=tuple(contexts["seed"].tolist()),

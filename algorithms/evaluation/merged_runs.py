@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import CellPicture, EvaluatedCells, ShownContext
@@ -48,7 +48,7 @@ def merge_runs(runs: Mapping[str, StoredRun]) -> StoredRun:
         check_same_evaluation(first.evaluation, run.evaluation, first_name, name)
     entries = [entry for name, run in runs.items() for entry in _entries(name, run)]
     rows = first.evaluation["rows"]
-    merged: Figures = {
+    merged: dict[str, Any] = {
         "rows": {"base": rows["base"]}
         | {entry.name: entry.run.evaluation["rows"][entry.row] for entry in entries}
         | {"real": rows["real"]},
