@@ -23,7 +23,10 @@ class Picture(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A context: its pictures, and a table of its rewards in all rows (text, whether it is far off)."""
+    """A context: its pictures, and a table of its rewards in all rows (text, whether it is far off).
+
+    gain: in total, of the first trained row, as text.
+    """
 
     mechanism: str
     compound: str
@@ -64,5 +67,6 @@ def _card(
     trained = [pair.row for pair in shown_pairs(evaluation) if pair.baseline == "base" and pair.row in first]
     values = [first[row]["total"] for row in (*trained[:1], "base") if row in first]
     known = len(values) == 2 and None not in values
-    gain = number(values[0] - values[1], sign=True, decimals=2) if known else ""  # type: ignore[operator]
+    whose = f"{trained[0]} " if len(trained) > 1 else ""
+    gain = f"{whose}gain {number(values[0] - values[1], sign=True, decimals=2)}" if known else ""  # type: ignore[operator]
     return Card(mechanism, compound, group, gain, pictures, table)

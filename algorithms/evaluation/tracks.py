@@ -144,7 +144,8 @@ def _marks(figures: Sequence[Figures], pairs: Sequence[Pair], tones: Tones, low:
     marks = []
     for i, (figure, pair) in enumerate(zip(figures, pairs, strict=True)):
         if figure["mean"] is not None:
-            ends = None if None in figure["ci"] else tuple(_at(end, low, high) for end in figure["ci"])
+            start, end = figure["ci"]
+            span = None if None in figure["ci"] else (_at(start, low, high), _at(end, low, high))
             lane = 100 * (i + 1) / (len(pairs) + 1)
-            marks.append(Mark(tones[pair.row], _at(figure["mean"], low, high), ends, lane))
+            marks.append(Mark(tones[pair.row], _at(figure["mean"], low, high), span, lane))
     return marks
