@@ -147,7 +147,7 @@ def evaluate_models(
     if PartialState().is_main_process:
         seconds = clock.lap()
         phases = {"sample": seconds["sample"], "measure": seconds["other"]}
-        draw_cells = partial(collect_cells, evaluation, values, contexts, all_rows, data, evaluator)
+        draw_cells = partial(collect_cells, evaluation, values, contexts, all_rows, data, evaluator, seed=options.seed)
         title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
         publish(evaluation, Path(output_dir) / name, draw_cells, title=title, phases=phases, runs=options.runs)
     return evaluation
@@ -220,11 +220,13 @@ def collect_cells(
     rows: Mapping[str, Row],
     data: CellData,
     evaluator: Evaluator,
+    *,
+    seed: int,
 ) -> EvaluatedCells:
     """All values, and pictures of chosen contexts: control, and the first image of every row, made anew.
 
     values: what `compute_metrics` found of each row, batch [n, G]. The gain by which contexts are chosen is that of the
-    first trained row.
+    first trained row. seed: of the random ones.
     """
     found = {row: {name: value.numpy() for name, value in x["interval"].items()} for row, x in values.items()}
     trained = [pair.row for pair in shown_pairs(evaluation) if pair.baseline == "base"]
@@ -234,7 +236,7 @@ def collect_cells(
         classes,
         data.moas or data.compounds,
         columns=1 + len(rows),
-        seed=evaluation["config"]["seed"],
+        seed=seed,
     )
     index, (height, width) = torch.tensor(list(chosen)), data.size[1:]
     images = {"control": contexts["x0"][index]}

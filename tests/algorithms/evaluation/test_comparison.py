@@ -209,7 +209,7 @@ def test_pictures_and_values_are_those_of_the_rows_and_contexts(data):
     rows = {"base": Row.of(base), "rl": Row.of(base + 0.5 * (level > -0.5))}
     values = {name: compute_metrics(row, contexts, toy.evaluator) for name, row in rows.items()}
     evaluation = {"rows": dict.fromkeys(rows), "paired": {"rl-base": {}}, "baselines": {}, "config": {"seed": 0}}
-    cells = collect_cells(evaluation, values, contexts, rows, data, toy.evaluator)
+    cells = collect_cells(evaluation, values, contexts, rows, data, toy.evaluator, seed=0)
     assert cells.classes == tuple(data.class_names(contexts)) and cells.seeds == tuple(contexts["seed"].tolist())
     assert np.allclose(cells.of("base", "total")[:, 0], level.flatten(), atol=1e-4)
     gained = {c.context for c in cells.shown if "largest gain" in c.groups}
