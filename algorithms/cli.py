@@ -1,4 +1,4 @@
-"""The command `cellfluxrl`: prepare, check, train, evaluate, choose the best of N, generate, score, fit, convert.
+"""The command `cellfluxrl`: prepare, check, train, evaluate and report, select, generate, score, fit, convert.
 
     cellfluxrl train nft --preset smoke
     cellfluxrl evaluate --help
@@ -24,6 +24,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("train", "base"): "algorithms.recipes.base",
     ("check",): "algorithms.inspection.check",
     ("evaluate",): "algorithms.evaluation.evaluate",
+    ("report",): "algorithms.evaluation.report_runs",
     ("best-of-n",): "algorithms.evaluation.best_of_n",
     ("generate",): "algorithms.evaluation.generate",
     ("score",): "algorithms.evaluation.score",

@@ -22,7 +22,7 @@ extensions = [
     "plain_docstrings",
     "cli_pages",
 ]
-exclude_patterns = ["_build", "tutorials/*.ipynb", "tutorials/*.py", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "tutorials/*.ipynb", "tutorials/*.py"]
 templates_path = ["_templates"]
 highlight_language = "text"
 suppress_warnings = ["config.cache"]  # the gallery's functions cannot be pickled
@@ -47,6 +47,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 1,
+    "write_computation_times": False,  # that page fetches scripts from elsewhere
 }
 
 html_theme = "furo"

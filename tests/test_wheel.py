@@ -134,6 +134,7 @@ def test_its_commands_run_in_an_empty_folder(wheel, empty, tmp_path):
         ["train", "nft", *smoke, *once, *few, *sharp, "--output-dir", "runs/sharp"],
         ["evaluate", *compare, *sharp, "--group-size", "4", "--output-dir", "runs/again"],
         ["best-of-n", *compare, "--most", "2", "--tables", "1", "2", "--output-dir", "runs/best"],
+        ["report", "runs/sharp", "runs/again", "--output", "runs/report.html"],
         ["generate", "--preset", "smoke", "--generator", "runs/sharp/model", *few, "--output-dir", "runs/images"],
         ["score", "cells", *sharp, "--output-dir", "runs/scores"],
     ]
@@ -154,6 +155,7 @@ def test_its_commands_run_in_an_empty_folder(wheel, empty, tmp_path):
     default, trained, again = (json.loads((runs / name / "evaluation.json").read_text())["rows"] for name in names)
     assert trained["real"]["sharpness"]["mean"] > 0 and "sharpness" not in default["real"]
     assert trained["rl"] == again["rl"]
+    assert (runs / "report.html").read_text().count("acceptance checks") == 2
     assert (runs / "best" / "best_of_n.png").is_file() and len([*(runs / "images").glob("*.npy")]) == 8
     header, *lines = (runs / "scores" / "measures.csv").read_text().splitlines()
     assert len(lines) == 8 and header.endswith("reward_sharpness")

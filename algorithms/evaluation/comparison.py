@@ -1,7 +1,7 @@
 """Sample generators on the same contexts, measure them, and write the table and the page. n contexts, G samples."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,16 @@ from torch import Tensor
 from algorithms.build import build_cells
 from algorithms.clock import Clock
 from algorithms.config import DataConfig
+from algorithms.evaluation.evaluated_cells import (
+    CellPicture,
+    EvaluatedCells,
+    ShownContext,
+    choose_contexts,
+    gain,
+    rounded,
+    webp,
+)
+from algorithms.evaluation.headline import shown_pairs
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder, draw_references
 from algorithms.evaluation.metrics import (
@@ -23,27 +33,31 @@ from algorithms.evaluation.metrics import (
     compute_metrics,
     evaluate,
     measure_references,
-    save_evaluation,
 )
-from algorithms.evaluation.report import Gallery, page, save_page, tables
+from algorithms.evaluation.outlines import area_path, outline_path, outside_cells
+from algorithms.evaluation.report import tables
+from algorithms.evaluation.report_page import page, save_page
 from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
+from algorithms.evaluation.stored_run import StoredRun, save_evaluation
 from algorithms.terminal import show
 from cellenv.data.cells import CellData
 from cellenv.env import repeat_groups
 from cellenv.generator import CellFlux
 from cellenv.pictures import composite
 
-MOST_PICTURES = 24  # contexts that a report shows
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How much is drawn: n held-out contexts, G samples of each. seed: of contexts, noise and bootstrap."""
+    """How much is drawn: n held-out contexts, G samples of each. seed: of contexts, noise and bootstrap.
+
+    runs: folder of the training of each row, whose log and best-of-N selection the page shows.
+    """
 
     contexts: int = 256
     group_size: int = 4
     batch_size: int = 64
     seed: int = 0
+    runs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def held_out_cells(config: DataConfig, contexts: int, *, unseen: bool = False) -> tuple[CellData, int]:
@@ -89,7 +103,7 @@ def evaluate_models(
     config: Mapping[str, object] | None = None,
     name: str = "evaluation",
 ) -> Figures:
-    """Sample, measure, print, write output_dir/{name}.json and .html; returns the evaluation on every process.
+    """Sample, measure, print, write output_dir/{name}.json, _cells.json, .html; return the evaluation on all ranks.
 
     models: generators by row, "base" among them; one that shares its network is the base by another sampler, and rows
         by that sampler are compared with it too. data: a held-out split. config: goes into the report.
@@ -133,19 +147,31 @@ def evaluate_models(
     if PartialState().is_main_process:
         seconds = clock.lap()
         phases = {"sample": seconds["sample"], "measure": seconds["other"]}
-        draw_gallery = partial(first_of_each_class, contexts, all_rows, data)
+        draw_cells = partial(collect_cells, evaluation, values, contexts, all_rows, data, evaluator, seed=options.seed)
         title = f"{' and '.join(row for row in models if row != 'base') or 'base'} on held-out cells"
-        publish(evaluation, Path(output_dir) / name, draw_gallery, title=title, phases=phases)
+        publish(evaluation, Path(output_dir) / name, draw_cells, title=title, phases=phases, runs=options.runs)
     return evaluation
 
 
 def publish(
-    evaluation: Figures, stem: Path, draw_gallery: Callable[[], Gallery], *, title: str, phases: Mapping[str, float]
+    evaluation: Figures,
+    stem: Path,
+    draw_cells: Callable[[], EvaluatedCells],
+    *,
+    title: str,
+    phases: Mapping[str, float],
+    runs: Mapping[str, Path],
 ) -> None:
-    """Write {stem}.json, print the tables, write {stem}.html: the figures are saved before anything is drawn."""
+    """Write {stem}.json and print the tables, then draw: {stem}_cells.json and {stem}.html.
+
+    runs: folder of the training of each row, whose log and best-of-N selection the page shows.
+    """
     save_evaluation(evaluation, stem.with_name(f"{stem.name}.json"))
     show(*tables(evaluation))
-    save_page(page(evaluation, draw_gallery(), title=title, phases=phases), stem.with_name(f"{stem.name}.html"))
+    cells = draw_cells()
+    cells.save(stem.with_name(f"{stem.name}_cells.json"))
+    found = StoredRun.of_rows(stem, evaluation, cells, runs)
+    save_page(page(found, title=title, phases=phases), stem.with_name(f"{stem.name}.html"))
 
 
 def timed(clock: Clock, phase: str, row: Row) -> Row:
@@ -187,14 +213,59 @@ def evaluate_alone(
     return figures
 
 
-def first_of_each_class(contexts: TensorDict, rows: Mapping[str, Row], data: CellData) -> Gallery:
-    """The first context of each class, of the first MOST_PICTURES: its control, its first image in all rows, made anew.
+def collect_cells(
+    evaluation: Figures,
+    values: Mapping[str, TensorDict],
+    contexts: TensorDict,
+    rows: Mapping[str, Row],
+    data: CellData,
+    evaluator: Evaluator,
+    *,
+    seed: int,
+) -> EvaluatedCells:
+    """All values, and pictures of chosen contexts: control, and the first image of every row, made anew.
 
-    A class is a MoA, or a compound if the data set has no MoAs.
+    values: what `compute_metrics` found of each row, batch [n, G]. The gain by which contexts are chosen is that of the
+    first trained row. seed: of the random ones.
     """
-    names = data.class_names(contexts)
-    shown = [name for name in data.moas or data.compounds if name in names][:MOST_PICTURES]
-    first = torch.tensor([names.index(name) for name in shown])
-    images = {"control": contexts["x0"][first]}
-    images |= {name: row.images_at(first * row.group_size) for name, row in rows.items()}
-    return Gallery(shown, {name: composite(x, data.channels) for name, x in images.items()})
+    found = {row: {name: value.numpy() for name, value in x["interval"].items()} for row, x in values.items()}
+    trained = [pair.row for pair in shown_pairs(evaluation) if pair.baseline == "base"]
+    classes = data.class_names(contexts)
+    chosen = choose_contexts(
+        gain({row: x["total"] for row, x in found.items()}, trained[0] if trained else None),
+        classes,
+        data.moas or data.compounds,
+        columns=1 + len(rows),
+        seed=seed,
+    )
+    index, (height, width) = torch.tensor(list(chosen)), data.size[1:]
+    images = {"control": contexts["x0"][index]}
+    images |= {name: row.images_at(index * row.group_size) for name, row in rows.items()}
+    pictures = {name: draw_pictures(x, data, evaluator) for name, x in images.items()}
+    return EvaluatedCells(
+        size=(height, width),
+        classes=tuple(classes),
+        compounds=tuple(data.compounds[p] for p in contexts["perturbation"].tolist()),
+        seeds=tuple(contexts["seed"].tolist()),
+        values={row: {name: rounded(value) for name, value in x.items()} for row, x in found.items()},
+        measures={
+            row: {name: rounded(value.numpy()) for name, value in x["measure"].items()} for row, x in values.items()
+        },
+        shown=tuple(
+            ShownContext(context=i, groups=tuple(groups), pictures={name: drawn[k] for name, drawn in pictures.items()})
+            for k, (i, groups) in enumerate(chosen.items())
+        ),
+    )
+
+
+def draw_pictures(images: Tensor, data: CellData, evaluator: Evaluator) -> list[CellPicture]:
+    """Pictures of images (k, C, H, W), with outlines if the evaluator has a segmenter."""
+    coded = [webp(picture) for picture in composite(images, data.channels)]
+    if evaluator.segment is None:
+        return [CellPicture(image=image) for image in coded]
+    masks = evaluator.segment(images)
+    nuclei, cells = (labels.cpu().numpy() for labels in masks)
+    return [
+        CellPicture(image=image, nuclei=outline_path(n), cells=outline_path(c), outside=area_path(outside_cells(n, c)))
+        for image, n, c in zip(coded, nuclei, cells, strict=True)
+    ]

@@ -10,8 +10,8 @@
 steps, guidance, noise_level, solver (euler, heun, midpoint, multistep) and grid (uniform, edm); what is not named is as
 MODEL draws. A row by the same sampler as a row of the base is compared with that one too: above, rl-8 with base-8.
 
-Prints the table and writes evaluation.json and evaluation.html (with --unseen: evaluation_unseen.*). What each figure
-means: docs/evaluation.md.
+Prints the table and writes evaluation.html, evaluation.json, and evaluation_cells.json with the values of every image
+(with --unseen: evaluation_unseen*). What each figure means: docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -69,7 +69,11 @@ def main(config: EvaluateConfig) -> None:
         config.output_dir,
         evaluator=compared.evaluator,
         options=Comparison(
-            contexts=compared.contexts, group_size=config.group_size, batch_size=config.batch_size, seed=config.seed
+            contexts=compared.contexts,
+            group_size=config.group_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            runs={name: Path(folder).parent for name, folder in trained.items()},
         ),
         folders=compared.folders,
         config={

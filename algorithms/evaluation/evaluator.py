@@ -109,6 +109,7 @@ def build_evaluator(
         sigma={name: rewards.reference.sigma(key) for name, key in measured.items()},
         population=rewards.reference.population_of,
         features=networks,
+        segment=lambda images: segmenter(images.to(device), data.channels),
         device=device,
     )
 

@@ -6,12 +6,10 @@ real ones, and averaged over the G draws, so that rows of any G, and real agains
 What each figure means: docs/evaluation.md.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -29,8 +27,8 @@ from algorithms.evaluation.statistics import (
     nan_mean,
     wasserstein_by_group,
 )
-from algorithms.files import write_whole
 from algorithms.processes import map_batches
+from rewards.segmentation import Masks
 from rewards.suite.spec import RewardSpec
 
 Figures = dict[str, Any]
@@ -65,6 +63,7 @@ class Evaluator:
     sigma: for each measure its standard deviation on real images of each population of the reference, (M,), > 0.
     population: id of the population of each context, (B,): of its MoA, for example.
     features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
+    segment: masks of images, for their outlines; None: none are drawn.
     device: where the callables want their images and contexts.
     """
 
@@ -76,6 +75,7 @@ class Evaluator:
     sigma: Mapping[str, Tensor]
     population: Callable[[TensorDict], Tensor] = itemgetter("moa")
     features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    segment: Callable[[Tensor], Masks] | None = None
     device: torch.device | str = "cpu"
 
 
@@ -234,11 +234,6 @@ def _differences(
 
 def _gap_figures(shares: GapShares) -> Figures:
     return {"share": figure(shares.share), "own": {name: figure(interval) for name, interval in shares.own.items()}}
-
-
-def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
-    """Write evaluation.json: a whole file or none."""
-    write_whole(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:

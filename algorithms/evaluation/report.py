@@ -1,22 +1,15 @@
-"""An evaluation for people: a table for the terminal, and one self-contained HTML page."""
+"""An evaluation as tables: the lines of terminal and page, with the differences as text and as bars."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
 from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
-from algorithms.files import write_whole
-from algorithms.page import render_page
 from algorithms.terminal import STYLE
-from cellenv.pictures import png
 
 TONES = {1: "green", -1: "red", 0: "dim"}
 MAX_COLUMNS = 7  # of rows and differences in one table of the terminal
@@ -79,13 +72,6 @@ class Line(NamedTuple):
     label: str
     cells: list[tuple[str, str]]
     differences: list[Difference]
-
-
-class Gallery(NamedTuple):
-    """Pictures by column (control, base, rl, real, ...), (k, H, W, 3) uint8 each, and k labels."""
-
-    labels: Sequence[str]
-    columns: Mapping[str, NDArray[np.uint8]]
 
 
 def number(value: float | None, *, sign: bool = False, decimals: int | None = None) -> str:
@@ -207,53 +193,6 @@ def checks_of_rows(evaluation: Figures) -> dict[str, list[Check]]:
     return {
         pair.row if pair.baseline == "base" else pair.title: acceptance_checks(evaluation, *pair) for pair in checked
     }
-
-
-def page(
-    evaluation: Figures,
-    gallery: Gallery | None = None,
-    *,
-    title: str = "Evaluation",
-    phases: Mapping[str, float] | None = None,
-) -> str:
-    """The evaluation as one HTML page that needs no other file. phases: seconds by name, of the run behind it.
-
-    Raises:
-        ValueError: a column of the gallery has not one picture for each label.
-    """
-    phases = phases or {}
-    return render_page(
-        "evaluation/report.html",
-        title=title,
-        rows=evaluation["rows"],
-        unpaired_note=unpaired_note(evaluation),
-        headline=headline(evaluation),
-        headline_note=NOTE,
-        pairs=[pair.title for pair in shown_pairs(evaluation)],
-        sections=[(section, found) for section in sections(evaluation) if (found := lines(section, evaluation))],
-        checks=checks_of_rows(evaluation),
-        config=evaluation["config"],
-        columns=list(gallery.columns) if gallery else [],
-        cards=_cards(gallery) if gallery else [],
-        phases=[(name, number(float(s)), 100 * s / sum(phases.values())) for name, s in phases.items()],
-    )
-
-
-def save_page(content: str, path: str | Path) -> None:
-    """Write evaluation.html: a whole file or none."""
-    write_whole(path, content.encode())
-
-
-def _cards(gallery: Gallery) -> list[tuple[str, list[str]]]:
-    """For each label its pictures as data addresses, in the order of the columns."""
-    if any(len(pictures) != len(gallery.labels) for pictures in gallery.columns.values()):
-        came = {name: len(pictures) for name, pictures in gallery.columns.items()}
-        raise ValueError(f"need {len(gallery.labels)} pictures in each column, one a label; got {came}")
-    coded = [
-        [f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}" for picture in pictures]
-        for pictures in gallery.columns.values()
-    ]
-    return list(zip(gallery.labels, map(list, zip(*coded, strict=True)), strict=True))
 
 
 def _ends(figure: Mapping[str, Any] | float | None) -> list[float]:

@@ -31,10 +31,10 @@ from algorithms.evaluation.metrics import (
     intervals,
     measure_images,
     measure_references,
-    save_evaluation,
 )
 from algorithms.evaluation.report import figure_tables
 from algorithms.evaluation.statistics import bootstrap_counts
+from algorithms.evaluation.stored_run import save_evaluation
 from algorithms.files import write_whole
 from algorithms.logs import flatten_config
 from algorithms.processes import map_batches

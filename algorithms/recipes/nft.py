@@ -8,7 +8,7 @@
 
 An iteration draws groups of images with the old weights, scores them, and moves the weights towards the better images
 of each group and away from the worse. OUTPUT_DIR holds log.jsonl and TensorBoard's files, samples/, checkpoints/, the
-trained model/, evaluation.json and evaluation.html.
+trained model/, evaluation.html, evaluation.json and evaluation_cells.json.
 """
 
 from __future__ import annotations

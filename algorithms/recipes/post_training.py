@@ -235,7 +235,7 @@ def train_and_evaluate(
         print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = from_main(partial(learning_signal, config), "read log.jsonl")
     models = {"base": copy_base(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
-    options = Comparison(contexts=contexts)
+    options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
     evaluation = evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
     trained.metadata["evaluation"] = describe_evaluation(evaluation)

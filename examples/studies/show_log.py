@@ -24,31 +24,21 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from algorithms.evaluation.charts import encode_png
+from algorithms.evaluation.stored_run import Log
+from algorithms.evaluation.training_curves import WINDOW, metric, running_mean
 from algorithms.files import write_whole
 
-WINDOW = 10  # iterations of a mean
 COLUMNS = 3
 COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c")
 
-Lines = Sequence[Mapping[str, float]]
 
-
-def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the last ten finite values, or of as many as there are, at every iteration; nan where there are none."""
-    windows = (values[max(0, i + 1 - WINDOW) : i + 1] for i in range(len(values)))
-    finite = (window[np.isfinite(window)] for window in windows)
-    return np.array([window.mean() if len(window) else np.nan for window in finite])
-
-
-def panels(log: Lines) -> dict[str, dict[str, str]]:
+def panels(log: Log) -> dict[str, dict[str, str]]:
     """Curves of each panel, label to key; a panel of which the log has nothing is left out."""
     keys = dict.fromkeys(key for line in log for key in line)
     parts = {key.split("/")[1]: key for key in keys if key.startswith("rewards/") and key.endswith("/mean")}
@@ -59,7 +49,7 @@ def panels(log: Lines) -> dict[str, dict[str, str]]:
     return {title: curves for title, curves in found.items() if curves}
 
 
-def plot(log: Lines) -> bytes:
+def plot(log: Log) -> bytes:
     """PNG of all panels."""
     drawn = panels(log)
     rows = -(-len(drawn) // COLUMNS)
@@ -72,11 +62,11 @@ def plot(log: Lines) -> bytes:
     return encode_png(figure, figure.axes)
 
 
-def draw_panel(axes: Axes, log: Lines, title: str, curves: Mapping[str, str]) -> None:
+def draw_panel(axes: Axes, log: Log, title: str, curves: Mapping[str, str]) -> None:
     """Draw the curves of one panel; several are drawn as means alone, with a legend."""
     iterations = [line["iteration"] for line in log]
     for colour, (label, key) in zip(COLOURS * len(curves), curves.items(), strict=False):
-        values = np.array([line.get(key, np.nan) for line in log])
+        values = metric(log, key)
         mean = running_mean(values)
         start = mean[min(WINDOW, len(mean)) - 1] if title.startswith("gain") else 0.0
         if len(curves) == 1:

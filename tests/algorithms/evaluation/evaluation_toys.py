@@ -2,10 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from algorithms.evaluation.evaluated_cells import (
+    CellPicture,
+    EvaluatedCells,
+    ShownContext,
+    choose_contexts,
+    gain,
+    rounded,
+    webp,
+)
 from algorithms.evaluation.metrics import Evaluator, describe
+from algorithms.evaluation.outlines import area_path, outline_path
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
@@ -95,3 +106,55 @@ def evaluation() -> dict:
         "baselines": {},
         "config": {"preset": "default", "seed": 0},
     }
+
+
+CLASSES = ("Actin disruptors", "DNA damage", "Eg5 inhibitors")
+
+
+def cells(rows: tuple[str, ...] = ("base", "rl", "real"), n: int = 24, seed: int = 0) -> EvaluatedCells:
+    """Random values of n contexts of three classes, and pictures of 8 x 8 of those that a page would show."""
+    rng, classes = np.random.default_rng(seed), [CLASSES[i % 3] for i in range(n)]
+    samples = {row: 1 if row == "real" else 2 for row in rows}
+    names = ["total", *REWARDS, *JUDGES]
+    values = {row: {name: rng.normal(i, 1, (n, samples[row])) for name in names} for i, row in enumerate(rows)}
+    measures = {row: {name: rng.normal(i, 1, (n, samples[row])) for name in REWARDS[2:]} for i, row in enumerate(rows)}
+    trained = [row for row in rows if row not in ("base", "real")]
+    totals = {row: value["total"] for row, value in values.items()}
+    chosen = choose_contexts(gain(totals, trained[0] if trained else None), classes, CLASSES, columns=4, seed=0)
+    labels = np.zeros((8, 8), int)
+    labels[2:6, 2:6] = 1
+
+    def picture(i: int, column: int) -> CellPicture:
+        image = np.full((8, 8, 3), 10 * i + 5 * column, np.uint8)
+        outline = outline_path(labels)
+        return CellPicture(image=webp(image), nuclei=outline, cells=outline, outside=area_path(labels > 0))
+
+    return EvaluatedCells(
+        size=(8, 8),
+        classes=tuple(classes),
+        compounds=tuple(f"compound-{i % 6}" for i in range(n)),
+        seeds=tuple(range(n)),
+        values={row: {name: rounded(x) for name, x in value.items()} for row, value in values.items()},
+        measures={row: {name: rounded(x) for name, x in value.items()} for row, value in measures.items()},
+        shown=tuple(
+            ShownContext(
+                context=i,
+                groups=tuple(groups),
+                pictures={column: picture(i, c) for c, column in enumerate(("control", *rows))},
+            )
+            for i, groups in chosen.items()
+        ),
+    )
+
+
+def log(start: float = 0.0) -> list[dict[str, float]]:
+    """Twelve iterations of a training whose reward rises."""
+    return [{"iteration": i, "reward": start + i, "kl": 0.1, "rewards/moa/mean": 0.1 * i} for i in range(12)]
+
+
+def best_of_n() -> dict:
+    """What best_of_n.json holds, for base and rl at N = 1, 2, 4."""
+    figures = [{name: interval(n, n - 0.1, n + 0.1) for name in ("total", *JUDGES)} for n in (1.0, 2.0, 3.0)]
+    about = evaluation() | {"config": {"scorer": "total", "unseen": False}}
+    curve = {"n": [1, 2, 4], "rows": {"base": figures, "rl": figures}, "paired": {"rl-base": figures}}
+    return {"curve": curve, "best_of": {"1": about}}

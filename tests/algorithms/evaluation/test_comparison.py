@@ -1,25 +1,34 @@
+import base64
 import json
 from dataclasses import replace
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from algorithms.config import DataConfig
 from algorithms.evaluation import comparison, generate
 from algorithms.evaluation.comparison import (
     Comparison,
+    collect_cells,
+    draw_pictures,
     evaluate_models,
-    first_of_each_class,
     held_out_cells,
     sampled_row,
 )
+from algorithms.evaluation.evaluated_cells import EvaluatedCells
 from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
-from algorithms.evaluation.metrics import Row
+from algorithms.evaluation.metrics import Row, compute_metrics
+from algorithms.evaluation.outlines import area_path, outline_path
 from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling
+from cellenv.pictures import composite
+from rewards.segmentation import Masks
 from tests.algorithms.evaluation.evaluation_toys import BrightnessEvaluator, generator
 from tests.folder_toys import write_folder
 
@@ -42,8 +51,10 @@ def test_equal_generators_draw_equal_images_and_both_files_are_written(data, tmp
     assert evaluation["config"] == evaluation["config"] | {"preset": "default", "contexts": CONTEXTS, "seed": 0}
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
     html = (tmp_path / "evaluation.html").read_text()
-    assert html.count("<figcaption>control") == len({text for text in data.moas if f"<h3>{text}" in html}) > 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.html", "evaluation.json"]
+    shown = EvaluatedCells.load(tmp_path / "evaluation_cells.json").shown
+    assert html.count('<article class="card') == sum(len(context.groups) for context in shown) > 3
+    names = ["evaluation.html", "evaluation.json", "evaluation_cells.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert f"Evaluation on {CONTEXTS} held-out contexts" in capsys.readouterr().out
 
 
@@ -129,7 +140,7 @@ def test_a_folder_of_what_a_generator_drew_is_its_row_up_to_rounding(data, save_
         assert found["rows"]["written"][name] == pytest.approx(found["rows"]["model"][name], rel=0.02)
     html = (tmp_path / "evaluation.html").read_text()
     assert "model: acceptance checks" in html and "written: acceptance checks" not in html
-    assert "written</figcaption>" in html and "contexts of its own" not in html
+    assert 'alt="written, ' in html and "contexts of its own" not in html
 
 
 def test_a_folder_on_other_contexts_is_a_row_without_a_pair(data, save_base, tmp_path):
@@ -168,7 +179,7 @@ def test_the_figures_are_saved_before_anything_is_drawn(data, tmp_path, monkeypa
     def fail(*_, **__):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(comparison, "first_of_each_class", fail)
+    monkeypatch.setattr(comparison, "collect_cells", fail)
     with pytest.raises(RuntimeError, match="no picture"):
         run({"base": generator(data, 0.1)}, data, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text())["rows"].keys() == {"base", "real"}
@@ -188,15 +199,36 @@ def test_rows_need_a_base_and_none_called_real(data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gallery_shows_the_first_context_of_each_moa(data):
+def test_pictures_and_values_are_those_of_the_rows_and_contexts(data):
+    """Brightness tells the images apart: the first sample is shown, where the row is brighter than the base."""
     contexts, _, _ = held_out(data, 30, seed=0)
-    images = torch.linspace(-1, 1, 30).reshape(-1, 1, 1, 1).expand(30, *data.size)
-    gallery = first_of_each_class(contexts, {"base": Row.of(images.unsqueeze(1))}, data)
-    assert list(gallery.columns) == ["control", "base"]
-    first = [contexts["moa"].tolist().index(data.moas.index(label)) for label in gallery.labels]
-    assert sorted(gallery.labels) == sorted({data.moas[m] for m in contexts["moa"].tolist()})
-    brightness = gallery.columns["base"].astype(float).mean((1, 2, 3))
-    assert brightness.argsort().tolist() == torch.tensor(first).argsort().tolist()
+    toy = BrightnessEvaluator(len(data.moas))
+    level = torch.linspace(-1, 0, 30).reshape(-1, 1, 1, 1, 1)
+    base = level.expand(30, 2, *data.size).clone()
+    base[:, 1] = 1  # a second sample, which is not shown
+    rows = {"base": Row.of(base), "rl": Row.of(base + 0.5 * (level > -0.5))}
+    values = {name: compute_metrics(row, contexts, toy.evaluator) for name, row in rows.items()}
+    evaluation = {"rows": dict.fromkeys(rows), "paired": {"rl-base": {}}, "baselines": {}, "config": {"seed": 0}}
+    cells = collect_cells(evaluation, values, contexts, rows, data, toy.evaluator, seed=0)
+    assert cells.classes == tuple(data.class_names(contexts)) and cells.seeds == tuple(contexts["seed"].tolist())
+    assert np.allclose(cells.of("base", "total")[:, 0], level.flatten(), atol=1e-4)
+    gained = {c.context for c in cells.shown if "largest gain" in c.groups}
+    assert gained and all(level[i] > -0.5 for i in gained)
+    for context in cells.shown:
+        assert list(context.pictures) == ["control", "base", "rl"]
+        content = base64.b64decode(context.pictures["base"].image.partition(",")[2])
+        drawn = np.asarray(Image.open(BytesIO(content))).astype(float)
+        expected = composite(base[context.context, :1], data.channels)[0].astype(float)
+        assert np.abs(drawn - expected).mean() < 3
+
+
+def test_outlines_are_those_of_the_masks(data):
+    nuclei, whole = torch.zeros(2, 1, *data.size[1:], dtype=torch.int32)
+    nuclei[0, 10:20, 10:20], whole[0, 10:20, 15:40] = 1, 1
+    toy = replace(BrightnessEvaluator(len(data.moas)).evaluator, segment=lambda images: Masks(nuclei, whole))
+    (picture,) = draw_pictures(torch.zeros(1, *data.size), data, toy)
+    assert picture.nuclei == outline_path(nuclei[0].numpy()) and picture.cells == outline_path(whole[0].numpy())
+    assert picture.outside == area_path(((nuclei > 0) & (whole == 0))[0].numpy()) != ""
 
 
 def test_held_out_cells_are_the_test_split_and_as_many_contexts_as_it_has(tmp_path):

@@ -14,8 +14,8 @@ from algorithms.evaluation.metrics import (
     compute_metrics,
     evaluate,
     measure_references,
-    save_evaluation,
 )
+from algorithms.evaluation.stored_run import save_evaluation
 from rewards import custom_reward
 
 MOAS = 3

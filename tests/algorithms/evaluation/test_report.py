@@ -1,29 +1,24 @@
 import copy
 import io
-import json
 import re
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from algorithms.evaluation.report import (
-    Gallery,
-    lines,
-    number,
-    page,
-    save_page,
-    sections,
-    tables,
-)
+from algorithms.evaluation.report import lines, number, sections, tables
+from algorithms.evaluation.report_page import page as draw_page
+from algorithms.evaluation.stored_run import StoredRun
 from tests.algorithms.evaluation import evaluation_toys
-from tests.algorithms.evaluation.evaluation_toys import JUDGES, REWARDS, interval, row
+from tests.algorithms.evaluation.evaluation_toys import REWARDS, interval, row
 
 
 @pytest.fixture
 def evaluation() -> dict:
     return evaluation_toys.evaluation()
+
+
+def page(evaluation: dict) -> str:
+    return draw_page(StoredRun(evaluation=evaluation))
 
 
 def terminal(evaluation: dict, width: int = 80) -> str:
@@ -99,60 +94,6 @@ def test_numbers_keep_three_digits(value, text):
 
 def test_fixed_decimals_have_no_minus_zero():
     assert number(-0.0001, decimals=3, sign=True) == "+0.000"
-
-
-class Addresses(HTMLParser):
-    """Collects the addresses that a page would fetch, and its embedded pictures."""
-
-    def __init__(self):
-        super().__init__()
-        self.fetched, self.pictures = [], []
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name in ("src", "href"):
-                (self.pictures if value.startswith("data:image/png;base64,") else self.fetched).append(value)
-
-
-def gallery() -> Gallery:
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    return Gallery(["Eg5 inhibitors", "Epithelial"], {"control": pictures, "base": pictures, "rl": pictures[::-1]})
-
-
-def test_page_holds_all_it_needs(evaluation):
-    html = page(evaluation, gallery(), phases={"sample": 30.0, "measure": 10.0})
-    addresses = Addresses()
-    addresses.feed(html)
-    assert len(addresses.pictures) == 6 and addresses.fetched == []
-    assert not re.search(r"https?://|@import|url\(", html)
-    first, second = addresses.pictures[:3], addresses.pictures[3:]
-    assert first[0] == first[1] == second[2] and first[2] == second[0] != first[0]  # row by row, column by column
-    assert html.count('class="span" style="left: 66.00%; width: 32.00%"') == 1 + len(REWARDS) + len(
-        JUDGES
-    )  # 0.1 to 0.3 of 0.3
-    for text in ("Eg5 inhibitors", "+0.200", "1.200", "30.0 s, 75 %", "preset", "50% of the gap"):
-        assert text in html
-
-
-def test_page_escapes_what_comes_from_outside(evaluation):
-    evaluation["config"]["model"] = "<script>alert(1)</script>"
-    assert "<script>" not in page(evaluation)
-
-
-def test_page_without_pictures_phases_and_checks(evaluation):
-    only_base = evaluation | {"rows": {"base": evaluation["rows"]["base"]}, "paired": {}, "gap": {}, "config": {}}
-    html = page(only_base)
-    assert "<img" not in html and "acceptance" not in html and "Configuration" not in html and "Time" not in html
-
-
-def test_pictures_must_match_their_labels(evaluation):
-    with pytest.raises(ValueError, match=r"need 1 pictures in each column, one a label; got \{'control': 2"):
-        page(evaluation, Gallery(["Eg5 inhibitors"], gallery().columns))
-
-
-def test_page_is_saved_whole(evaluation, tmp_path):
-    save_page(page(json.loads(json.dumps(evaluation))), tmp_path / "out" / "evaluation.html")
-    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
 def test_rewards_are_grouped_by_unit_and_own_ones_come_in_a_section_of_their_own(evaluation):

@@ -3,22 +3,14 @@
 import json
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from examples.studies.show_log import ShowLogConfig, main, panels, running_mean
+from examples.studies.show_log import ShowLogConfig, main, panels
 
 LOG = [
     {"iteration": i, "reward": float(i), "rewards/a/mean": 2.0 * i, "rewards/a/std": 1.0, "kl": 0.1 * i}
     for i in range(15)
 ]
-
-
-def test_a_mean_is_over_the_last_ten_finite_values():
-    values = np.array([np.nan, 2.0, 4.0, *[10.0] * 12])
-    mean = running_mean(values)
-    assert np.isnan(mean[0]) and mean[1] == 2 and mean[2] == 3
-    assert mean[9] == pytest.approx((2 + 4 + 7 * 10) / 9) and mean[12] == 10 and mean[11] == pytest.approx(94 / 10)
 
 
 def test_panels_are_what_the_log_has():

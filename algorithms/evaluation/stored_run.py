@@ -1,0 +1,138 @@
+"""What a run left in its folder for a report: evaluation, values and pictures of cells, log, best-of-N selection."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from algorithms.evaluation.checks import Figures
+from algorithms.evaluation.evaluated_cells import EvaluatedCells
+from algorithms.files import write_whole
+from cellenv.json_io import dump_json, read_json
+
+Log = list[dict[str, float]]  # a line for each iteration
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFile:
+    """What evaluation.json holds; see `algorithms.evaluation.metrics.evaluate`."""
+
+    rows: dict[str, dict[str, Any]]
+    paired: dict[str, dict[str, Any]]
+    gap: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rewards: list[dict[str, Any]]
+    baselines: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.rows or any("n_contexts" not in row for row in self.rows.values()):
+            raise ValueError("need rows, each with n_contexts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalFigure:
+    """A mean and its interval."""
+
+    mean: float | None
+    ci: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionCurve:
+    """Figures of each row, and of its difference to the base, at each N.
+
+    Raises:
+        ValueError: not one set of figures for each N.
+    """
+
+    n: list[int]
+    rows: dict[str, list[dict[str, IntervalFigure]]]
+    paired: dict[str, list[dict[str, IntervalFigure]]]
+
+    def __post_init__(self) -> None:
+        if any(len(at) != len(self.n) for at in (*self.rows.values(), *self.paired.values())):
+            raise ValueError(f"need figures for each of {len(self.n)} N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfNFile:
+    """What best_of_n.json holds; see `algorithms.evaluation.selection.compare_models`."""
+
+    curve: SelectionCurve
+    best_of: dict[str, dict[str, Any]]
+
+    @property
+    def about(self) -> Figures:
+        """The evaluation at the smallest N: its real cells, rewards and config."""
+        return next(iter(self.best_of.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """An evaluation and what lies beside it. logs: by trained row."""
+
+    evaluation: Figures
+    cells: EvaluatedCells | None = None
+    logs: Mapping[str, Log] = field(default_factory=dict)
+    best_of_n: BestOfNFile | None = None
+
+    @classmethod
+    def of_rows(cls, stem: Path, evaluation: Figures, cells: EvaluatedCells | None, runs: Mapping[str, Path]) -> Self:
+        """An evaluation that is written to {stem}.json, with the logs and the selection in the folders of its rows."""
+        logs = {row: log for row, folder in runs.items() if (log := read_log(folder / "log.jsonl"))}
+        places = [folder / "best_of_n.json" for folder in (stem.parent, *runs.values())]
+        file = next((place for place in places if place.is_file()), None)
+        best_of_n = None if file is None else read_json(file, BestOfNFile)
+        if best_of_n and best_of_n.about["config"].get("unseen") != (evaluation["config"].get("unseen") or False):
+            best_of_n = None
+        return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=best_of_n)
+
+    @classmethod
+    def read(cls, folder: Path, name: str = "evaluation") -> Self:
+        """What lies in a folder; the log is that of its first trained row.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no evaluation in it.
+            ValueError: a file is damaged; names it.
+        """
+        stem = folder / name
+        file = stem.with_name(f"{name}.json")
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}: give the folder of a run that was evaluated")
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no evaluation: need {file}, as a finished training writes, or"
+                f" `cellfluxrl evaluate --model rl={folder}/model --output-dir {folder}`"
+            )
+        content = asdict(read_json(file, EvaluationFile))
+        evaluation = content if content["gap"] else {key: value for key, value in content.items() if key != "gap"}
+        drawn = stem.with_name(f"{name}_cells.json")
+        cells = EvaluatedCells.load(drawn) if drawn.is_file() else None
+        trained = [row for row in trained_rows(evaluation)][:1]
+        return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained, folder))
+
+
+def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
+    """Write evaluation.json: a whole file or none."""
+    write_whole(path, dump_json(dict(evaluation)))
+
+
+def trained_rows(evaluation: Figures) -> list[str]:
+    """Rows that were trained: not the base, by whatever sampler, nor real, nor given images."""
+    config = evaluation["config"]
+    others = {"base", "real", *config.get("images", ()), *config.get("base by other samplers", ())}
+    return [row for row in evaluation["rows"] if row not in others]
+
+
+def read_log(file: Path) -> Log:
+    """The lines of a log.jsonl; none without a file, and not one that a crash cut off."""
+    lines = []
+    for text in file.read_text().splitlines() if file.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "iteration" in line:
+            lines.append(line)
+    return lines
