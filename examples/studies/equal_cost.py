@@ -193,17 +193,20 @@ def train_within_budget(
     """Train until another iteration would exceed the budget; yields at evenly spaced points.
 
     Counts NFE of theta, old and ref in rollouts and training, not of evaluations and not of PPO's small critic. The
-    first iteration tells the NFE of each; with a critic's warm-up, which costs less, the first one after it.
+    first iteration tells the NFE of each; with a critic's warm-up, which costs less, the first one after it. Where the
+    learning rate falls at the end, every point is the end of such a run, and has the NFE of one.
 
     Raises:
         ValueError: the budget is less than one iteration.
     """
     networks = [model.network for model in components.models]
+    config_of_run = components.config
     nfe, seconds = 0, 0.0
 
-    def train_until(iterations: int) -> EMA:
+    def train_until(iterations: int, *, cooldown: float = config_of_run.optim.cooldown) -> EMA:
         nonlocal nfe, seconds
-        stage = replace(components.config, iterations=iterations, save_every=iterations, resume=nfe > 0)
+        optim = replace(config_of_run.optim, cooldown=cooldown)
+        stage = replace(config_of_run, iterations=iterations, save_every=iterations, resume=nfe > 0, optim=optim)
         start = time.perf_counter()
         with count_nfe(networks) as counted:
             ema = train(components.accelerator, stage, algorithm)
@@ -212,13 +215,13 @@ def train_within_budget(
         return ema
 
     if warmup := algorithm.first_update:
-        train_until(warmup)
+        train_until(warmup, cooldown=0)
     spent = nfe
-    train_until(warmup + 1)
+    train_until(warmup + 1, cooldown=0)
     per_iteration = nfe - spent
     if nfe > config.budget:
         raise ValueError(f"need a budget of at least one iteration, {nfe} NFE; got {config.budget}")
     shares = [config.budget * k // config.points for k in range(1, config.points + 1)]
     for iterations in sorted({warmup + max(1, (share - spent) // per_iteration) for share in shares}):
         ema = train_until(iterations)
-        yield Progress(iterations, nfe, seconds, ema)
+        yield Progress(iterations, spent + (iterations - warmup) * per_iteration, seconds, ema)
