@@ -24,7 +24,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("train", "base"): "algorithms.recipes.base",
     ("check",): "algorithms.inspection.check",
     ("evaluate",): "algorithms.evaluation.evaluate",
-    ("report",): "algorithms.evaluation.report_runs",
+    ("report",): "algorithms.evaluation.pages.report_runs",
     ("best-of-n",): "algorithms.evaluation.best_of_n",
     ("generate",): "algorithms.evaluation.generate",
     ("score",): "algorithms.evaluation.score",

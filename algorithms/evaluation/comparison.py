@@ -34,9 +34,9 @@ from algorithms.evaluation.metrics import (
     evaluate,
     measure_references,
 )
-from algorithms.evaluation.outlines import area_path, outline_path, outside_cells
+from algorithms.evaluation.pages.outlines import area_path, outline_path, outside_cells
+from algorithms.evaluation.pages.report_page import page, save_page
 from algorithms.evaluation.report import tables
-from algorithms.evaluation.report_page import page, save_page
 from algorithms.evaluation.samplers import base_sampler_rows, same_sampler_baselines
 from algorithms.evaluation.stored_run import StoredRun, save_evaluation
 from algorithms.terminal import show

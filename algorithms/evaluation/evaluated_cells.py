@@ -33,7 +33,7 @@ SVG_PATH = re.compile(r"[Ml0-9 -]*")
 
 @dataclass(frozen=True, kw_only=True)
 class CellPicture:
-    """A picture, and SVG paths on it in half pixels (`algorithms.evaluation.outlines`).
+    """A picture, and SVG paths on it in half pixels (`algorithms.evaluation.pages.outlines`).
 
     Raises:
         ValueError: the picture is no data address of a WebP file, or a path no path: a page fetches and runs nothing.

@@ -30,8 +30,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from algorithms.evaluation.charts import encode_png
+from algorithms.evaluation.pages.training_curves import WINDOW, metric, running_mean
 from algorithms.evaluation.stored_run import Log
-from algorithms.evaluation.training_curves import WINDOW, metric, running_mean
 from algorithms.files import write_whole
 
 COLUMNS = 3

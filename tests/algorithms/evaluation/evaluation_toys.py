@@ -16,7 +16,7 @@ from algorithms.evaluation.evaluated_cells import (
     webp,
 )
 from algorithms.evaluation.metrics import Evaluator, describe
-from algorithms.evaluation.outlines import area_path, outline_path
+from algorithms.evaluation.pages.outlines import area_path, outline_path
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig

@@ -1,4 +1,4 @@
-from algorithms.evaluation.cards import GROUPS, cards
+from algorithms.evaluation.pages.cards import GROUPS, cards
 from tests.algorithms.evaluation.evaluation_toys import cells, evaluation
 
 

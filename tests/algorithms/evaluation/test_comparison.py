@@ -23,7 +23,7 @@ from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
 from algorithms.evaluation.metrics import Row, compute_metrics
-from algorithms.evaluation.outlines import area_path, outline_path
+from algorithms.evaluation.pages.outlines import area_path, outline_path
 from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux, Sampling

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.evaluation.merged_runs import check_same_evaluation, differing, merge_runs, run_names
+from algorithms.evaluation.pages.merged_runs import check_same_evaluation, differing, merge_runs, run_names
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from cellenv.json_io import dump_json, validate
 from tests.algorithms.evaluation.evaluation_toys import best_of_n, cells, evaluation, interval, log

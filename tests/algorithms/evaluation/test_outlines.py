@@ -3,7 +3,7 @@ import re
 import numpy as np
 from PIL import Image, ImageDraw
 
-from algorithms.evaluation.outlines import area_path, outline_path, outside_cells
+from algorithms.evaluation.pages.outlines import area_path, outline_path, outside_cells
 
 
 def points(path: str) -> list[list[tuple[int, int]]]:

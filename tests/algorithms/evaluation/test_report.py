@@ -5,8 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
+from algorithms.evaluation.pages.report_page import page as draw_page
 from algorithms.evaluation.report import lines, number, sections, tables
-from algorithms.evaluation.report_page import page as draw_page
 from algorithms.evaluation.stored_run import StoredRun
 from tests.algorithms.evaluation import evaluation_toys
 from tests.algorithms.evaluation.evaluation_toys import REWARDS, interval, row

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.evaluation.merged_runs import merge_runs
-from algorithms.evaluation.report_page import page as draw_page
-from algorithms.evaluation.report_page import save_page
+from algorithms.evaluation.pages.merged_runs import merge_runs
+from algorithms.evaluation.pages.report_page import page as draw_page
+from algorithms.evaluation.pages.report_page import save_page
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from cellenv.json_io import dump_json, validate
 from tests.algorithms.evaluation.evaluation_toys import CLASSES, best_of_n, cells, evaluation, log

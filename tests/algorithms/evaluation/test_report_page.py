@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from algorithms.evaluation.headline import Pair
-from algorithms.evaluation.report_page import page, save_page, summary, tones, what_got_worse
+from algorithms.evaluation.pages.report_page import page, save_page, summary, tones, what_got_worse
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from cellenv.json_io import dump_json, validate
 from tests.algorithms.evaluation import evaluation_toys

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from algorithms.cli import main as cellfluxrl
-from algorithms.evaluation.report_runs import ReportConfig, main
+from algorithms.evaluation.pages.report_runs import ReportConfig, main
 from algorithms.evaluation.stored_run import save_evaluation
 from tests.algorithms.evaluation.evaluation_toys import cells, evaluation, interval, log
 

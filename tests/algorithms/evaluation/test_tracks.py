@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from algorithms.evaluation.headline import Pair
-from algorithms.evaluation.tracks import (
+from algorithms.evaluation.pages.tracks import (
     Text,
     class_gains,
     class_tracks,

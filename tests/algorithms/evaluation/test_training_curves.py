@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from algorithms.evaluation.training_curves import metric, running_mean, training_charts
+from algorithms.evaluation.pages.training_curves import metric, running_mean, training_charts
 from tests.algorithms.evaluation.evaluation_toys import log
 
 

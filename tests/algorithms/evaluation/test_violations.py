@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from algorithms.evaluation.violations import far_off, limits, violation_shares
+from algorithms.evaluation.pages.violations import far_off, limits, violation_shares
 from tests.algorithms.evaluation.evaluation_toys import cells
 
 REWARDS = [{"name": "moa", "weight": 5.0}, {"name": "roundness", "weight": -1.0}, {"name": "absent", "weight": 1.0}]

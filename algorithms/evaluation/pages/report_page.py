@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from algorithms.evaluation.cards import GROUPS, cards
 from algorithms.evaluation.charts import Chart, Line, histogram_chart, line_chart
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells, mean_gain
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
-from algorithms.evaluation.report import checks_of_rows, lines, number, sections, unpaired_note
-from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
-from algorithms.evaluation.tracks import (
+from algorithms.evaluation.pages.cards import GROUPS, cards
+from algorithms.evaluation.pages.tracks import (
     as_figure,
     class_gains,
     class_tracks,
@@ -22,7 +20,9 @@ from algorithms.evaluation.tracks import (
     percent,
     violation_tracks,
 )
-from algorithms.evaluation.training_curves import training_charts
+from algorithms.evaluation.pages.training_curves import training_charts
+from algorithms.evaluation.report import checks_of_rows, lines, number, sections, unpaired_note
+from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from algorithms.files import write_whole
 from algorithms.page import render_page
 
@@ -53,7 +53,7 @@ def page(run: StoredRun, *, title: str = "Evaluation", phases: Mapping[str, floa
     rows, colours, pairs = evaluation["rows"], tones(evaluation["rows"]), shown_pairs(evaluation)
     measured = [pair for pair in pairs if cells and {*pair} <= cells.values.keys()]
     return render_page(
-        "evaluation/report.html",
+        "evaluation/pages/report.html",
         title=title,
         rows=rows,
         tones=colours,

@@ -9,9 +9,9 @@ import numpy as np
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells, mean_gain
 from algorithms.evaluation.headline import Pair
+from algorithms.evaluation.pages.violations import violation_shares
 from algorithms.evaluation.report import number
 from algorithms.evaluation.statistics import Interval, bootstrap_counts, mean_interval
-from algorithms.evaluation.violations import violation_shares
 
 LOWEST = -0.5  # share of the gap at the left end of an axis, whose right end is real cells
 RESAMPLES = 1000  # of the contexts of a class

@@ -43,8 +43,8 @@ def main(config: ReportConfig) -> None:
         ValueError: no run is given, or they cannot be compared.
         FileNotFoundError: a folder holds no evaluation.
     """
-    from algorithms.evaluation.merged_runs import merge_runs, run_names
-    from algorithms.evaluation.report_page import page, save_page
+    from algorithms.evaluation.pages.merged_runs import merge_runs, run_names
+    from algorithms.evaluation.pages.report_page import page, save_page
     from algorithms.evaluation.stored_run import StoredRun
 
     if not config.runs:

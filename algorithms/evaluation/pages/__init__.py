@@ -1,0 +1,1 @@
+"""The page of an evaluation, or of several runs: pictures, marks, curves, one self-contained HTML file."""
