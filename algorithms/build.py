@@ -4,13 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torchrl.envs import Compose
 
-from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.config import (
+    DataConfig,
+    EvalConfig,
+    FolderConfig,
+    MatchingLossConfig,
+    RewardConfig,
+    SegmenterConfig,
+    TrainingRewardConfig,
+)
+from algorithms.losses.matching import TIME_WEIGHTS
 from algorithms.workers.pool import WorkerPool
 from algorithms.workers.remote import Channel
 from algorithms.workers.scorer import LocalScorer, Scorer
@@ -218,3 +227,12 @@ def build_judge(config: EvalConfig, data: CellData | None = None) -> JudgeClassi
     """The held-out classifier of these cells; None for cells without mechanisms of action, unless one is given."""
     unlabelled = data is not None and not data.moas
     return None if unlabelled and config.judge is None else JudgeClassifier.from_pretrained(config.judge)
+
+
+def pull_to_base(config: MatchingLossConfig) -> dict[str, Any]:
+    """What a loss on re-noised samples takes for its `MatchingLoss.kl_penalty`, by argument."""
+    return {
+        "kl_weight": config.kl_weight,
+        "kl_share": config.kl_share,
+        "kl_time_weight": TIME_WEIGHTS[config.kl_weighting],
+    }

@@ -41,6 +41,7 @@ PRESETS = presets(AWMConfig())
 
 def build(components: Components[AWMConfig]) -> Algorithm:
     """AWMLoss on what the old weights drew, re-noised."""
+    from algorithms.build import pull_to_base
     from algorithms.losses.awm import AWMLoss
     from algorithms.losses.matching import TIME_WEIGHTS
 
@@ -48,10 +49,8 @@ def build(components: Components[AWMConfig]) -> Algorithm:
     loss = AWMLoss(
         *components.models,
         clip_epsilon=config.clip_epsilon,
-        kl_weight=config.kl_weight,
-        kl_share=config.kl_share,
-        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         time_weight=TIME_WEIGHTS[config.weighting],
+        **pull_to_base(config),
     )
     return components.renoised_algorithm(loss)
 

@@ -42,16 +42,10 @@ PRESETS = presets(FlowAWRConfig())
 
 def build(components: Components[FlowAWRConfig]) -> Algorithm:
     """FlowAWRLoss on what the old weights drew, re-noised."""
+    from algorithms.build import pull_to_base
     from algorithms.losses.flowawr import FlowAWRLoss
-    from algorithms.losses.matching import TIME_WEIGHTS
 
-    config = components.config.loss
-    loss = FlowAWRLoss(
-        *components.models,
-        kl_weight=config.kl_weight,
-        kl_share=config.kl_share,
-        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
-    )
+    loss = FlowAWRLoss(*components.models, **pull_to_base(components.config.loss))
     return components.renoised_algorithm(loss)
 
 

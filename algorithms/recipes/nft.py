@@ -50,17 +50,15 @@ PRESETS = presets(NFTConfig())
 
 def build(components: Components[NFTConfig]) -> Algorithm:
     """NFTLoss on what the old weights drew, re-noised."""
-    from algorithms.losses.matching import TIME_WEIGHTS
+    from algorithms.build import pull_to_base
     from algorithms.losses.nft import NFTLoss
 
     config = components.config.loss
     loss = NFTLoss(
         *components.models,
         beta=config.beta,
-        kl_weight=config.kl_weight,
-        kl_share=config.kl_share,
-        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         adaptive=config.form == "adaptive",
+        **pull_to_base(config),
     )
     return components.renoised_algorithm(loss)
 

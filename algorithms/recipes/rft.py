@@ -52,6 +52,7 @@ def build(components: Components[RFTConfig]) -> Algorithm:
     """RFTLoss on the best of what the old weights drew, re-noised."""
     from functools import partial
 
+    from algorithms.build import pull_to_base
     from algorithms.losses.matching import TIME_WEIGHTS
     from algorithms.losses.rft import RFTLoss, build_rft_batch
 
@@ -59,10 +60,8 @@ def build(components: Components[RFTConfig]) -> Algorithm:
     build_batch = partial(build_rft_batch, renoise=components.renoise(), keep=config.keep)
     loss = RFTLoss(
         *components.models,
-        kl_weight=config.kl_weight,
-        kl_share=config.kl_share,
-        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         time_weight=TIME_WEIGHTS[config.weighting],
+        **pull_to_base(config),
     )
     return components.renoised_algorithm(loss, build_batch)
 

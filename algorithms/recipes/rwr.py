@@ -45,6 +45,7 @@ def build(components: Components[RWRConfig]) -> Algorithm:
     """RWRLoss on what the old weights drew, re-noised and weighted."""
     from functools import partial
 
+    from algorithms.build import pull_to_base
     from algorithms.losses.matching import TIME_WEIGHTS
     from algorithms.losses.rwr import RWRLoss, build_rwr_batch
 
@@ -52,10 +53,8 @@ def build(components: Components[RWRConfig]) -> Algorithm:
     build_batch = partial(build_rwr_batch, renoise=components.renoise(), temperature=config.temperature)
     loss = RWRLoss(
         *components.models,
-        kl_weight=config.kl_weight,
-        kl_share=config.kl_share,
-        kl_time_weight=TIME_WEIGHTS[config.kl_weighting],
         time_weight=TIME_WEIGHTS[config.weighting],
+        **pull_to_base(config),
     )
     return components.renoised_algorithm(loss, build_batch)
 
