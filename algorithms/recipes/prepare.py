@@ -12,7 +12,7 @@ seconds. docs/own_plates.md shows the whole path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -146,18 +146,13 @@ CELLPROFILER = PrepareConfig(
     treatments=TreatmentsConfig(compound_column="", dose_column="", moa=None),
 )
 JUMP = PrepareConfig(
-    fields=FieldsConfig(
-        images=Path("load_data.csv"),
+    fields=replace(
+        CELLPROFILER.fields,
         stains=("actin=OrigAGP", "tubulin=OrigER", "DNA=OrigDNA"),
         file_column="FileName_{stain}",
         folder_column="PathName_{stain}",
-        plate_column="Metadata_Plate",
-        well_column="Metadata_Well",
-        site_column="Metadata_Site",
     ),
-    treatments=TreatmentsConfig(
-        compound_column="", dose_column="", moa=None, control=("DMSO", "JCP2022_033924"), unlabelled="compound"
-    ),
+    treatments=replace(CELLPROFILER.treatments, control=("DMSO", "JCP2022_033924"), unlabelled="compound"),
 )
 PATTERN = PrepareConfig(
     fields=FieldsConfig(
