@@ -109,8 +109,7 @@ class StoredRun:
         evaluation = content if content["gap"] else {key: value for key, value in content.items() if key != "gap"}
         drawn = stem.with_name(f"{name}_cells.json")
         cells = EvaluatedCells.load(drawn) if drawn.is_file() else None
-        trained = [row for row in trained_rows(evaluation)][:1]
-        return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained, folder))
+        return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained_rows(evaluation)[:1], folder))
 
 
 def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:

@@ -30,7 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from algorithms.evaluation.charts import encode_png
-from algorithms.evaluation.pages.training_curves import WINDOW, metric, running_mean
+from algorithms.evaluation.pages.training_curves import SINGLE, WINDOW, metric, reward_keys, running_mean
 from algorithms.evaluation.stored_run import Log
 from algorithms.files import write_whole
 
@@ -41,11 +41,9 @@ COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6
 def panels(log: Log) -> dict[str, dict[str, str]]:
     """Curves of each panel, label to key; a panel of which the log has nothing is left out."""
     keys = dict.fromkeys(key for line in log for key in line)
-    parts = {key.split("/")[1]: key for key in keys if key.startswith("rewards/") and key.endswith("/mean")}
     shares = {key.split("/")[1]: key for key in keys if key.startswith("signal_share/")}
-    single = ("reward", "kl", "drift", "pixel_diversity", "norm_ratio", "grad_norm")
-    found = {key: {key: key} for key in single if key in keys}
-    found |= {"gain of each reward since the first ten": parts, "share of the signal": shares}
+    found = {key: {key: key} for key in SINGLE if key in keys}
+    found |= {"gain of each reward since the first ten": reward_keys({"": log}), "share of the signal": shares}
     return {title: curves for title, curves in found.items() if curves}
 
 
