@@ -58,7 +58,7 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
         from algorithms.presence import named_timeouts
         from cellenv.streams import seed_global_streams
 
-        for name in ("output_dir", "output"):
+        for name in ("output_dir", "output", "out"):
             if hasattr(config, name):
                 check_writable(getattr(config, name))
         seed_global_streams(getattr(config, "seed", None) or 0, int(os.environ.get("RANK", "0")))

@@ -8,6 +8,7 @@ from pathlib import Path
 SEPARATORS = ",;\t|"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+WORKBOOK_MARKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .ods; .xls
 
 Row = dict[str, str]
 
@@ -59,8 +60,20 @@ def spreadsheet_text(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _decode(file: Path) -> str:
+def read_text_bytes(file: Path) -> bytes:
+    """Content of a table of text.
+
+    Raises:
+        ValueError: it is a workbook of a spreadsheet.
+    """
     content = file.read_bytes()
+    if content.startswith(WORKBOOK_MARKS):
+        raise ValueError(f"{file} is a workbook: save it as CSV")
+    return content
+
+
+def _decode(file: Path) -> str:
+    content = read_text_bytes(file)
     encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
     try:
         return content.decode(encoding)

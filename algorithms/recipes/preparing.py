@@ -1,7 +1,6 @@
 """The work of `cellfluxrl prepare`: tables to fields, fields to cells with the config's segmenter, cells to tables."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from algorithms.build import build_segmenter
@@ -21,12 +18,13 @@ from algorithms.files import write_whole
 from algorithms.launch import available_cores
 from algorithms.provenance import shell_command
 from algorithms.recipes.prepare import PrepareConfig
+from algorithms.recipes.prepared_summary import no_cell_left, print_summary
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.layouts import BBBC021_UNSEEN
 from cellenv.data.prepare.crops import CropRules
 from cellenv.data.prepare.delimited import read_rows
 from cellenv.data.prepare.fields import Columns, Field, fields_of_pattern, fields_of_table, parse_stains
-from cellenv.data.prepare.filters import REASONS, FilterRules
+from cellenv.data.prepare.filters import FilterRules
 from cellenv.data.prepare.illumination import SAMPLES, ScaleRules, fit_scale, merge
 from cellenv.data.prepare.nuclei import FindNuclei, find_nuclei
 from cellenv.data.prepare.output import (
@@ -45,10 +43,14 @@ from cellenv.data.prepare.wells import CellRules, summarize_well
 
 
 class Plan(NamedTuple):
-    """What is prepared: the fields, how many were left out why, the embedding of their compounds, those held out."""
+    """What is prepared: the fields, the embedding of their compounds, those held out.
+
+    left_out: names of fields of no use, by reason. missing: by field, the message about a file that is not there.
+    """
 
     fields: list[Field]
-    left_out: dict[str, int]
+    left_out: dict[str, list[str]]
+    missing: dict[str, str]
     conditions: list[list[str]]
     unseen: list[str]
 
@@ -85,19 +87,20 @@ def read_plan(config: PrepareConfig) -> Plan:
         found = fields_of_pattern(folder, fields.pattern, stains)
     else:
         assert fields.images is not None
-        found = fields_of_table(read_rows(locate(fields.images, folder)), folder, columns_of(config), stains)
+        table = locate(fields.images, folder, "--images names it, --preset pattern takes names of files instead")
+        found = fields_of_table(read_rows(table), folder, columns_of(config), stains)
     if fields.plates:
         wanted = [f for f in found if f.plate in fields.plates or plate_name(f) in fields.plates]
         if not wanted:
             raise ValueError(f"no field of plates {', '.join(fields.plates)}; there are {names_of(found)}")
         found = wanted
-    for table, add in (
-        (treatments.wells, add_wells),
-        (treatments.moa, add_mechanisms),
-        (treatments.compounds, add_structures),
+    for flag, file, add in (
+        ("--wells", treatments.wells, add_wells),
+        ("--moa", treatments.moa, add_mechanisms),
+        ("--compounds", treatments.compounds, add_structures),
     ):
-        if table is not None:
-            found = add(found, locate(table, folder))
+        if file is not None:
+            found = add(found, locate(file, folder, f"{flag} names it"))
     selected, left_out = select(mark_controls(found, treatments.control), treatments.unlabelled == "compound")
     selected, missing = present(selected, config)
     compounds = sorted({f.compound for f in selected if not f.is_control})
@@ -107,16 +110,19 @@ def read_plan(config: PrepareConfig) -> Plan:
     if unknown := set(unseen) - set(compounds):
         raise ValueError(f"--unseen {', '.join(sorted(unknown))}: there are {', '.join(compounds)}")
     if treatments.embeddings is not None:
-        conditions = read_conditions(locate(treatments.embeddings, folder), compounds)
+        conditions = read_conditions(locate(treatments.embeddings, folder, "--embeddings names it"), compounds)
     else:
         structures = {f.compound: f.smiles for f in selected if not f.is_control}
         conditions = compute_conditions({name: structures[name] for name in compounds})
-    return Plan(selected, left_out | ({"missing files": missing} if missing else {}), conditions, unseen)
+    return Plan(selected, left_out, missing, conditions, unseen)
 
 
-def locate(file: Path, folder: Path) -> Path:
-    """A table in the folder of the fields, or else as the path says."""
-    return folder / file if (folder / file).is_file() else file
+def locate(file: Path, folder: Path, hint: str) -> Path:
+    """A table in the folder of the fields, or else as the path says; FileNotFoundError with the hint if at neither."""
+    for place in (folder / file, file):
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"there is no table {file}, in {folder} or from here: {hint}")
 
 
 def names_of(fields: Sequence[Field]) -> str:
@@ -141,8 +147,8 @@ def columns_of(config: PrepareConfig) -> Columns:
     )
 
 
-def present(fields: list[Field], config: PrepareConfig) -> tuple[list[Field], int]:
-    """The fields whose files are there, and the number of the others, which are an error unless they are skipped."""
+def present(fields: list[Field], config: PrepareConfig) -> tuple[list[Field], dict[str, str]]:
+    """The fields whose files are there, and messages about the others, which are an error unless they are skipped."""
     absent = {f.name: plane.file for f in fields for plane in f.planes if not plane.file.is_file()}
     kept = [field for field in fields if field.name not in absent]
     if absent and (not config.fields.skip_bad or not kept):
@@ -151,7 +157,7 @@ def present(fields: list[Field], config: PrepareConfig) -> tuple[list[Field], in
             f"{len(absent)} of {len(fields)} fields lack a file, the first is {first}: --skip-bad leaves them out,"
             f" --plates chooses among {names_of(fields)}"
         )
-    return kept, len(absent)
+    return kept, {name: f"{file} is missing" for name, file in absent.items()}
 
 
 def cell_rules(config: PrepareConfig) -> CellRules:
@@ -185,8 +191,9 @@ def zoom_of(config: PrepareConfig) -> Zoom:
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """What the cells depend on; not what the tables alone do."""
     segmenter = build_segmenter(config.segmenter)[1]
-    stains = {"stains": list(config.fields.stains), "nucleus": config.fields.nucleus, "segmenter": segmenter}
-    return stains | asdict(config.scale) | asdict(config.crops)
+    stains = [f"{name}={source}" for name, source in parse_stains(config.fields.stains).items()]
+    seen = {"stains": stains, "nucleus": config.fields.nucleus, "segmenter": segmenter}
+    return seen | asdict(config.scale) | asdict(config.crops)
 
 
 def write_results(config: PrepareConfig, plan: Plan, result: dict[str, Any]) -> None:
@@ -203,10 +210,10 @@ def write_results(config: PrepareConfig, plan: Plan, result: dict[str, Any]) -> 
     unpaired = without_controls(wells, split)
     paired = {well: side for well, side in split.items() if well not in unpaired}
     rows = index_rows(plan.fields, records, paired, plan.unseen)
-    if not any(row["STATE"] for row in rows):
-        raise ValueError(f"no treated cell is left of {len(plan.fields)} fields: see {config.out / 'contact_sheets'}")
-    write_tables(config.out, rows, plan.conditions)
     plates = count_plates(plan.fields, records)
+    if not any(row["STATE"] for row in rows):
+        raise ValueError(no_cell_left(config.out, plates))
+    write_tables(config.out, rows, plan.conditions)
     cells = Counter((row["SPLIT"], row["CPD_NAME"]) for row in rows)
     manifest = {
         "command": shell_command(),
@@ -219,37 +226,13 @@ def write_results(config: PrepareConfig, plan: Plan, result: dict[str, Any]) -> 
         "cells": {side: {name: n for (s, name), n in sorted(cells.items()) if s == side} for side in ("train", "test")},
         "unseen": plan.unseen,
         "fields_left_out": plan.left_out,
-        "unreadable": result["unreadable"],
+        "unreadable": plan.missing | result["unreadable"],
         "wells_without_controls_in_their_split": sorted(" ".join(well) for well in unpaired),
     }
     write_whole(config.out / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
     if config.cache is not None:
         ImagingCells(config.out, None, unseen=None, cache=config.cache)
-    print_summary(config, plates, manifest, len(rows))
-
-
-def print_summary(config: PrepareConfig, plates: dict[str, dict[str, int]], manifest: dict[str, Any], n: int) -> None:
-    """Print what became of every plate, and what was left out."""
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    table = Table(title=f"{config.out}: {n:,} cells, zoom {manifest['zoom']:g}")
-    for name in ("plate", "wells", "fields", "nuclei", *REASONS, "cells"):
-        table.add_column(name, justify="left" if name == "plate" else "right")
-    for plate, count in plates.items():
-        numbers = (count.get(name, 0) for name in ("wells", "fields", "nuclei", *REASONS, "cells"))
-        table.add_row(plate, *(f"{number:,}" for number in numbers))
-    console.print(table)
-    for reason, count in manifest["fields_left_out"].items():
-        console.print(f"{count:,} fields left out: {reason}")
-    for name, error in manifest["unreadable"].items():
-        console.print(f"{name} left out: {error}", markup=False)
-    if unpaired := manifest["wells_without_controls_in_their_split"]:
-        console.print(f"{len(unpaired)} wells left out, no control in their split: {', '.join(unpaired[:5])}")
-    if held_out := manifest["unseen"]:
-        console.print(f"held out, for --unseen: {', '.join(held_out)}")
-    sides = {side: sum(counts.values()) for side, counts in manifest["cells"].items()}
-    console.print(
-        f"{sides['train']:,} cells to train on, {sides['test']:,} to test on. Next: cellfluxrl score {config.out}"
-    )
+    print_summary(config.out, plates, manifest, cell_rules(config))
 
 
 def estimate_preparing(config: PrepareConfig) -> Estimate:

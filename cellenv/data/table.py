@@ -50,6 +50,8 @@ def find_file(path: Path, pattern: str, flag: str = "") -> Path:
     Raises:
         FileNotFoundError: unless exactly one matches.
     """
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
     if (given := Path(pattern)).is_absolute() and given.is_file():
         return given
     there = {*path.glob(pattern), *path.glob(f"metadata/{pattern}")}
@@ -57,6 +59,7 @@ def find_file(path: Path, pattern: str, flag: str = "") -> Path:
     if len(found) != 1:
         came = ", ".join(str(file.relative_to(path)) for file in found) or "none"
         choose = f"; choose one with {flag} FILE" if flag and found else ""
+        choose = choose if found else "; `cellfluxrl prepare` makes such a folder of microscope fields"
         raise FileNotFoundError(f"need exactly one {pattern} in {path} or in its folder metadata; found {came}{choose}")
     return found[0]
 

@@ -68,7 +68,8 @@ class CellFolder:
             ValueError: a table lacks a column.
         """
         path, errors = Path(path), RowErrors(skip=True)
-        index, embedding = find_file(path, layout.index), find_file(path, layout.embedding)
+        index = find_file(path, layout.index, "--index")
+        embedding = find_file(path, layout.embedding, "--embeddings")
         return cls(
             path=path,
             layout=layout,

@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from cellenv.csv_io import Row, parse_lines
+from cellenv.csv_io import Row, parse_lines, read_text_bytes
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -15,7 +15,8 @@ def read_rows(file: Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if there is no row, a column is named twice, or a row has more values than the header.
+        ValueError: if there is no row, a column is named twice, a row has more values than the header, or it is a
+            workbook.
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no table {file}")
@@ -33,7 +34,7 @@ def read_rows(file: Path) -> list[Row]:
 
 def _decode(file: Path) -> str:
     """Text of the file."""
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else read_text_bytes(file)
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return content.decode(encoding)

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from cellenv.csv_io import Row
 from cellenv.data.prepare.pattern import compile_pattern
+from cellenv.images import CHANNELS
 
 SUFFIXES = (".tif", ".tiff", ".png")
+PLACE = ("batch", "plate", "well", "site")  # of a field, in names of files
 
 
 class Plane(NamedTuple):
@@ -67,6 +69,8 @@ class Field:
 def parse_stains(stains: Sequence[str]) -> dict[str, str]:
     """{"actin": "Actin"} of ("actin=Actin",): channels of the output, and what the table or file names call them.
 
+    Those called actin, tubulin and DNA come in this order, in which a reader takes them to be.
+
     Raises:
         ValueError: if an entry is no NAME=NAME, or a channel is named twice.
     """
@@ -74,7 +78,8 @@ def parse_stains(stains: Sequence[str]) -> dict[str, str]:
     wrong = [stain for stain, (name, source) in zip(stains, pairs) if not name or not source]
     if wrong or len({name for name, _ in pairs}) < len(pairs) or not pairs:
         raise ValueError(f"need stains as CHANNEL=NAME, each channel once, such as DNA=DAPI; got {' '.join(stains)!r}")
-    return dict(pairs)
+    found = dict(pairs)
+    return {name: found[name] for name in CHANNELS} if found.keys() == set(CHANNELS) else found
 
 
 def fields_of_table(rows: Sequence[Row], folder: Path, columns: Columns, stains: Mapping[str, str]) -> list[Field]:
@@ -116,37 +121,43 @@ def fields_of_table(rows: Sequence[Row], folder: Path, columns: Columns, stains:
 def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> list[Field]:
     """Fields whose files match the pattern, see `compile_pattern`; a stain's source is its {channel}, or its plane.
 
+    A file that a field lacks is named as the pattern would have it.
+
     Raises:
-        ValueError: if no file matches, or a field lacks one of the stains.
+        ValueError: if there is no image, no file matches, or no field has one of the stains.
     """
     expression = compile_pattern(pattern)
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"there is no image in {folder}: need {', '.join(SUFFIXES)}")
     matches = [(file, expression.fullmatch(file.relative_to(folder).as_posix())) for file in files]
     planes: dict[tuple[str, ...], dict[str, Path]] = {}
     for file, match in matches:
         if match is not None:
             parts = match.groupdict()
-            place = tuple(parts.get(name) or "" for name in ("batch", "plate", "well", "site"))
+            place = tuple(parts.get(name) or "" for name in PLACE)
             planes.setdefault(place, {})[parts.get("channel", "")] = file
     if not planes:
         shown = ", ".join(file.relative_to(folder).as_posix() for file in files[:3]) or "none"
         raise ValueError(f"no file of {folder} matches --pattern {pattern!r}; its images: {shown}, ...")
-    return unique(number_sites([_field_of_files(place, own, stains) for place, own in planes.items()]))
-
-
-def _field_of_files(place: tuple[str, ...], own: Mapping[str, Path], stains: Mapping[str, str]) -> Field:
-    """Field of the files of one place, by channel; {"": file} holds all stains."""
-    batch, plate = split_plate(place[0], place[1] or "plate")
-    if set(own) == {""}:
-        planes = _planes(own[""], list(stains.values()))
-    elif missing := [source for source in stains.values() if source not in own]:
+    channels = {channel for own in planes.values() for channel in own}
+    if channels != {""} and (unknown := [source for source in stains.values() if source not in channels]):
         raise ValueError(
-            f"well {place[2]} of plate {plate}, site {place[3] or 1}: no file of channel {', '.join(missing)}; it has"
-            f" {', '.join(sorted(own))}: name the channels with --stains"
+            f"no file of {folder} shows channel {', '.join(unknown)}; they show {', '.join(sorted(channels))}: name the"
+            " channels with --stains"
         )
-    else:
-        planes = tuple(Plane(own[source], None) for source in stains.values())
-    return Field(batch=batch, plate=plate, well=place[2], site=place[3], planes=planes)
+
+    def field(place: tuple[str, ...], own: Mapping[str, Path]) -> Field:
+        batch, plate = split_plate(place[0], place[1] or "plate")
+        if set(own) == {""}:
+            sources = _planes(own[""], list(stains.values()))
+        else:
+            parts = dict(zip(PLACE, place))
+            named = {source: folder / pattern.format(**parts, channel=source) for source in stains.values()}
+            sources = tuple(Plane(own.get(source, file), None) for source, file in named.items())
+        return Field(batch=batch, plate=plate, well=place[2], site=place[3], planes=sources)
+
+    return unique(number_sites([field(place, own) for place, own in planes.items()]))
 
 
 def _planes(file: Path, sources: Sequence[str]) -> tuple[Plane, ...]:

@@ -43,7 +43,8 @@ class ScaleRules:
 class FieldStatistics:
     """What is kept of fields: their number, the sum of their block means (C, h, w), sampled pixels (C, n).
 
-    shape: (H, W) of the fields; they need one size. places: indices of the sampled pixels in a field, (n,).
+    shape: (H, W) of the fields; they need one size. places: indices of the sampled pixels in a field, (n,). name: of
+    the first of them.
     """
 
     count: int
@@ -51,9 +52,10 @@ class FieldStatistics:
     samples: Pixels
     places: NDArray[np.int64]
     shape: tuple[int, int]
+    name: str
 
 
-def summarize_field(pixels: Pixels, samples: int, seed: int) -> FieldStatistics:
+def summarize_field(pixels: Pixels, samples: int, seed: int, name: str) -> FieldStatistics:
     """Statistics of one field (C, H, W): block means, and random pixels."""
     _, height, width = pixels.shape
     rows, columns = ceil(height / REDUCTION), ceil(width / REDUCTION)
@@ -61,7 +63,7 @@ def summarize_field(pixels: Pixels, samples: int, seed: int) -> FieldStatistics:
     blocks = np.pad(pixels, padding, mode="edge").reshape(len(pixels), rows, REDUCTION, columns, REDUCTION)
     places = np.random.default_rng(seed).integers(height * width, size=min(samples, height * width))
     sampled = pixels.reshape(len(pixels), -1)[:, places]
-    return FieldStatistics(1, blocks.mean((2, 4), dtype=np.float64), sampled, places, (height, width))
+    return FieldStatistics(1, blocks.mean((2, 4), dtype=np.float64), sampled, places, (height, width), name)
 
 
 def merge(statistics: Iterable[FieldStatistics]) -> FieldStatistics:
@@ -70,18 +72,23 @@ def merge(statistics: Iterable[FieldStatistics]) -> FieldStatistics:
     Raises:
         ValueError: if the fields differ in size.
     """
-    count, total, samples, places, shapes = 0, np.zeros(()), [], [], set()
+    count, total, samples, places = 0, np.zeros(()), [], []
+    first: FieldStatistics | None = None
     for one in statistics:
-        shapes.add(one.shape)
-        if len(shapes) > 1:
-            raise ValueError(f"the fields of a plate need one size; got {' and '.join(map(str, sorted(shapes)))}")
+        first = first or one
+        if one.shape != first.shape:
+            raise ValueError(
+                f"the fields of a plate need one size, but {first.name} has {first.shape} px and {one.name} has"
+                f" {one.shape}: leave the odd ones out, or name them as another plate"
+            )
         count += one.count
         total = total + one.total
         samples.append(one.samples)
         places.append(one.places)
-    if not count:
+    if first is None:
         raise ValueError("no field of the plate can be read")
-    return FieldStatistics(count, total, np.concatenate(samples, axis=1), np.concatenate(places), shapes.pop())
+    pixels = np.concatenate(samples, axis=1)
+    return FieldStatistics(count, total, pixels, np.concatenate(places), first.shape, first.name)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ def compute_conditions(smiles: Mapping[str, str]) -> list[list[str]]:
             rows.append([compound, *(f"{count:g}" for count in morgan_counts(structure).tolist())])
         except ValueError as error:
             raise ValueError(f"compound {compound!r}: {error}") from error
+        except ImportError as error:
+            raise ImportError(f"{error}, or give --embeddings, a table of compounds and their numbers") from error
     return rows
 
 

@@ -92,7 +92,10 @@ def _read_png(plane: Plane) -> NDArray[Any]:
 def _check_index(plane: Plane, count: int) -> None:
     """Raise ValueError unless the plane is one of the file's `count`; a file of several needs an index."""
     if plane.number is None and count > 1:
-        raise ValueError(f"need one plane, it has {count}: choose one with --stains, such as DNA=0")
+        raise ValueError(
+            f"need one grey plane in the file of a stain, it has {count}: save it as grey; or if it holds all stains,"
+            " name it without {channel} or {stain}, and its planes with --stains, such as DNA=0"
+        )
     if plane.number is not None and plane.number >= count:
         raise ValueError(f"need plane {plane.number}, counted from 0; it has {count}")
 

@@ -37,10 +37,11 @@ def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
         if key in of_well:
             raise ValueError(f"{file} has two rows for well {row[well]}{' of plate ' + row[plate] if plate else ''}")
         of_well[key] = row
-    joined = []
+    joined, found = [], 0
     for field in fields:
         names = (field.plate, key_part(f"{field.batch}_{field.plate}")) if plate else ("",)
         row = next((of_well[key] for name in names if (key := (name, normal_well(field.well))) in of_well), {})
+        found += bool(row)
         joined.append(
             replace(
                 field,
@@ -50,8 +51,13 @@ def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
                 smiles=row.get(smiles, "") or field.smiles,
             )
         )
-    if not any(field.compound for field in joined):
-        raise ValueError(f"{file} names no well of the fields: {', '.join(sorted({f.well for f in fields})[:5])}, ...")
+    if not found:
+        came, needed = rows[0], fields[0]
+        of_plate = (f"plate {came[plate]!r}, ", f"plate {needed.batch}_{needed.plate}, ") if plate else ("", "")
+        raise ValueError(
+            f"{file} names no well of the fields: its first is {of_plate[0]}well {came[well]!r}, that of the fields"
+            f" {of_plate[1]}well {needed.well}"
+        )
     return joined
 
 
@@ -93,8 +99,10 @@ def mark_controls(fields: Sequence[Field], controls: Collection[str]) -> list[Fi
     """The fields with the wells of these compounds, whatever their case, as controls: compound and MoA DMSO, dose 0.
 
     Raises:
-        ValueError: if no field is a control.
+        ValueError: if no field is a control, or no compound is known.
     """
+    if not any(field.compound for field in fields):
+        raise ValueError("no table says what the wells hold: give --wells, a table of well and compound")
     names = {name.casefold() for name in controls}
     marked = [
         replace(f, compound="DMSO", moa="DMSO", dose=0.0, smiles="", is_control=True)
@@ -109,32 +117,34 @@ def mark_controls(fields: Sequence[Field], controls: Collection[str]) -> list[Fi
     return marked
 
 
-def select(fields: Sequence[Field], label_by_compound: bool) -> tuple[list[Field], dict[str, int]]:
-    """Fields of known compound and MoA, and how many were left out for which reason.
+def select(fields: Sequence[Field], label_by_compound: bool) -> tuple[list[Field], dict[str, list[str]]]:
+    """Fields of known compound and MoA, and the names of those left out for each reason.
 
     label_by_compound: a compound without a MoA is its own. Otherwise its fields are left out.
 
     Raises:
         ValueError: if no treated field is left, or a compound has two MoAs.
     """
-    kept, left_out = [], Counter[str]()
+    kept: list[Field] = []
+    left_out: dict[str, list[str]] = {}
     for field in fields:
         if not field.compound:
-            left_out["no compound"] += 1
+            left_out.setdefault("no compound", []).append(field.name)
         elif field.moa or label_by_compound:
             kept.append(field if field.moa else replace(field, moa=field.compound))
         else:
-            left_out["no mechanism of action"] += 1
+            left_out.setdefault("no mechanism of action", []).append(field.name)
     if all(field.is_control for field in kept):
+        counts = ", ".join(f"{len(names)} have {reason}" for reason, names in left_out.items())
         raise ValueError(
-            f"no treated field is left, of {len(fields)}: {dict(left_out)}. Give --moa, a table of compounds and their"
-            " mechanisms, or --unlabelled compound, which takes each compound as a mechanism of its own"
+            f"no treated field is left, of {len(fields)}: {counts or 'all are controls'}. Give --moa, a table of"
+            " compounds and their mechanisms, or --unlabelled compound: each compound is a mechanism of its own"
         )
     moa_of: dict[str, str] = {}
     for field in kept:
         if moa_of.setdefault(field.compound, field.moa) != field.moa:
             raise ValueError(f"{field.compound!r} has two mechanisms: {moa_of[field.compound]!r} and {field.moa!r}")
-    return kept, dict(left_out)
+    return kept, left_out
 
 
 def normal_well(well: str) -> str:

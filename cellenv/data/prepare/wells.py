@@ -74,7 +74,7 @@ def summarize_well(fields: Sequence[Field], samples: int, skip_bad: bool) -> Fie
     found: list[FieldStatistics] = []
     for field in fields:
         try:
-            found.append(summarize_field(read_planes(field.planes), samples, len(found)))
+            found.append(summarize_field(read_planes(field.planes), samples, len(found), field.name))
         except (ValueError, FileNotFoundError):
             if not skip_bad:
                 raise

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from algorithms.command_line import parse
 from algorithms.recipes.prepare import PRESETS, CropConfig, FieldsConfig, PrepareConfig, ScaleConfig, SplitConfig
 from algorithms.recipes.preparing import read_plan
+from cellenv.data.fingerprints import morgan_counts
 
 
 def test_flags_are_short():
@@ -65,8 +67,25 @@ def test_tables_and_names_make_a_plan(folder):
     assert [(f.name, f.compound, f.moa) for f in found.fields] == [
         *(("batch_P1_A01_s1", "DMSO", "DMSO"), ("batch_P1_A02_s1", "aspirin", "COX")),
     ]
-    assert found.left_out == {"no mechanism of action": 1} and found.conditions == [["aspirin", "1"]]
+    assert found.left_out == {"no mechanism of action": ["batch_P1_A03_s1"]} and found.conditions == [["aspirin", "1"]]
     assert len(plan(folder, treatments={"unlabelled": "compound"}).conditions) == 2
+
+
+def test_structures_become_conditions(folder):
+    pytest.importorskip("rdkit")
+    (folder / "smiles.csv").write_text("compound,smiles\nibuprofen,CCO\n")
+    treatments = {"embeddings": None, "unlabelled": "compound", "compounds": Path("smiles.csv")}
+    conditions = plan(folder, treatments=treatments).conditions
+    expected = [
+        [name, *(f"{n:g}" for n in morgan_counts(smiles))] for name, smiles in (("aspirin", "CC"), ("ibuprofen", "CCO"))
+    ]
+    assert conditions == expected and conditions[0][1:] != conditions[1][1:]
+
+
+def test_without_rdkit_there_are_two_ways_on(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(ImportError, match=r"cellfluxrl\[chem\].*--embeddings"):
+        plan(folder, treatments={"embeddings": None})
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,19 @@ def test_tables_and_names_make_a_plan(folder):
 )
 def test_a_plan_that_cannot_work_is_refused_before_any_pixel_is_read(changes, message, folder):
     with pytest.raises(ValueError, match=message):
+        plan(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fields": {"images": Path("no.csv"), "pattern": None}}, "no table no.csv, .*: --images .*--preset pattern"),
+        ({"treatments": {"wells": Path("no.csv")}}, "--wells names it"),
+        ({"treatments": {"embeddings": Path("no.csv")}}, "--embeddings names it"),
+    ],
+)
+def test_a_table_that_is_not_there_is_named_with_its_flag(changes, message, folder):
+    with pytest.raises(FileNotFoundError, match=message):
         plan(folder, **changes)
 
 
@@ -177,7 +209,20 @@ def test_missing_files_are_an_error_or_left_out(folder):
     with pytest.raises(FileNotFoundError, match="1 of 3 fields"):
         plan(folder, **changes)
     found = plan(folder, fields={**fields, "skip_bad": True}, treatments=treatments)
-    assert [f.well for f in found.fields] == ["A01", "A03"] and found.left_out == {"missing files": 1}
+    assert [f.well for f in found.fields] == ["A01", "A03"] and found.missing == {
+        "batch_P1_A02_s1": f"{folder / 'A02_s1_w2.tif'} is missing"
+    }
+
+
+def test_a_stain_that_one_field_lacks_is_an_error_or_left_out(folder):
+    (folder / "P1" / "A03_s1_w2.tif").unlink()
+    treatments = {"unlabelled": "compound"}
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 3 fields lack a file, the first is .*A03_s1_w2\*\.tif: --skip-bad"
+    ):
+        plan(folder, treatments=treatments)
+    found = plan(folder, treatments=treatments, fields={"skip_bad": True})
+    assert [f.well for f in found.fields] == ["A01", "A02"] and list(found.missing) == ["batch_P1_A03_s1"]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

@@ -33,6 +33,13 @@ def test_a_table_reads_the_same_however_it_was_saved(content, tmp_path):
     assert read_rows(tmp_path / "t.csv.gz") == ROWS
 
 
+@pytest.mark.parametrize("mark", [b"PK\3\4", b"\xd0\xcf\x11\xe0"], ids=["xlsx", "xls"])
+def test_a_workbook_is_to_be_saved_as_csv(mark, tmp_path):
+    (tmp_path / "t.xlsx").write_bytes(mark + bytes(100))
+    with pytest.raises(ValueError, match=r"t\.xlsx is a workbook: save it as CSV"):
+        read_rows(tmp_path / "t.xlsx")
+
+
 def test_short_rows_are_filled_and_long_ones_refused(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("a,b\n1\n")

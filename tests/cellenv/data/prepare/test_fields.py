@@ -84,10 +84,24 @@ def test_fields_by_pattern(tmp_path):
     fields = fields_of_pattern(tmp_path, "{plate}/{well}_s{site}_w{channel}*.tif", {"DNA": "2", "actin": "1"})
     assert [field.name for field in fields] == ["batch_P-1_A01_s1", "batch_P-1_A01_s2"]
     assert [plane.file.name for plane in fields[0].planes] == ["A01_s1_w2y.tif", "A01_s1_w1x.tif"]
-    with pytest.raises(ValueError, match=r"no file of channel 3; it has 1, 2"):
+    with pytest.raises(ValueError, match=r"shows channel 3; they show 1, 2: .*--stains"):
         fields_of_pattern(tmp_path, "{plate}/{well}_s{site}_w{channel}*.tif", {"DNA": "3"})
     with pytest.raises(ValueError, match=r"no file .* matches"):
         fields_of_pattern(tmp_path, "{well}_{channel}.tif", {"DNA": "1"})
+
+
+def test_a_file_that_a_field_lacks_is_named_as_the_pattern_would_have_it(tmp_path):
+    for name in ("A01_s1_w1x.tif", "A01_s1_w2y.tif", "A02_s1_w1z.tif"):
+        (tmp_path / name).touch()
+    whole, part = fields_of_pattern(tmp_path, "{well}_s{site}_w{channel}*.tif", {"DNA": "1", "actin": "2"})
+    assert all(plane.file.is_file() for plane in whole.planes)
+    assert [plane.file.name for plane in part.planes] == ["A02_s1_w1z.tif", "A02_s1_w2*.tif"]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "A01_1.jpg").touch()
+    with pytest.raises(ValueError, match=r"no image in .*: need \.tif, \.tiff, \.png"):
+        fields_of_pattern(tmp_path, "{well}_{channel}.jpg", {"DNA": "1"})
 
 
 def test_two_files_of_one_field_are_refused(tmp_path):
@@ -102,6 +116,15 @@ def test_plates_become_parts_of_keys():
     assert split_plate("run_1", "p_2_b") == ("run-1", "p-2-b")
     with pytest.raises(ValueError, match="names of plates"):
         split_plate("a", "__")
+
+
+def test_channels_come_in_the_order_in_which_they_are_read():
+    assert list(parse_stains(("DNA=0", "tubulin=1", "actin=2")).items()) == [
+        ("actin", "2"),
+        ("tubulin", "1"),
+        ("DNA", "0"),
+    ]
+    assert list(parse_stains(("DNA=0", "ER=1"))) == ["DNA", "ER"]
 
 
 @pytest.mark.parametrize("stains", [("DNA",), ("DNA=1", "DNA=2"), (), ("=DAPI",)])

@@ -19,7 +19,7 @@ def draw_fields(n, gain, rng):
 
 
 def scale_of(fields, rules=RULES):
-    return fit_scale(merge(summarize_field(f, 5000, i) for i, f in enumerate(fields)), rules, ("a", "b"))
+    return fit_scale(merge(summarize_field(f, 5000, i, str(i)) for i, f in enumerate(fields)), rules, ("a", "b"))
 
 
 def test_light_and_scale_are_recovered():
@@ -52,13 +52,13 @@ def test_light_and_dark_may_stay():
 
 def test_merging_equals_all_at_once_and_needs_one_size():
     fields, _ = draw_fields(3, 1.0, np.random.default_rng(3))
-    parts = [summarize_field(field, 100, i) for i, field in enumerate(fields)]
+    parts = [summarize_field(field, 100, i, str(i)) for i, field in enumerate(fields)]
     whole, nested = merge(parts), merge([merge(parts[:2]), parts[2]])
     assert whole.count == nested.count == 3
     np.testing.assert_allclose(whole.total, nested.total)
     np.testing.assert_array_equal(whole.samples, nested.samples)
-    with pytest.raises(ValueError, match=r"one size; got \(104, 168\) and \(120, 168\)"):
-        merge([parts[0], summarize_field(fields[0][:, :104], 10, 0)])
+    with pytest.raises(ValueError, match=r"one size, but 0 has \(120, 168\) px and odd has \(104, 168\)"):
+        merge([parts[0], summarize_field(fields[0][:, :104], 10, 0, "odd")])
     with pytest.raises(ValueError, match="no field"):
         merge([])
 

@@ -33,7 +33,7 @@ def test_one_plane_of_several(name, tmp_path):
     WRITERS[name](tmp_path / name)
     pixels = read_planes([Plane(tmp_path / name, 2), Plane(tmp_path / name, 0)])
     assert pixels.dtype == np.float32 and np.array_equal(pixels, STACK[[2, 0]])
-    with pytest.raises(ValueError, match=f"{name}: need one plane, it has 3"):
+    with pytest.raises(ValueError, match=f"{name}: need one grey plane .* it has 3"):
         read_plane(Plane(tmp_path / name, None))
     with pytest.raises(ValueError, match="need plane 3, counted from 0; it has 3"):
         read_plane(Plane(tmp_path / name, 3))
@@ -68,6 +68,12 @@ def test_what_cannot_be_read_is_named(tmp_path):
     tifffile.imwrite(file, np.stack([STACK, STACK]), photometric="minisblack", metadata={"axes": "ZCYX"}, ome=True)
     with pytest.raises(ValueError, match="planes along Z, C"):
         read_plane(Plane(file, 0))
+
+
+def test_a_picture_in_colours_is_to_be_saved_as_grey(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: need one grey plane .* it has 3: save it as grey"):
+        read_plane(Plane(tmp_path / "a.png", None))
 
 
 def test_stains_of_two_sizes_are_refused(tmp_path):

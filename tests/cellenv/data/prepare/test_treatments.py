@@ -27,7 +27,7 @@ def test_compound_and_concentration_join_the_mechanism(tmp_path):
     ]
     kept, left_out = select(fields, label_by_compound=False)
     assert [f.well for f in kept] == ["A01", "A03"]
-    assert left_out == {"no mechanism of action": 1, "no compound": 1}
+    assert left_out == {"no mechanism of action": ["W_1_A02_s1"], "no compound": ["W_1_A04_s1"]}
 
 
 def test_mechanisms_of_compounds_alone(tmp_path):
@@ -37,7 +37,7 @@ def test_mechanisms_of_compounds_alone(tmp_path):
 
 def test_a_compound_may_be_its_own_mechanism():
     kept, left_out = select(mark_controls(FIELDS, ["DMSO"]), label_by_compound=True)
-    assert [f.moa for f in kept] == ["taxol", "Taxol", "DMSO"] and left_out == {"no compound": 1}
+    assert [f.moa for f in kept] == ["taxol", "Taxol", "DMSO"] and left_out == {"no compound": ["W_1_A04_s1"]}
     with pytest.raises(ValueError, match=r"no treated field is left, of 4.*--moa"):
         select(mark_controls(FIELDS, ["DMSO"]), label_by_compound=False)
 
@@ -63,13 +63,24 @@ def test_structures_join_by_compound(tmp_path):
         (add_mechanisms, "compound,moa\ntaxol,a\nTaxol,b\n", "'Taxol' two mechanisms: 'a' and 'b'"),
         (add_mechanisms, "drug,moa\ntaxol,a\n", "needs a column compound or .*it has drug, moa"),
         (add_wells, "well,compound\nA1,x\nA01,y\n", "two rows for well A01"),
-        (add_wells, "well,compound\nH12,x\n", "names no well of the fields: A01"),
+        (add_wells, "well,compound\nH12,x\n", "no well of the fields: its first is well 'H12', .* well A01"),
+        (add_wells, "plate,well,compound\nP2,A1,x\n", "its first is plate 'P2', well 'A1', .* plate W_1, well A01"),
         (add_structures, "compound\ntaxol\n", "needs a column smiles"),
     ],
 )
 def test_wrong_tables_are_refused(add, text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         add([replace(BARE)], write(tmp_path / "t.csv", text))
+
+
+def test_a_table_of_other_wells_is_refused_though_the_fields_name_compounds(tmp_path):
+    with pytest.raises(ValueError, match="names no well"):
+        add_wells(FIELDS, write(tmp_path / "w.csv", "well,compound\nH12,x\n"))
+
+
+def test_wells_of_which_nothing_is_known_ask_for_a_table():
+    with pytest.raises(ValueError, match="give --wells"):
+        mark_controls([BARE], ["DMSO"])
 
 
 def test_a_plate_without_controls_is_refused():
