@@ -90,7 +90,7 @@ def check_labelled(data: CellData) -> None:
     if not data.moas:
         raise ValueError(
             "these cells have no mechanisms of action: need a column of the image table that names them"
-            " (BBBC021: ANNOT), and a layout that reads it"
+            " (BBBC021: ANNOT), by --label COLUMN; with the column of the compound, each compound is its own"
         )
 
 

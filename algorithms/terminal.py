@@ -1,5 +1,6 @@
 """What is printed: tables as wide as their numbers, names as they are, and no character that ends a run."""
 
+import codecs
 import io
 import sys
 from typing import Any
@@ -11,13 +12,21 @@ from rich.measure import Measurement
 # of every table
 STYLE: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": box.SIMPLE, "pad_edge": False}
 WIDEST = 300  # characters of a table; a narrower terminal breaks its lines
+PLAIN = {"−": "-", "–": "-", "▲": "^", "▼": "v"}  # where the encoding lacks a character; "?" for others
 
 
 def allow_any_character() -> None:
-    """Let the terminal print "?" for what its encoding lacks, in place of an error."""
+    """Let the terminal print a plain character for one that its encoding lacks, in place of an error."""
+    codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lacking), error.end
 
 
 def show(*parts: RenderableType) -> None:

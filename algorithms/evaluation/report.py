@@ -104,8 +104,21 @@ def lines(section: Section, evaluation: Figures) -> list[Line]:
     ]
 
 
-def unpaired_note(evaluation: Figures) -> str:
-    """Caption for rows without a paired baseline; empty where there is none."""
+def notes(evaluation: Figures) -> str:
+    """Caption: which rows have no paired baseline, and what is absent without a judge; empty where nothing is."""
+    return "\n".join(filter(None, [_unpaired_note(evaluation), _judge_note(evaluation)]))
+
+
+def _judge_note(evaluation: Figures) -> str:
+    if any("frechet" in row for row in evaluation["rows"].values()):
+        return ""
+    return (
+        "No judge knows these cells: no Fréchet and kernel distance, no diversity. `cellfluxrl fit classifier --model "
+        "judge --label COLUMN`, with the column of the compound, fits one for --judge."
+    )
+
+
+def _unpaired_note(evaluation: Figures) -> str:
     rows, paired = evaluation["rows"], evaluation["paired"]
     own = [f"{row} ({rows[row]['n_contexts']})" for row in rows if row != "base" and f"{row}-base" not in paired]
     if not own:
@@ -131,7 +144,7 @@ def figure_tables(evaluation: Figures) -> list[Table]:
     n = next(iter(evaluation["rows"].values()))["n_contexts"]
     title = f"Evaluation on {n} held-out contexts"
     legend = "▲ better, ▼ worse, · neither: 95 % interval of the paired difference" if pairs else ""
-    note = unpaired_note(evaluation)
+    note = notes(evaluation)
     if len(rows) + len(pairs) <= MAX_COLUMNS:
         return [_figure_table(evaluation, title, rows, pairs, caption="\n".join(filter(None, [legend, note])))]
     return [

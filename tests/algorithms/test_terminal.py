@@ -36,6 +36,6 @@ def test_a_terminal_without_a_character_prints_another(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", stream)
     allow_any_character()
-    print("−1 ▲")
+    print("−1 ▲ σ é")
     stream.flush()
-    assert stream.buffer.getvalue().split() == [b"?1", b"?"]
+    assert stream.buffer.getvalue().split() == [b"-1", b"^", b"?", b"\xe9"]

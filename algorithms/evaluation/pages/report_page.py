@@ -21,7 +21,7 @@ from algorithms.evaluation.pages.tracks import (
     violation_tracks,
 )
 from algorithms.evaluation.pages.training_curves import training_charts
-from algorithms.evaluation.report import checks_of_rows, lines, number, sections, unpaired_note
+from algorithms.evaluation.report import checks_of_rows, lines, notes, number, sections
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from algorithms.files import write_whole
 from algorithms.page import render_page
@@ -58,7 +58,7 @@ def page(run: StoredRun, *, title: str = "Evaluation", phases: Mapping[str, floa
         rows=rows,
         tones=colours,
         summary=[summary(evaluation, pair) for pair in pairs],
-        unpaired_note=unpaired_note(evaluation),
+        notes=notes(evaluation),
         headline=headline(evaluation),
         headline_note=NOTE,
         cards=cards(cells, evaluation) if cells else [],

@@ -36,6 +36,14 @@ def test_a_row_without_a_pair_gets_a_note(evaluation):
         assert "rl (32)" not in text and "real (32)" not in text
 
 
+def test_without_a_judge_it_is_said_what_is_absent_and_how_to_fit_one(evaluation):
+    assert "No judge" not in terminal(evaluation) + page(evaluation)
+    for figures in evaluation["rows"].values():
+        figures.pop("frechet", None)
+    for text in (terminal(evaluation, 300), page(evaluation)):
+        assert "No judge knows these cells" in text and "--judge" in text
+
+
 def test_given_images_are_not_checked(evaluation):
     evaluation["rows"]["theirs"], evaluation["paired"]["theirs-base"] = row(0.7), evaluation["paired"]["rl-base"]
     evaluation["gap"]["theirs-base"] = evaluation["gap"]["rl-base"]
