@@ -74,7 +74,7 @@ def time_metrics(seconds: Mapping[str, float]) -> dict[str, float]:
 
 def mean_time_per_phase(log: Path) -> dict[str, float]:
     """Mean seconds of an iteration by phase from a log.jsonl, and `outside`, the fraction outside the network."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     phases = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
     seconds = {phase: sum(line.get(f"time/{phase}", 0.0) for line in lines) / len(lines) for phase in phases}
     return seconds | {"outside": time_metrics(seconds)["time/outside"]}
@@ -82,7 +82,7 @@ def mean_time_per_phase(log: Path) -> dict[str, float]:
 
 def mean_signal_shares(log: Path) -> dict[str, float]:
     """Mean signal_share of every reward over the iterations of a log.jsonl; empty if the total was normalised."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     names = [key for key in lines[0] if key.startswith("signal_share/")]
     return {
         name.removeprefix("signal_share/"): sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names
@@ -113,7 +113,7 @@ class RunLogger:
         if not self.accelerator.is_main_process:
             return
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-        with self.file.open("a") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration} | finite) + "\n")
         rewards = {key.split("/")[1]: value for key, value in metrics.items() if key.endswith("/mean")}
         shown = {"reward": metrics["reward"]} | rewards
@@ -139,7 +139,7 @@ class RunLogger:
 
 def lines_before(log: Path, start: int) -> list[str]:
     """Lines of a log.jsonl, which need not be there, of iterations before start."""
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return [line for line in lines if is_before(line, start)]
 
 

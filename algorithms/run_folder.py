@@ -57,13 +57,13 @@ def claim(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = file.read_text() or "another process"
+        holder = file.read_text(encoding="utf-8") or "another process"
         raise ValueError(
             f"{folder} is in use by {holder}: wait for it or end it, or give another --output-dir"
         ) from None
-    if last := file.read_text():
+    if last := file.read_text(encoding="utf-8"):
         print(f"{folder} was in use by {last}, which has ended; taken over")
-    file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     for path in folder.rglob(".*"):
         if TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def claim(folder: Path) -> FileLock:
 
 def release(lock: FileLock, folder: Path) -> None:
     """Give up the lock of a folder, and leave no word of having held it."""
-    (folder / LOCK).write_text("")
+    (folder / LOCK).write_text("", encoding="utf-8")
     lock.release()
 
 

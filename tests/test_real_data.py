@@ -57,5 +57,5 @@ def test_the_whole_path(folder, tmp_path, monkeypatch):
 
 
 def read(file):
-    with open(file) as stream:
+    with open(file, encoding="utf-8") as stream:
         return json.load(stream)

@@ -127,7 +127,7 @@ def trained_rows(evaluation: Figures) -> list[str]:
 def read_log(file: Path) -> Log:
     """The lines of a log.jsonl; none without a file, and not one that a crash cut off."""
     lines = []
-    for text in file.read_text().splitlines() if file.is_file() else ():
+    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         try:
             line = json.loads(text)
         except ValueError:

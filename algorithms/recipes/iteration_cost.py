@@ -56,7 +56,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
             optimizer=state["parts"]["optimizer"],
             activations=saved.most,
         )
-        last = json.loads((small.output_dir / "log.jsonl").read_text().splitlines()[-1])
+        last = json.loads((small.output_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     scale = config.iterations * rollout.groups / groups
     evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)
     images = config.eval.contexts * evaluate.group_size

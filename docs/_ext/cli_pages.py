@@ -51,8 +51,8 @@ def write_pages(app: Sphinx) -> None:
             file.unlink()
     for name, text in wanted.items():
         file = folder / name
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -24,7 +24,7 @@ def load_cached(file: Path, settings: Mapping[str, str]) -> Any | None:
     """
     if not file.exists():
         return None
-    saved = json.loads(file.read_text())
+    saved = json.loads(file.read_text(encoding="utf-8"))
     if changes := describe_changes(saved["settings"], settings):
         raise ValueError(f"{file} was made with {changes}; give another --output-dir, or remove the file")
     return saved["content"]

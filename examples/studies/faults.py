@@ -109,7 +109,7 @@ JOBS = (
 def work(name: str, words: Sequence[str], log: Path, most_bytes: int | None, environment: Mapping[str, str]) -> None:
     """Do the job in this process; most_bytes: no file may become larger. environment: of one of several processes."""
     os.environ.update(environment)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if most_bytes is not None:
@@ -213,7 +213,9 @@ def kill_worker(trial: Trial, seconds: float, rng: random.Random) -> str:
 def workers_of(pid: int) -> list[int]:
     """Processes that a process has spawned."""
     children = [
-        int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+        int(child)
+        for file in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in file.read_text(encoding="utf-8").split()
     ]
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 

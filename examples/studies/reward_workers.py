@@ -68,7 +68,7 @@ def sleeping(images):
 def slow_rewards(config: WorkersConfig, folder: Path) -> TrainingRewardConfig:
     """The rewards of the config, with the files that they need in this folder."""
     if config.segmenter == "sleeping":
-        (folder / "slow.py").write_text(SLEEPING.format(seconds=config.milliseconds / 1e3))
+        (folder / "slow.py").write_text(SLEEPING.format(seconds=config.milliseconds / 1e3), encoding="utf-8")
         return TrainingRewardConfig(terms=(f"sleeping={folder / 'slow.py'}:sleeping",))
     nuclei, cells = save_random_weights(folder)
     replace(Reference.load(), about={}).save(folder / "reference.json")  # of any segmenter: only time matters here

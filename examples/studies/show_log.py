@@ -76,7 +76,7 @@ def draw_panel(axes: Axes, log: Log, title: str, curves: Mapping[str, str]) -> N
 
 
 def main(config: ShowLogConfig) -> None:
-    log = [json.loads(line) for line in config.log.read_text().splitlines()]
+    log = [json.loads(line) for line in config.log.read_text(encoding="utf-8").splitlines()]
     write_whole(config.output, plot(log))
 
 

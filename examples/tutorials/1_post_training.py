@@ -49,7 +49,7 @@ print(type(algorithm.loss).__name__, "reads", *algorithm.loss.in_keys)
 # averaged weights (EMA), which are what is evaluated and saved.
 
 ema = train(accelerator, config, algorithm)
-for line in (config.output_dir / "log.jsonl").read_text().splitlines():
+for line in (config.output_dir / "log.jsonl").read_text(encoding="utf-8").splitlines():
     numbers = json.loads(line)
     print({key: round(numbers[key], 4) for key in ("iteration", "reward", "kl", "pixel_diversity", "lr")})
 

@@ -70,7 +70,7 @@ accelerator = start_accelerator(mixed_precision="no")
 components = build_components(config, accelerator)
 loss = ImitationLoss(*components.models, kl_weight=0.1)
 train(accelerator, config, components.renoised_algorithm(loss))
-for line in (config.output_dir / "log.jsonl").read_text().splitlines():
+for line in (config.output_dir / "log.jsonl").read_text(encoding="utf-8").splitlines():
     numbers = json.loads(line)
     print({key: round(numbers[key], 4) for key in ("iteration", "reward", "loss_imitation", "loss_kl")})
 

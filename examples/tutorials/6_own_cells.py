@@ -30,7 +30,7 @@ fields, prepared = folder / "fields", folder / "cells"
 
 draw_plates.main(replace(draw_plates.PRESETS["smoke"], folder=fields))
 print(*sorted(path.relative_to(fields).as_posix() for path in fields.rglob("*.*"))[:6], sep="\n")
-print((fields / "BBBC021_v1_moa.csv").read_text())
+print((fields / "BBBC021_v1_moa.csv").read_text(encoding="utf-8"))
 
 # %%
 # Single cells

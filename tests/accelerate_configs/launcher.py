@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "accelerate_configs"
 
 def command_of(file: Path) -> list[str]:
     """Words of the command in the first line."""
-    return shlex.split(file.read_text().splitlines()[0].removeprefix("#"))
+    return shlex.split(file.read_text(encoding="utf-8").splitlines()[0].removeprefix("#"))
 
 
 def launched_environment(name: str, flags: str) -> dict[str, str]:

@@ -103,7 +103,7 @@ def main() -> None:
     publish(result["best_of_n"], BestOfNConfig(tables=(1, 4), output_dir=Path("best-of-n")))
     commands()
     result |= {"ranks": accelerator.num_processes, "dimensions": sorted(dimensions)}
-    Path(f"rank-{accelerator.process_index}.json").write_text(json.dumps(result))
+    Path(f"rank-{accelerator.process_index}.json").write_text(json.dumps(result), encoding="utf-8")
     accelerator.end_training()
 
 

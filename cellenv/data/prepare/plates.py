@@ -124,7 +124,7 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(wanted, indent=2).encode())
-    elif (old := json.loads(file.read_text())) != wanted:
+    elif (old := json.loads(file.read_text(encoding="utf-8"))) != wanted:
         names = sorted(name for name in {*old, *wanted} if old.get(name) != wanted.get(name))
         was = "; ".join(f"{name} was {old.get(name)}, now {wanted.get(name)}" for name in names)
         raise ValueError(f"{file.parents[1]} was begun with other settings: {was}. Give another --out, or remove it")
@@ -137,7 +137,7 @@ def digest_fields(fields: Sequence[Field]) -> str:
 
 def finished(file: Path, digest: str) -> dict[str, Any] | None:
     """The record of a well, if it was written with the scale of these fields of the plate."""
-    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return record if record.get("digest") == digest else None
 
 
@@ -182,7 +182,7 @@ def read_zoom(
     if zoom.diameter is not None:
         return near_one(zoom.nucleus / zoom.diameter)
     if file.is_file():
-        return float(json.loads(file.read_text())["zoom"])
+        return float(json.loads(file.read_text(encoding="utf-8"))["zoom"])
     pilots = [field for field in fields if field.is_control][:PILOTS] or list(fields[:PILOTS])
     factor, find = 1.0, make_finder()
     for _ in range(2):  # the second time at the size for which the finder was made

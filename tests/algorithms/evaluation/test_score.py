@@ -16,7 +16,7 @@ def test_a_folder_is_scored_from_the_command_line(data: SyntheticCells, tmp_path
     (tmp_path / "mine.py").write_text("def sharpness(images):\n    return images.diff(dim=-1).abs().mean((1, 2, 3))\n")
     monkeypatch.chdir(tmp_path)
     run("score", args="cells --output-dir out --segmenter classical --reward sharp=mine:sharpness --limit 2".split())
-    with Path("out/measures.csv").open(newline="") as stream:
+    with Path("out/measures.csv").open(encoding="utf-8", newline="") as stream:
         found = list(csv.DictReader(stream))
     assert len(found) == 2 and all(float(row["reward_sharp"]) > 0 for row in found)
     assert Path("out/contact_sheet.png").is_file()

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 def alive(pid):
     """Whether a process runs; a dead one that nobody waits for does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
