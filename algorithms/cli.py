@@ -60,7 +60,7 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
 
         for name in ("output_dir", "output", "out"):
             if hasattr(config, name):
-                check_writable(getattr(config, name))
+                check_writable(getattr(config, name), folder=name != "output")
         seed_global_streams(getattr(config, "seed", None) or 0, int(os.environ.get("RANK", "0")))
         with plain_interrupts(), named_timeouts():
             module.main(config)

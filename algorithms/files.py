@@ -19,15 +19,15 @@ def write_whole(path: str | Path, content: bytes) -> None:
     write_atomically(path, content)
 
 
-def check_writable(path: str | Path) -> None:
-    """Check that a file or folder can be made here, before work is spent on it; makes nothing.
+def check_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Check that a file, or a folder, can be made or written here, before work is spent on it; makes nothing.
 
     Raises:
         OSError: the nearest folder that exists cannot be written, is a file, or its disk is full; names both.
     """
     there = nearest(path)
-    if there != Path(path).absolute() and not there.is_dir():
-        raise NotADirectoryError(f"{path} cannot be written: {there} is a file")
+    if (folder or there != Path(path).absolute()) and not there.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {there} is a file; give another folder")
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{path} cannot be written: {there} is read-only; give another folder")
     if free_space(there) == 0:

@@ -24,7 +24,7 @@ def read_npy(file: Path, channels: int) -> NDArray[np.uint8]:
         except Exception as error:  # a header is Python text, and a damaged one raises whatever its parser does
             raise ValueError(f"{file} is damaged, need a .npy array: {error}") from error
         if dtype != np.uint8 or len(shape) != 3 or shape[2] != channels or 0 in shape:
-            hint = "; --channels names the stains in their order" if len(shape) == 3 and 1 < shape[2] < 16 else ""
+            hint = "; --channels names the stains in their order" if len(shape) == 3 and shape[2] != channels else ""
             raise ValueError(f"{file}: need uint8 (H, W, {channels}), got {dtype!s:.50} {shape!s:.50}{hint}")
         if (size := os.fstat(stream.fileno()).st_size - stream.tell()) != math.prod(shape):
             raise ValueError(f"{file} is damaged: need {math.prod(shape)} bytes for {shape}, it has {size}")

@@ -35,6 +35,9 @@ def test_a_place_that_cannot_be_written_is_named_before_work_is_done(tmp_path, m
     check_writable(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match=f"{tmp_path}/file/run cannot be written: {tmp_path}/file is a file"):
         check_writable(tmp_path / "file" / "run")
+    check_writable(tmp_path, folder=True)
+    with pytest.raises(NotADirectoryError, match=f"{tmp_path}/file is a file; give another folder"):
+        check_writable(tmp_path / "file", folder=True)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(PermissionError, match=f"run cannot be written: {tmp_path} is read-only"):
         check_writable(tmp_path / "run")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.cli import run
 from algorithms.command_line import parse
 from algorithms.recipes.prepare import PRESETS, CropConfig, FieldsConfig, PrepareConfig, ScaleConfig, SplitConfig
 from algorithms.recipes.preparing import read_plan
@@ -223,6 +224,12 @@ def test_a_stain_that_one_field_lacks_is_an_error_or_left_out(folder):
         plan(folder, treatments=treatments)
     found = plan(folder, treatments=treatments, fields={"skip_bad": True})
     assert [f.well for f in found.fields] == ["A01", "A02"] and list(found.missing) == ["batch_P1_A03_s1"]
+
+
+def test_an_out_that_cannot_be_a_folder_is_refused_first(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("prepare", args=[str(folder), "--preset", "pattern", "--out", str(folder / "wells.csv")])
+    assert "wells.csv is a file; give another folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

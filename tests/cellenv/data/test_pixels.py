@@ -37,6 +37,7 @@ def test_an_image_is_read_writable(tmp_path, order):
         ),
         (header("{'descr': '|O', 'fortran_order': False, 'shape': (4, 5, 3)}"), "got object"),
         (header("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 5, 3)}"), r"got uint8 \(0, 5, 3\)"),
+        (header("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 5, 5)}"), r"\(4, 5, 5\); --channels names"),
         (header("{'descr': '|u1', 'fortran_order': False, 'shape': (-4, -5, 3)}"), "a.npy"),
         (header("{'descr': [1], 'fortran_order': False, 'shape': (4, 5, 3)}"), "a.npy is damaged"),
         (header("(" * 100), "a.npy is damaged"),
