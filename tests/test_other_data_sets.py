@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,7 +85,8 @@ def run_path(tmp_path, monkeypatch):
 def test_six_channels_without_mechanisms_are_compared_with_their_compounds(run_path, tmp_path, capsys):
     evaluation = run_path("rxrx1")
     main("score cells --layout rxrx1 --segmenter classical --reference reference.json --output-dir scores".split())
-    assert "no mechanisms of action" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "no mechanisms of action" in text and "No judge knows these cells" in text
     reference = Reference.load("reference.json")
     assert (reference.by, reference.populations) == ("compound", ("first", "second"))
     assert list(evaluation["rows"]) == ["base", "rl", "real"] and evaluation["rows"]["rl"]["n_contexts"] == 4
@@ -96,6 +98,22 @@ def test_six_channels_without_mechanisms_are_compared_with_their_compounds(run_p
     with (tmp_path / "scores" / "measures.csv").open() as stream:
         scored = list(csv.DictReader(stream))
     assert all((row["reward_cell_count"] != "") == (row["compound"] != "DMSO") for row in scored) and len(scored) == 24
+
+
+def test_a_judge_of_compounds_gives_cells_without_mechanisms_their_distances(run_path, capsys):
+    cells = "--data cells --layout rxrx1"
+    write_folder(Path("cells"), "rxrx1")
+    models = "--segmenter classical --reference reference.json --judge judge.safetensors"
+    for command in (
+        f"fit classifier {cells} --label CPD_NAME --model judge --epochs 1 --output-dir .",
+        f"fit reference {cells} --segmenter classical --min-cells 2 --output reference.json",
+        f"train base --preset smoke --threads 1 --mixed-precision no {cells} --output-dir base",
+        f"evaluate {cells} {models} --base base/generator-000004 --output-dir again",
+    ):
+        main(command.split())
+    rows = json.loads(Path("again/evaluation.json").read_text())["rows"]
+    assert rows["base"]["frechet"] > 0 and rows["base"]["diversity"] > 0 and "moa_accuracy" not in rows["base"]
+    assert "No judge" not in capsys.readouterr().out
 
 
 def test_five_channels_with_a_column_of_mechanisms_have_a_classifier(run_path):

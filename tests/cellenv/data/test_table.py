@@ -45,7 +45,7 @@ def test_a_file_lies_in_the_folder_or_in_metadata(tmp_path):
 def test_none_or_two_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"exactly one \*_df.csv.*found none; `cellfluxrl prepare` makes"):
         find_file(tmp_path, "*_df.csv")
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         find_file(tmp_path / "nowhere", "*_df.csv")
     for name in ("a_df.csv", "b_df.csv"):
         (tmp_path / name).touch()
