@@ -120,7 +120,7 @@ def read_embedding(file: Path) -> dict[str, Tensor | str]:
         raise ValueError(f"{file} has no columns; need a row for each compound: its name, then numbers")
     size = len(first) - 1
     found: dict[str, Tensor | str] = {}
-    for name, *values in rows if _is_header(first) else chain([first], rows):
+    for name, *values in rows if is_header(first) else chain([first], rows):
         if name in found:
             found[name] = f"{file} has two rows for {name!r}"
         else:
@@ -128,7 +128,7 @@ def read_embedding(file: Path) -> dict[str, Tensor | str]:
     return found
 
 
-def _is_header(cells: list[str]) -> bool:
+def is_header(cells: list[str]) -> bool:
     """Whether the first row of an embedding names columns: with words, by counting, or without a compound."""
     name, *values = cells
     try:

@@ -18,9 +18,7 @@ def read_rows(file: Path) -> list[Row]:
         ValueError: if there is no row, a column is named twice, a row has more values than the header, or it is a
             workbook.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no table {file}")
-    lines = [[value.strip() for value in cells] for _, cells in parse_lines(_decode(file), file)]
+    lines = read_cells(file)
     if len(lines) < 2:
         raise ValueError(f"{file} needs a header and at least one row; it has {len(lines)} lines")
     names = lines[0]
@@ -30,6 +28,13 @@ def read_rows(file: Path) -> list[Row]:
         if any(line[len(names) :]):
             raise ValueError(f"{file}, row {number}: {len(line)} values, {len(names)} columns; quote what holds commas")
     return [dict(zip(names, [*line, *[""] * len(names)])) for line in lines[1:]]
+
+
+def read_cells(file: Path) -> list[list[str]]:
+    """Cells of all rows, the header too, without blanks around them; see `read_rows`."""
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no table {file}")
+    return [[value.strip() for value in cells] for _, cells in parse_lines(_decode(file), file)]
 
 
 def _decode(file: Path) -> str:

@@ -124,7 +124,7 @@ def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> 
     A file that a field lacks is named as the pattern would have it.
 
     Raises:
-        ValueError: if there is no image, no file matches, or no field has one of the stains.
+        ValueError: if there is no image, no file matches, two of one stain do, or no field has one of the stains.
     """
     expression = compile_pattern(pattern)
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -136,7 +136,13 @@ def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> 
         if match is not None:
             parts = match.groupdict()
             place = tuple(parts.get(name) or "" for name in PLACE)
-            planes.setdefault(place, {})[parts.get("channel", "")] = file
+            own, channel = planes.setdefault(place, {}), parts.get("channel", "")
+            if channel in own:
+                raise ValueError(
+                    f"--pattern {pattern!r} finds two files of one stain, {own[channel]} and {file.name}: make it"
+                    " narrower, so that no thumbnail or copy matches"
+                )
+            own[channel] = file
     if not planes:
         shown = ", ".join(file.relative_to(folder).as_posix() for file in files[:3]) or "none"
         raise ValueError(f"no file of {folder} matches --pattern {pattern!r}; its images: {shown}, ...")

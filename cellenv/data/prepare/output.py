@@ -7,10 +7,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cellenv.csv_io import Row
 from cellenv.data.fingerprints import morgan_counts
-from cellenv.data.prepare.delimited import read_rows
+from cellenv.data.prepare.delimited import read_cells
 from cellenv.data.prepare.fields import Field
+from cellenv.data.table import is_header
 from cellenv.weights_io import write_atomically
 
 INDEX, EMBEDDING = "cells_df_all.csv", "emb_compounds.csv"
@@ -57,16 +57,20 @@ def plate_name(field: Field) -> str:
 def read_conditions(file: Path, compounds: Sequence[str]) -> list[list[str]]:
     """Rows of the embedding, name and numbers, of these compounds from a table whose first column is the name.
 
+    The table needs no header.
+
     Raises:
-        ValueError: if compounds are missing, or a value is no number.
+        ValueError: if compounds are missing, a value is no number, or a row has more or fewer than the first.
     """
-    table = read_rows(file)
-    name, *columns = table[0]
-    known: dict[str, Row] = {row[name].casefold(): row for row in table}
+    lines = [[name, *filter(None, numbers)] for name, *numbers in read_cells(file)]
+    named = lines[1:] if lines and is_header(lines[0]) else lines
+    known = {name.casefold(): numbers for name, *numbers in named}
     if missing := [compound for compound in compounds if compound.casefold() not in known]:
         raise ValueError(f"{file} has no row for {', '.join(missing)}; its first column names the compounds")
-    rows = [[compound, *(known[compound.casefold()][column] for column in columns)] for compound in compounds]
+    rows = [[compound, *known[compound.casefold()]] for compound in compounds]
     for compound, *numbers in rows:
+        if len(numbers) != len(lines[0]) - 1:
+            raise ValueError(f"{file}, {compound!r}: {len(numbers)} numbers, the first row has {len(lines[0]) - 1}")
         try:
             [float(number) for number in numbers]
         except ValueError as error:

@@ -136,9 +136,9 @@ def digest_fields(fields: Sequence[Field]) -> str:
 
 
 def finished(file: Path, digest: str) -> dict[str, Any] | None:
-    """The record of a well, if it was written with the scale of these fields of the plate."""
+    """The record of a well, if it was written with the scale of these fields of the plate, and all were readable."""
     record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return record if record.get("digest") == digest else None
+    return record if record.get("digest") == digest and not record["unreadable"] else None
 
 
 def group_wells(fields: Sequence[Field]) -> list[tuple[Field, ...]]:

@@ -98,6 +98,13 @@ def test_a_file_that_a_field_lacks_is_named_as_the_pattern_would_have_it(tmp_pat
     assert [plane.file.name for plane in part.planes] == ["A02_s1_w1z.tif", "A02_s1_w2*.tif"]
 
 
+def test_two_files_of_one_stain_are_refused(tmp_path):
+    for name in ("A01_s1_w1A4.tif", "A01_s1_w1_thumbA4.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"two files of one stain, .*A01_s1_w1A4\.tif and A01_s1_w1_thumbA4\.tif"):
+        fields_of_pattern(tmp_path, "{well}_s{site}_w{channel}*.tif", {"DNA": "1"})
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "A01_1.jpg").touch()
     with pytest.raises(ValueError, match=r"no image in .*: need \.tif, \.tiff, \.png"):

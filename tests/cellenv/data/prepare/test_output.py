@@ -58,6 +58,12 @@ def test_conditions_of_a_table(tmp_path):
     assert read_conditions(file, ["a, b"]) == [["a, b", "1", "2e-1"]]
     with pytest.raises(ValueError, match="no row for d, e"):
         read_conditions(file, ["c", "d", "e"])
+    for content in ("a,3,5\nc,3,4\n", ",0,1\na,3,5,\nc,3,4\n", "name;x;y\na;3;5\nc;3;4\n"):
+        file.write_text(content)
+        assert read_conditions(file, ["a", "c"]) == [["a", "3", "5"], ["c", "3", "4"]]
+    file.write_text("name,x,y\na,1,\n")
+    with pytest.raises(ValueError, match=r"'a': 1 numbers, the first row has 2"):
+        read_conditions(file, ["a"])
     file.write_text("name,x\nc,many\n")
     with pytest.raises(ValueError, match=r"'c'.*many"):
         read_conditions(file, ["c"])

@@ -75,6 +75,17 @@ def test_a_plate_with_more_fields_is_done_again_and_other_plates_stay(fields, tm
     assert later[0] > stamps[0] and later[1] == stamps[1]
 
 
+def test_a_field_that_was_damaged_is_tried_again(fields, tmp_path):
+    file = fields[1].planes[0].file
+    whole = file.read_bytes()
+    file.write_bytes(b"no TIFF")
+    rules = replace(RULES, skip_bad=True)
+    assert list(run(fields[:3], tmp_path / "out", rules=rules)["unreadable"]) == [fields[1].name]
+    file.write_bytes(whole)
+    again = run(fields[:3], tmp_path / "out", rules=rules)
+    assert not again["unreadable"] and len(again["fields"][fields[1].name]["cells"]) == 2
+
+
 def test_other_settings_are_refused(fields, tmp_path):
     run(fields[:1], tmp_path)
     with pytest.raises(ValueError, match="begun with other settings: crop was 32, now 64"):
