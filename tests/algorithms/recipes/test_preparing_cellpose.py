@@ -11,7 +11,7 @@ from cellenv.data.prepare import nuclei
 from tests.cellenv.data.prepare.plate_toys import CENTRES, write_plate
 from tests.rewards.segmentation.cellpose_toys import ideal_output, inside_cellpose, needs3, save_random
 
-pytestmark = [needs3, *inside_cellpose]
+pytestmark = [pytest.mark.slow, needs3, *inside_cellpose]
 FLAGS = "--preset pattern --pattern {plate}_{well}.tif --stains actin=0 tubulin=1 DNA=2 --wells wells.csv"
 SIZE = (
     "--crop-nucleus 50 --nucleus-diameter 16 --max-blur 20 --no-illumination --workers 1"  # 50 px: Cellpose's default
