@@ -20,7 +20,7 @@ lint: $(INSTALLED)
 
 # The site, in docs/_build/html; tutorials are run, and a warning is an error. Needs no network.
 docs: .venv/installed-docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # dist/: the sdist, and the wheel that is built from it; the version is that of the last tag.
 package: $(INSTALLED)

@@ -44,6 +44,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "parallel": True,  # as many tutorials at once as `sphinx --jobs` says
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 1,
