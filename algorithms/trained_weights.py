@@ -1,12 +1,13 @@
 """Which weights of a U-Net post-training moves."""
 
 import torch
+from torch import nn
 
 from algorithms.lora import add_lora
 from cellenv.networks import UNet
 
 
-def choose_trained_weights(network: UNet, *, from_level: int, lora_rank: int, rng: torch.Generator) -> None:
+def choose_trained_weights(network: nn.Module, *, from_level: int, lora_rank: int, rng: torch.Generator) -> None:
     """Freeze all weights but those that train, in place.
 
     The layers at full resolution have by far the largest gradients, and paint texture: trained, they learn to smooth
@@ -17,11 +18,15 @@ def choose_trained_weights(network: UNet, *, from_level: int, lora_rank: int, rn
     lora_rank: of adapters with alpha = 2 rank, drawn from rng, that train in place of the weights; 0 adds none.
 
     Raises:
-        ValueError: the network has no such level, or a negative rank.
+        ValueError: the network has no such level, or is no U-Net and from_level is not 0.
     """
     if lora_rank:
         add_lora(network, rng, rank=lora_rank, alpha=2.0 * lora_rank)
-    network.level(from_level)
+    if from_level == 0:
+        return
+    if not isinstance(network, UNet):
+        raise ValueError(f"train_from_level {from_level} needs a U-Net, got {type(network).__name__}: use 0")
+    network.level(from_level)  # exists
     for level in range(from_level):
         for layer in network.level(level):
             layer.requires_grad_(False)

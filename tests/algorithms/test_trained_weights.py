@@ -1,6 +1,7 @@
 """Weights above the first level that trains are frozen, their adapters too."""
 
 import pytest
+from torch import nn
 
 from algorithms.trained_weights import choose_trained_weights
 from cellenv.networks import UNet, UNetConfig
@@ -32,6 +33,11 @@ def test_layers_of_full_resolution_are_frozen_and_embeddings_train():
 def test_a_level_that_the_network_lacks_is_refused():
     with pytest.raises(ValueError, match="from 0 to 1, got 2"):
         trained(2)
+
+
+def test_levels_need_a_u_net():
+    with pytest.raises(ValueError, match="train_from_level 1 needs a U-Net, got Linear"):
+        choose_trained_weights(nn.Linear(2, 2), from_level=1, lora_rank=0, rng=rng_at(0))
 
 
 @pytest.mark.slow  # importing peft
