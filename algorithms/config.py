@@ -163,7 +163,10 @@ class PostTrainingConfig(TrainConfig):
     iterations: int = 100
     generator: str = "embedded"  # base to start from: a name, a folder that save_pretrained wrote, or a published .pth
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
-    lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains all weights
+    lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains the weights themselves
+    train_from_level: int = (
+        1  # of the U-Net; 0 trains all, 1 all but the layers at full resolution, which paint texture
+    )
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
     compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
     threads: int | None = None  # of a process on a CPU; None: OMP_NUM_THREADS, or the cores are shared
@@ -192,6 +195,7 @@ class PostTrainingConfig(TrainConfig):
             "micro_batch_size": (optim.micro_batch_size, 1),
             "warmup_iterations": (optim.warmup_iterations, 0),
             "lora_rank": (self.lora_rank, 0),
+            "train_from_level": (self.train_from_level, 0),
             "contexts": (self.eval.contexts, 2),  # distances need two
         }
         for name, (value, bound) in smallest.items():

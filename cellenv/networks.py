@@ -111,6 +111,23 @@ class UNet(nn.Module):
             block.append(Attention(features_out))
         return block
 
+    def level(self, level: int) -> list[nn.Module]:
+        """The layers that work at H / (p 2^level) by W / (p 2^level), without the embeddings, which have no size.
+
+        Raises:
+            ValueError: the network has no such level.
+        """
+        levels, blocks = len(self.config.multipliers), self.config.blocks
+        if not 0 <= level < levels:
+            raise ValueError(f"need a level from 0 to {levels - 1}, got {level}")
+        down, up = 1 + level * (blocks + 1), (levels - 1 - level) * (blocks + 1)  # first blocks of the level
+        found = [*self.input_blocks[down : down + blocks], *self.output_blocks[up : up + blocks + 1]]
+        if level == 0:
+            found += [self.input_blocks[0], self.out]
+        if level == levels - 1:
+            found.append(self.middle_block)
+        return found
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """Velocity v (B, C, H, W) in the dtype of x_t. x_t (B, C, H, W), t (B,) in [0, 1], condition (B, D).
 

@@ -27,7 +27,7 @@ from algorithms.evaluation.model_card import describe_evaluation, describe_train
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
 from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
-from algorithms.lora import add_lora, merge_lora
+from algorithms.lora import merge_lora
 from algorithms.losses.matching import MatchingLoss
 from algorithms.losses.pretraining import PretrainingLoss
 from algorithms.old_policy import old_policy_decay
@@ -40,6 +40,7 @@ from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
 from algorithms.sharding import whole_copier
+from algorithms.trained_weights import choose_trained_weights
 from algorithms.trainer import Algorithm, train
 from algorithms.training_times import TimeQuantile, grid_time, uniform_time
 from algorithms.workers.scorer import Scorer
@@ -274,8 +275,8 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     ref = CellFlux.from_pretrained(config.generator)
     theta = copy.deepcopy(ref)
     theta.guidance, theta.metadata = 0.0, {}
-    if rank := config.lora_rank:
-        add_lora(theta.network, rng_at(config.seed, ADAPTER_STREAM), rank=rank, alpha=2.0 * rank)
+    rng = rng_at(config.seed, ADAPTER_STREAM)
+    choose_trained_weights(theta.network, from_level=config.train_from_level, lora_rank=config.lora_rank, rng=rng)
     check_generators(data, ref)
     old = copy.deepcopy(theta)
     if config.compile:

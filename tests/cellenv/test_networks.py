@@ -7,6 +7,7 @@ from torch.nn.functional import silu
 from cellenv.networks import PRESETS, Attention, Residual, UNet, UNetConfig, group_norm, timestep_embedding
 from cellenv.path import lift
 
+LEVELS = UNetConfig(size=(3, 32, 32), condition_dim=5, width=8, multipliers=(1, 2, 2), dropout=0.0, patch=2)
 TINY = UNetConfig(size=(3, 8, 12), condition_dim=5, width=8, multipliers=(1, 2), blocks=1, dropout=0.0, patch=2)
 
 
@@ -179,3 +180,23 @@ def test_bf16_autocast_stays_close_and_returns_the_type_of_x(network, inputs):
 def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="divisible by 4"):
         UNetConfig(size=(3, 10, 12), multipliers=(1, 2), patch=2)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_levels_are_the_layers_of_one_resolution(blocks):
+    network = UNet(replace(LEVELS, blocks=blocks))
+    seen = {}
+    for level in range(3):
+        for layer in network.level(level):
+            layer.register_forward_pre_hook(lambda layer, inputs, level=level: seen.update({layer: (level, inputs[0])}))
+    network(torch.zeros(1, 3, 32, 32), torch.zeros(1), torch.zeros(1, 5))
+    assert {(level, h.shape[-1]) for level, h in seen.values()} == {(0, 16), (1, 8), (2, 4)}
+    of_levels = [p for level in range(3) for layer in network.level(level) for p in layer.parameters()]
+    embeddings = [*network.mol_embed_transform.parameters(), *network.time_embed.parameters()]
+    assert len(of_levels) + len(embeddings) == len({*of_levels, *embeddings}) == len(list(network.parameters()))
+
+
+def test_a_level_that_the_network_lacks_is_refused():
+    for level in (-1, 3):
+        with pytest.raises(ValueError, match=f"need a level from 0 to 2, got {level}"):
+            UNet(LEVELS).level(level)
