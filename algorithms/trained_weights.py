@@ -10,8 +10,8 @@ from cellenv.networks import UNet
 def choose_trained_weights(network: nn.Module, *, from_level: int, lora_rank: int, rng: torch.Generator) -> None:
     """Freeze all weights but those that train, in place.
 
-    The layers at full resolution have by far the largest gradients, and paint texture: trained, they learn to smooth
-    it, since smooth edges make round masks. Frozen, the lower resolutions move what is drawn, and the base keeps how.
+    The layers at full resolution paint texture. Frozen, they need no gradient and no moments of the optimizer, and the
+    generator learns more of the mechanism and less of the outlines (docs/efficiency.md).
 
     from_level: the first level of the U-Net that trains (`UNet.level`), 0 for all of them; the embeddings of time and
         condition always train.

@@ -84,7 +84,7 @@ LEVERS: Mapping[str, Mapping[str, object]] = {
     "steady-rate": {"optim.cooldown": 0.0},
     "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},
     "times-to-0.8": {"renoise.t_max": 0.8},
-    "all-layers": {"train_from_level": 0},
+    "from-level-1": {"train_from_level": 1},
     "from-level-2": {"train_from_level": 2},
     "pull-in-velocities": {"loss.kl_weighting": "velocity"},
     "pull-in-end-points": {"loss.kl_weighting": "end-point"},

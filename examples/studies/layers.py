@@ -3,7 +3,7 @@
     python -m examples.studies.layers --models runs/nft/model
 
 Evaluates generators that have the trained weights in some layers and the base's in all others, by the levels of the
-U-Net, on validation contexts. Of several models, of different seeds, the mean of their weights stands for what training
+U-Net, on the validation contexts of the studies. Of several models, of different seeds, the mean of their weights stands for what training
 has in common; the embedded base must be what they started from.
 """
 
@@ -37,6 +37,7 @@ from algorithms.evaluation.periodic_eval import EvalResult, PeriodicEval
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.networks import UNet
+from examples.studies.equal_cost import DRAW, TREATED
 
 COLUMNS = {"total": "total", "moa": "MoA", "judge_moa": "MoA, judge", "judge_containment": "containment, judge"}
 FIGURES = {"frechet": "Fréchet / base's", "kernel": "kernel / base's", "diversity": "diversity / base's"}
@@ -77,7 +78,7 @@ def row(name: str, result: EvalResult, base: EvalResult) -> str:
 
 
 def main(config: LayersConfig) -> None:
-    data = SyntheticCells("validation")
+    data = SyntheticCells("validation", draw=DRAW, treated=TREATED)
     evaluate = PeriodicEval.create(
         data, build_evaluator(data), contexts=config.contexts, group_size=config.images, seed=config.seed
     )
