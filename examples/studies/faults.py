@@ -100,7 +100,7 @@ class Job:
 JOBS = (
     Job("nft", nft, post_train, [*COMMON, *NFT], "model"),
     Job("base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
-    Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
+    Job("baseline", baselines, baselines.main, [*COMMON, "--model", "impa", "--steps", str(STEPS)], "model"),
     Job("nft-processes", nft, post_train, [*COMMON, *NFT], "model", processes=2),
     Job("nft-workers", nft, post_train, [*COMMON, *NFT, "--reward.workers", "1"], "model", workers=True),
 )
