@@ -3,7 +3,6 @@
 B batch, C channels, H, W pixels, D condition size, K solver steps. CellFlux, arXiv:2502.09775.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from cellenv.weights_io import load_model, load_weights, save_weights, weight_fi
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_STEPS = 10_000  # of a sampler
+LARGEST = 1000.0  # noise level or guidance; images of far larger ones are nan
 GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": edm_times}
 
 
@@ -47,8 +47,10 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS or self.grid not in GRIDS:
             raise ValueError(f"need a solver of {list(SOLVERS)} and a grid of {list(GRIDS)}; got {self}")
-        if not (0 <= self.noise_level < math.inf and 0 <= self.guidance < math.inf and 1 <= self.steps <= MOST_STEPS):
-            raise ValueError(f"need noise_level >= 0, guidance >= 0 and 1 to {MOST_STEPS} steps; got {self}")
+        if not (0 <= self.noise_level <= LARGEST and 0 <= self.guidance <= LARGEST and 1 <= self.steps <= MOST_STEPS):
+            raise ValueError(
+                f"need noise_level and guidance from 0 to {LARGEST:g} and 1 to {MOST_STEPS} steps; got {self}"
+            )
 
     @property
     def nfe(self) -> int:

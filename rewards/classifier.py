@@ -27,6 +27,10 @@ class ClassifierConfig:
     channels: tuple[str, ...]
     training: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise ValueError(f"need a size of 1 or more channels and pixels, got {self.size}")
+
 
 class Classifier(nn.Module, ABC):
     """Images -> feature maps (trunk) -> features (`pool`) -> logits (linear head, divided by a temperature).

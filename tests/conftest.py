@@ -1,5 +1,7 @@
 """Fixtures of several folders: Accelerate's state, the global random stream, embedded cells, a tiny generator."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -45,15 +47,20 @@ def seeded():
         yield
 
 
+def save_tiny(folder: Path, sampling: Sampling) -> None:
+    """Save a tiny generator with random weights."""
+    network = UNet(TINY)
+    for i, parameter in enumerate(network.parameters()):
+        nn.init.normal_(parameter, std=0.1, generator=rng_at(8, i))
+    CellFlux(network, TINY, sampling).save_pretrained(folder)
+
+
 @pytest.fixture
 def save_base(tmp_path):
     """Return a function from a sampling to the folder of a tiny generator with random weights."""
 
     def save(sampling: Sampling = Sampling(steps=2, noise_level=0.5)):  # noqa: B008 - frozen
-        network = UNet(TINY)
-        for i, parameter in enumerate(network.parameters()):
-            nn.init.normal_(parameter, std=0.1, generator=rng_at(8, i))
-        CellFlux(network, TINY, sampling).save_pretrained(tmp_path / "base")
+        save_tiny(tmp_path / "base", sampling)
         return tmp_path / "base"
 
     return save

@@ -66,7 +66,7 @@ def _split(text: str) -> Sequence[str] | Mapping[str, str]:
 def _numbers(mapping: Mapping[str, Any], text: str) -> dict[str, int]:
     try:
         numbers = {name: int(number) for name, number in mapping.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"need the number of each stain's channel, as DNA=5,RNA=3; got {text!r}") from None
     if len(set(numbers.values())) < len(numbers):
         raise ValueError(f"two stains have the channel of one number in {text!r}")
@@ -78,7 +78,7 @@ def _read_json(file: Path) -> Any:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no file {file.absolute()} with the order of the channels") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     found = content.get("channel_mapping", content) if isinstance(content, dict) else content
     if not isinstance(found, dict | list) or not found:

@@ -3,11 +3,11 @@
     python -m examples.studies.faults --output-dir runs/faults
 
 Of each job (post-training without its evaluation, base, a baseline) one small run is left alone. Others are killed or
-terminated at random moments, or their files may not grow beyond a random size, as on a full disk; each is then started
-again with --resume (without, where it had no checkpoint yet). A run survives if its model equals the first one's in
-every byte. A damaged checkpoint, bits flipped, cut or zeroed, survives if the one before it is read in its place.
-Of two processes, one is killed at a random moment: the other must stop, and both survive as above. A reward worker is
-killed: the run must go on by itself.
+terminated at random moments, one in each of equal parts of a run's processor time, or their files may not grow beyond a
+random size, as on a full disk; each is then started again with --resume (without, where it had no checkpoint yet). A
+run survives if its model equals the first one's in every byte. A damaged checkpoint, bits flipped, cut or zeroed,
+survives if the one before it is read in its place. Of two processes, one is killed at a random moment: the other must
+stop, and both survive as above. A reward worker is killed: the run must go on by itself.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +36,7 @@ if __name__ == "__main__":
 
 # ruff: noqa: E402
 import logging
+import math
 import os
 import random
 import resource
@@ -49,6 +50,7 @@ from multiprocessing import get_context
 from types import ModuleType
 from typing import Any
 
+import psutil
 from tqdm import tqdm
 
 from algorithms import checkpoint
@@ -100,7 +102,7 @@ class Job:
 JOBS = (
     Job("nft", nft, post_train, [*COMMON, *NFT], "model"),
     Job("base", base, train_base, [*COMMON, "--steps", str(STEPS), "--draw-every", "6"], f"generator-{STEPS:06d}"),
-    Job("baseline", baselines, baselines.main, [*COMMON, "--model", "phendiff", "--steps", str(STEPS)], "model"),
+    Job("baseline", baselines, baselines.main, [*COMMON, "--model", "impa", "--steps", str(STEPS)], "model"),
     Job("nft-processes", nft, post_train, [*COMMON, *NFT], "model", processes=2),
     Job("nft-workers", nft, post_train, [*COMMON, *NFT, "--reward.workers", "1"], "model", workers=True),
 )
@@ -175,22 +177,35 @@ def ranks(processes: int) -> list[dict[str, str]]:
     return [shared | {name: str(rank) for name in ("RANK", "LOCAL_RANK")} for rank in range(processes)]
 
 
-def start_over(trial: Trial, seconds: float, rng: random.Random) -> Any:
-    """One process of a new run, at a random moment before its end."""
+def run_until(process: Any, seconds: float) -> float:
+    """Wait until a process has computed so long, or ends; returns its processor time, by which no other work counts."""
+    used = 0.0
+    while process.exitcode is None and used < seconds:
+        time.sleep(0.02)
+        try:
+            used = sum(psutil.Process(process.pid).cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            process.join()
+    return used
+
+
+def start_over(trial: Trial, moment: float, rng: random.Random) -> Any:
+    """One process of a new run that has computed for `moment` seconds, or less if it would end before."""
     while True:
         process = rng.choice(trial.start())
-        process.join(timeout=rng.uniform(0, seconds))
+        run_until(process, moment)
         if process.exitcode is None:
             return process
         trial.wait()
         shutil.rmtree(trial.folder)
+        moment *= 0.9
 
 
 def hit_by(number: signal.Signals) -> Fault:
-    """A fault: the signal comes to one process at a random moment of a run that takes so many seconds."""
+    """A fault: the signal comes to one process of a run that has computed for `moment` seconds."""
 
-    def fault(trial: Trial, seconds: float, rng: random.Random) -> str:
-        os.kill(start_over(trial, seconds, rng).pid, number)
+    def fault(trial: Trial, moment: float, rng: random.Random) -> str:
+        os.kill(start_over(trial, moment, rng).pid, number)
         start = time.perf_counter()
         codes = trial.wait(PATIENCE)
         ended = f"{time.perf_counter() - start:.1f} s later all have ended"
@@ -199,9 +214,9 @@ def hit_by(number: signal.Signals) -> Fault:
     return fault
 
 
-def kill_worker(trial: Trial, seconds: float, rng: random.Random) -> str:
-    """A fault: a reward worker is killed at a random moment, and the run goes on."""
-    process = start_over(trial, seconds, rng)
+def kill_worker(trial: Trial, moment: float, rng: random.Random) -> str:
+    """A fault: a reward worker is killed when the run has computed for `moment` seconds, and the run goes on."""
+    process = start_over(trial, moment, rng)
     while not (found := workers_of(process.pid)):
         if process.exitcode is not None:  # over before the first worker
             return f"exit code {process.exitcode} without workers: {HUNG}"
@@ -220,7 +235,7 @@ def workers_of(pid: int) -> list[int]:
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def full_disk(trial: Trial, seconds: float, rng: random.Random) -> str:
+def full_disk(trial: Trial, moment: float, rng: random.Random) -> str:
     """A fault: no file may grow beyond a random part of what a checkpoint takes."""
     largest = max(path.stat().st_size for path in trial.folder.with_name("undisturbed").rglob("*.pt"))
     (process,) = trial.start(most_bytes=rng.randrange(largest))
@@ -249,14 +264,14 @@ def main(config: FaultsConfig) -> None:
     lines = ["| job | fault | times | survived |", "|---|---|---|---|"]
     for job in [job for job in JOBS if job.name in config.jobs]:
         folder, rng = config.output_dir / job.name, random.Random(config.seed)
-        start = time.perf_counter()
-        undisturbed = Trial(job, folder / "undisturbed").finish()
-        seconds = time.perf_counter() - start
+        first_run = Trial(job, folder / "undisturbed")
+        seconds = run_until(first_run.start()[0], math.inf)
+        undisturbed = first_run.outcome()
         for name, (fault, times) in faults_of(job, config).items():
             survived = 0
             for i in tqdm(range(times), desc=f"{job.name}, {name}, {seconds:.0f} s", file=sys.stderr):
                 trial = Trial(job, folder / f"{name.split()[0]}-{i}")
-                what = fault(trial, seconds, rng)
+                what = fault(trial, (i + rng.random()) / times * seconds, rng)
                 outcome = trial.outcome() if job.workers else trial.finish()
                 survived += outcome == undisturbed and HUNG not in what
                 tqdm.write(f"{trial.folder}: {what}; then {outcome[:60]}", file=sys.stderr)

@@ -11,11 +11,12 @@ from algorithms import checkpoint
 from algorithms.cli import run
 from algorithms.launch import start_accelerator
 from algorithms.sharding import sharded_layers, whole_copier
-from cellenv.generator import CellFlux
+from cellenv.generator import CellFlux, Sampling
 from tests.accelerate_configs.launcher import launch
-from tests.algorithms.sharding_toys import ITERATIONS, network, nft, ppo
+from tests.algorithms.sharding_toys import ppo, recipe
+from tests.conftest import save_tiny
 
-LAST = f"checkpoints/{ITERATIONS:06d}.pt"
+LAST = "checkpoints/000002.pt"
 
 
 def tensors(state, prefix=""):
@@ -69,17 +70,11 @@ def test_a_whole_copy_keeps_its_weights_when_the_model_moves_on():
 def two(tmp_path_factory):
     """Folder of what two processes did that were launched with fsdp2.yaml."""
     folder = tmp_path_factory.mktemp("two")
+    save_tiny(folder / "base", Sampling(steps=2, noise_level=0.5))
+    (folder / "mine.py").write_text("def brightness(images):\n    return images.flatten(1).mean(1)\n")
     process = launch("fsdp2", "--num_processes 2 --main_process_port 0", "tests.algorithms.sharding_toys", str(folder))
     output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, output[-3000:]
-    return folder
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    """Folder of a run on one process, whole."""
-    folder = tmp_path_factory.mktemp("one")
-    nft(folder, start_accelerator(threads=1))
     return folder
 
 
@@ -89,17 +84,23 @@ class TestTwoProcesses:
 
     def test_they_shard(self, two):
         ranks = [torch.load(two / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
-        whole = sum(parameter.nbytes for parameter in network().parameters())
+        whole = sum(value.nbytes for value in CellFlux.from_pretrained(two / "base").network.parameters())
         assert all(rank["sharded"] for rank in ranks)
         assert sum(rank["bytes"] for rank in ranks) == 3 * whole  # theta, old and reference, once in all
         assert min(rank["bytes"] for rank in ranks) > 1.4 * whole
 
-    def test_they_train_as_one_process(self, one, two):
-        whole, sharded = (checkpoint.load(folder / LAST) for folder in (one, two / "straight"))
+    @pytest.mark.parametrize(("name", "flags"), [("straight", ""), ("lora", "--lora-rank 2")])
+    def test_a_recipe_trains_as_on_one_process(self, two, tmp_path, name, flags):
+        recipe(two, tmp_path, flags)
+        whole, sharded = (checkpoint.load(folder / LAST) for folder in (tmp_path, two / name))
         for part in ("loss", "ema", "optimizer"):
             assert difference(whole["parts"][part], sharded["parts"][part]) < 1e-5, part
         assert whole["frozen"] == sharded["frozen"] and whole["names"] == sharded["names"]
-        logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (one, two / "straight")]
+        models = [
+            CellFlux.from_pretrained(folder).state_dict() for folder in (tmp_path / "model", two / name / "model")
+        ]
+        assert difference(*models) < 1e-5 < difference(models[0], CellFlux.from_pretrained(two / "base").state_dict())
+        logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (tmp_path, two / name)]
         for of_one, of_two in zip(*(map(json.loads, lines) for lines in logs), strict=True):
             for key in ("reward", "loss_nft", "grad_norm", "drift"):
                 assert of_two[key] == pytest.approx(of_one[key], rel=1e-3, abs=1e-6), key
@@ -111,7 +112,7 @@ class TestTwoProcesses:
     def test_one_process_resumes_what_they_saved(self, two, tmp_path):
         shutil.copytree(two / "stopped", tmp_path, dirs_exist_ok=True)
         (tmp_path / LAST).unlink()
-        nft(tmp_path, start_accelerator(threads=1), resume=True)
+        recipe(two, tmp_path, "--resume")
         sharded, whole = (checkpoint.load(folder / LAST)["parts"] for folder in (two / "straight", tmp_path))
         assert difference(sharded["loss"], whole["loss"]) < 1e-5
 

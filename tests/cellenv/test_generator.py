@@ -141,7 +141,16 @@ def test_bad_input_is_named(generator, contexts, key, change, message):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"solver": "rk45"}, {"grid": "cosine"}, {"steps": 0}, {"guidance": -1.0}, {"noise_level": -0.1}]
+    "bad",
+    [
+        {"solver": "rk45"},
+        {"grid": "cosine"},
+        {"steps": 0},
+        {"guidance": -1.0},
+        {"guidance": 1e30},
+        {"noise_level": -0.1},
+        {"noise_level": 1e30},
+    ],
 )
 def test_bad_settings_are_refused_at_once_and_when_set_later(generator, contexts, bad):
     with pytest.raises(ValueError, match="need"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from rewards.classifier import MoAClassifier
+from rewards.classifier import ClassifierConfig, MoAClassifier
 from rewards.judge import JudgeClassifier
 
 BOTH = pytest.mark.parametrize("model", [MoAClassifier, JudgeClassifier])
@@ -103,3 +103,8 @@ def test_cells_without_known_mechanisms_are_refused_by_the_column_that_is_missin
 def test_channels_need_names():
     with pytest.raises(ValueError, match="a name for each of 5 channels"):
         MoAClassifier(MOAS, size=(5, 96, 96))
+
+
+def test_a_config_without_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"a size of 1 or more channels and pixels, got \(0, 16, 16\)"):
+        ClassifierConfig(model="MoAClassifier", moas=MOAS, size=(0, 16, 16), channels=("a", "b", "c"))

@@ -31,10 +31,12 @@ def read_plane(plane: Plane) -> Pixels:
         raise FileNotFoundError(f"{plane.file} is missing")
     try:
         pixels = _read_png(plane) if plane.file.suffix.lower() == ".png" else _read_tiff(plane)
-    except (OSError, EOFError, ArithmeticError, LookupError, TypeError, MemoryError) as error:
-        raise ValueError(f"{plane.file} is damaged, need a TIFF or PNG: {error!r}") from error
     except ValueError as error:
         raise ValueError(f"{plane.file}: {error}") from error
+    except Exception as error:  # tifffile and Pillow raise what their decoders do, SyntaxError among them
+        raise ValueError(f"{plane.file} is damaged, need a TIFF or PNG: {error!r:.300}") from error
+    if pixels.ndim != 2 or not pixels.size:
+        raise ValueError(f"{plane.file} is damaged, need pixels (H, W); got {pixels.shape}")
     if pixels.dtype not in (np.uint8, np.uint16) and pixels.dtype.kind != "f":
         raise ValueError(f"{plane.file}: need pixels of {TYPES}; got {pixels.dtype}")
     pixels = pixels.astype(np.float32)
@@ -72,14 +74,14 @@ def _decode(file: Path, page: Any) -> NDArray[Any]:
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-    with Image.open(file) as image:
+    with Image.open(file, formats=["TIFF"]) as image:
         image.seek(page.index)
         return np.asarray(image)
 
 
 def _read_png(plane: Plane) -> NDArray[Any]:
     """The plane of a PNG; 16-bit grey comes as such."""
-    with Image.open(plane.file) as image:
+    with Image.open(plane.file, formats=["PNG"]) as image:
         pixels: NDArray[Any] = np.asarray(image)
     if pixels.dtype == np.int32:  # 16-bit grey, as older versions of Pillow give it
         pixels = pixels.astype(np.uint16)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from cellenv.data.prepare.wells import (
     record_of,
     summarize_well,
 )
+from cellenv.json_io import dump_json, read_json
 from cellenv.weights_io import write_atomically
 
 DRAWN = 8  # fields on the contact sheet of a plate
@@ -60,6 +61,18 @@ class Zoom:
     factor: float | None
     nucleus: float
     diameter: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredZoom:
+    """What zoom.json says: the factor of all plates, and the fields in which nuclei were measured."""
+
+    zoom: float
+    fields: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.zoom < inf:
+            raise ValueError(f"need a zoom above 0, got {self.zoom}")
 
 
 def prepare_plates(
@@ -124,7 +137,7 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(wanted, indent=2).encode())
-    elif (old := json.loads(file.read_text(encoding="utf-8"))) != wanted:
+    elif (old := read_json(file, dict[str, Any])) != wanted:
         names = sorted(name for name in {*old, *wanted} if old.get(name) != wanted.get(name))
         was = "; ".join(f"{name} was {old.get(name)}, now {wanted.get(name)}" for name in names)
         raise ValueError(f"{file.parents[1]} was begun with other settings: {was}. Give another --out, or remove it")
@@ -137,7 +150,7 @@ def digest_fields(fields: Sequence[Field]) -> str:
 
 def finished(file: Path, digest: str) -> dict[str, Any] | None:
     """The record of a well, if it was written with the scale of these fields of the plate, and all were readable."""
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = read_json(file, dict[str, Any]) if file.is_file() else {}
     return record if record.get("digest") == digest and not record["unreadable"] else None
 
 
@@ -155,8 +168,7 @@ def plate_scale(
     """Light and scale of a plate, from the file if they are known."""
     file = notes_of(out, fields[0]) / f"scale-{digest_fields(fields)}.npz"
     if file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            return Scale(**{name: arrays[name] for name in ("dark", "light", "low", "high")})
+        return load_scale(file)
     samples = max(1000, SAMPLES // len(fields))
     summaries = pool(partial(summarize_well, samples=samples, skip_bad=rules.skip_bad), wells)
     scale = fit_scale(merge(one for one in summaries if one is not None), rules.scale, rules.channels)
@@ -165,6 +177,19 @@ def plate_scale(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, content.getvalue())
     return scale
+
+
+def load_scale(file: Path) -> Scale:
+    """Light and scale of a plate, as `plate_scale` noted them.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return Scale(**{name: arrays[name] for name in ("dark", "light", "low", "high")})
+    except Exception as error:  # an archive raises what its parser does, zipfile's and struct's errors among them
+        raise ValueError(f"{file} is damaged: {error!r:.300}; remove it, and it is made anew") from error
 
 
 def read_zoom(
@@ -182,7 +207,7 @@ def read_zoom(
     if zoom.diameter is not None:
         return near_one(zoom.nucleus / zoom.diameter)
     if file.is_file():
-        return float(json.loads(file.read_text(encoding="utf-8"))["zoom"])
+        return read_json(file, MeasuredZoom).zoom
     pilots = [field for field in fields if field.is_control][:PILOTS] or list(fields[:PILOTS])
     factor, find = 1.0, make_finder()
     for _ in range(2):  # the second time at the size for which the finder was made
@@ -190,7 +215,7 @@ def read_zoom(
         if not diameters:
             raise ValueError(f"no nucleus in {', '.join(f.name for f in pilots)}: give --nucleus-diameter in px")
         factor = near_one(zoom.nucleus / float(np.median(diameters)))
-    write_atomically(file, json.dumps({"zoom": factor, "fields": [field.name for field in pilots]}).encode())
+    write_atomically(file, dump_json(MeasuredZoom(zoom=factor, fields=tuple(field.name for field in pilots))))
     return factor
 
 

@@ -32,9 +32,14 @@ def test_an_order_that_is_none(text):
 def test_a_file_that_is_missing_or_no_order(tmp_path):
     with pytest.raises(FileNotFoundError, match="order of the channels"):
         parse_stains(str(tmp_path / "none.json"))
-    (tmp_path / "a.json").write_text('"DNA"')
-    with pytest.raises(ValueError, match="list of stains"):
-        parse_stains(str(tmp_path / "a.json"))
+    for content, message in [
+        ('"DNA"', "list of stains"),
+        ("[" * 200_000, "is not JSON"),
+        ('{"a": Infinity}', "number"),
+    ]:
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(ValueError, match=f"a.json.*{message}|{message}.*a.json"):
+            parse_stains(str(tmp_path / "a.json"))
 
 
 def test_roles_decide_what_the_segmenter_sees():

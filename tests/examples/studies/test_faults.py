@@ -7,7 +7,7 @@ import time
 import pytest
 
 from algorithms.command_line import parse
-from examples.studies.faults import JOBS, STEPS, FaultsConfig, Trial, ranks, workers_of
+from examples.studies.faults import JOBS, STEPS, FaultsConfig, Trial, ranks, run_until, workers_of
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
@@ -37,3 +37,19 @@ def test_a_process_that_does_not_end_is_killed_and_named(tmp_path):
     trial.processes = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))]
     trial.processes[0].start()
     assert trial.wait(0.05) == ["hung"]
+
+
+def compute(seconds):
+    while time.process_time() < seconds:
+        pass
+
+
+def test_a_moment_is_processor_time_and_a_run_that_ended_is_no_longer_waited_for():
+    fork = multiprocessing.get_context("fork")
+    working, ending = (fork.Process(target=compute, args=(seconds,), daemon=True) for seconds in (60, 0.1))
+    working.start()
+    assert 0.2 <= run_until(working, 0.2) < 60 and working.exitcode is None
+    working.kill()
+    ending.start()
+    run_until(ending, 60)
+    assert ending.exitcode == 0

@@ -76,6 +76,17 @@ def test_a_picture_in_colours_is_to_be_saved_as_grey(tmp_path):
         read_plane(Plane(tmp_path / "a.png", None))
 
 
+def test_a_png_is_one_and_whole(tmp_path):
+    file = tmp_path / "a.png"
+    Image.fromarray(STACK[0]).save(file)
+    damaged = file.read_bytes().replace(b"IDAT", b"\x87T\tF")  # Pillow raises SyntaxError
+    Image.fromarray(STACK[0].astype(np.uint8)).save(tmp_path / "a.jpg")
+    for content in (damaged, (tmp_path / "a.jpg").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.png is damaged, need a TIFF or PNG"):
+            read_plane(Plane(file, None))
+
+
 def test_stains_of_two_sizes_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK[0])
     tifffile.imwrite(tmp_path / "b.tif", STACK[0, :4])

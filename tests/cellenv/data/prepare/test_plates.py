@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cellenv.data.prepare import plates
-from cellenv.data.prepare.plates import Zoom, near_one, prepare_plates
+from cellenv.data.prepare.plates import Zoom, check_settings, finished, load_scale, near_one, prepare_plates
 from tests.cellenv.data.prepare.plate_toys import RULES, make_threshold, threshold, write_plate
 
 SAME = Zoom(factor=1.0, nucleus=36, diameter=None)
@@ -110,3 +110,13 @@ def test_the_contact_sheet_shows_a_few_fields(fields, tmp_path, monkeypatch):
     monkeypatch.setattr(plates, "DRAWN", 2)
     run(fields[:3], tmp_path)
     assert len(list((tmp_path / "prepare" / "W_1").glob("*.jpg"))) == 2
+
+
+@pytest.mark.parametrize("read", [lambda file: check_settings(file, {}), lambda file: finished(file, ""), load_scale])
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 200_000, b'{"zoom": 1', b"PK\3\4", b"\x93NUMPY"])
+def test_a_damaged_note_is_named(tmp_path, read, content):
+    file = tmp_path / "prepare" / "note"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="prepare/note"):
+        read(file)
