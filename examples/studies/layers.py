@@ -3,8 +3,8 @@
     python -m examples.studies.layers --models runs/nft/model
 
 Evaluates generators that have the trained weights in some layers and the base's in all others, by the levels of the
-U-Net, on the validation contexts of the studies. Of several models, of different seeds, the mean of their weights stands for what training
-has in common; the embedded base must be what they started from.
+U-Net, on the validation contexts of the studies. Of several models, of different seeds, the mean of their weights
+stands for what training has in common; the embedded base must be what they started from.
 """
 
 from dataclasses import dataclass
