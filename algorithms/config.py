@@ -164,9 +164,7 @@ class PostTrainingConfig(TrainConfig):
     generator: str = "embedded"  # base to start from: a name, a folder that save_pretrained wrote, or a published .pth
     control: Literal["none", "zero", "shuffled", "flipped"] = "none"  # replace the reward by one that must not help
     lora_rank: int = 0  # of adapters with alpha = 2 rank; 0 trains the weights themselves
-    train_from_level: int = (
-        1  # of the U-Net; 0 trains all, 1 all but the layers at full resolution, which paint texture
-    )
+    train_from_level: int = 0  # of the U-Net; 1 leaves the layers at full resolution, which paint texture, as they are
     mixed_precision: Precision = "auto"  # auto: the launcher's; if unset, bf16 where the hardware has it
     compile: bool = False  # the networks, with torch.compile: takes minutes at first and pays in long runs alone
     threads: int | None = None  # of a process on a CPU; None: OMP_NUM_THREADS, or the cores are shared

@@ -84,12 +84,12 @@ LEVERS: Mapping[str, Mapping[str, object]] = {
     "steady-rate": {"optim.cooldown": 0.0},
     "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},
     "times-to-0.8": {"renoise.t_max": 0.8},
-    "from-level-1": {"train_from_level": 1},
-    "from-level-2": {"train_from_level": 2},
     "pull-in-velocities": {"loss.kl_weighting": "velocity"},
     "pull-in-end-points": {"loss.kl_weighting": "end-point"},
 }
 MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
+    "from-level-1": {"train_from_level": 1},
+    "from-level-2": {"train_from_level": 2},
     "12-of-24,half-rate": {"rollout.group_size": 24, "rollout.train_on": 12, "optim.learning_rate": 5e-4},
     "kl-on-a-third": {"loss.kl_share": 1 / 3},
     "groups-of-6": {"rollout.group_size": 6},

@@ -32,7 +32,7 @@ def test_settings_that_are_not_named_stay():
         ("steps=8,steps=9", "got 'steps=9' in 'steps=8,steps=9'"),
         ("steps=8.5", "need a number for steps, as in steps=8; got 'steps=8.5'"),
         ("guidance=", "need a number for guidance"),
-        ("guidance=-1", "guidance >= 0"),
+        ("guidance=-1", "guidance from 0"),
         ("solver=rk4", "need a solver of"),
     ],
 )
