@@ -42,4 +42,4 @@ def test_a_command_prints_the_sentence_and_no_traceback(tmp_path):
     words = [sys.executable, "-m", "algorithms.cli", "score", str(tmp_path / "none"), "--output-dir", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("cellfluxrl score: need exactly one") and "Traceback" not in done.stderr
+    assert done.stderr.startswith("cellfluxrl score: there is no folder") and "Traceback" not in done.stderr
