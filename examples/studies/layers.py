@@ -33,7 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.evaluation.evaluator import build_evaluator
-from algorithms.evaluation.periodic_eval import EvalResult, PeriodicEval
+from algorithms.evaluation.periodic_eval import PeriodicEval
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.networks import UNet
@@ -70,10 +70,9 @@ def swapped(
         yield name, {key: trained[key] if key in of else value for key, value in base.items()}
 
 
-def row(name: str, result: EvalResult, base: EvalResult) -> str:
-    """A line of the table."""
-    means, base_means = result.means(), base.means()
-    cells = [f"{means[key]:.3f}" for key in COLUMNS] + [f"{means[key] / base_means[key]:.2f}" for key in FIGURES]
+def row(name: str, means: Mapping[str, float], base: Mapping[str, float]) -> str:
+    """A line of the table, from means over contexts."""
+    cells = [f"{means[key]:.3f}" for key in COLUMNS] + [f"{means[key] / base[key]:.2f}" for key in FIGURES]
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -90,11 +89,11 @@ def main(config: LayersConfig) -> None:
     results = {}
     for name, state in tqdm(weights.items(), desc="layers"):
         network.load_state_dict(state)
-        results[name] = evaluate(generator)
+        results[name] = evaluate(generator).means()
     print(f"| trained | {' | '.join([*COLUMNS.values(), *FIGURES.values()])} |")
     print("|---" * (1 + len(COLUMNS) + len(FIGURES)) + "|")
-    for name, result in results.items():
-        print(row(name, result, results["nothing (base)"]))
+    for name, means in results.items():
+        print(row(name, means, results["nothing (base)"]))
 
 
 if __name__ == "__main__":
