@@ -25,6 +25,8 @@ from algorithms.processes import from_main
 
 logger = logging.getLogger(__name__)
 
+Log = list[dict[str, float]]  # a line for each iteration
+
 
 def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]:
     """reward, reward_std, rewards/{name}/mean and /std over all ranks, frac_reward_zero_std and frac_reward_nan.
@@ -97,10 +99,10 @@ class RunLogger:
 
     def __init__(self, accelerator: Accelerator, output_dir: Path, start: int):
         self.accelerator, self.output_dir, self.file = accelerator, output_dir, output_dir / "log.jsonl"
-        kept = from_main(partial(lines_before, self.file, start), "read log.jsonl") if start else []
-        self.finished: list[dict[str, float]] = [json.loads(line) for line in kept]
+        lines = from_main(partial(read_log, self.file), "read log.jsonl") if start else []
+        self.finished = [line for line in lines if line["iteration"] < start]
         if accelerator.is_main_process:
-            write_whole(self.file, "".join(f"{line}\n" for line in kept).encode())
+            write_whole(self.file, "".join(f"{json.dumps(line)}\n" for line in self.finished).encode())
 
     def progress_bar(self, start: int, total: int) -> "tqdm[int]":
         """Progress bar over iterations start .. total - 1, shown by the main process."""
@@ -137,18 +139,17 @@ class RunLogger:
                 tracker.log_images({"samples": [picture]}, step=iteration)
 
 
-def lines_before(log: Path, start: int) -> list[str]:
-    """Lines of a log.jsonl, which need not be there, of iterations before start."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    return [line for line in lines if is_before(line, start)]
-
-
-def is_before(line: str, start: int) -> bool:
-    """Whether a line of log.jsonl is of an iteration before start; False for a line that a crash cut off."""
-    try:
-        return json.loads(line)["iteration"] < start
-    except ValueError:
-        return False
+def read_log(file: Path) -> Log:
+    """The lines of a log.jsonl; none without a file, and not one that a crash cut off."""
+    lines = []
+    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "iteration" in line:
+            lines.append(line)
+    return lines
 
 
 def flatten_config(

@@ -1,6 +1,5 @@
 """What a run left in its folder for a report: evaluation, values and pictures of cells, log, best-of-N selection."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Any, Self
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells
 from algorithms.files import write_whole
+from algorithms.logs import Log, read_log
 from cellenv.json_io import dump_json, read_json
-
-Log = list[dict[str, float]]  # a line for each iteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +120,3 @@ def trained_rows(evaluation: Figures) -> list[str]:
     config = evaluation["config"]
     others = {"base", "real", *config.get("images", ()), *config.get("base by other samplers", ())}
     return [row for row in evaluation["rows"] if row not in others]
-
-
-def read_log(file: Path) -> Log:
-    """The lines of a log.jsonl; none without a file, and not one that a crash cut off."""
-    lines = []
-    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "iteration" in line:
-            lines.append(line)
-    return lines

@@ -31,8 +31,8 @@ from matplotlib.figure import Figure
 
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.pages.training_curves import SINGLE, WINDOW, metric, reward_keys, running_mean
-from algorithms.evaluation.stored_run import Log
 from algorithms.files import write_whole
+from algorithms.logs import Log
 
 COLUMNS = 3
 COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c")

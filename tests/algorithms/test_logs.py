@@ -16,6 +16,7 @@ from algorithms.logs import (
     mean_signal_shares,
     mean_time_per_phase,
     pixel_diversity,
+    read_log,
     rollout_metrics,
     time_metrics,
 )
@@ -81,6 +82,12 @@ def test_mean_signal_shares_of_a_log(tmp_path):
     assert mean_signal_shares(log) == {"a": 0.5, "b": 0.375}
     log.write_text('{"reward": 1}\n')
     assert mean_signal_shares(log) == {}
+
+
+def test_no_log_has_no_lines(tmp_path):
+    assert read_log(tmp_path / "log.jsonl") == []
+    (tmp_path / "log.jsonl").write_text('[1]\n{"reward": 1}\n{"iteration": 0}\n')
+    assert read_log(tmp_path / "log.jsonl") == [{"iteration": 0}]
 
 
 def test_rollout_metrics_have_the_shares_of_normalised_rewards():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.evaluation.charts import Chart, Line, line_chart
-from algorithms.evaluation.stored_run import Log
+from algorithms.logs import Log
 
 WINDOW = 10  # iterations of a mean
 SINGLE = {  # key of the log, and what it is

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from algorithms.evaluation.stored_run import StoredRun, read_log, save_evaluation, trained_rows
+from algorithms.evaluation.stored_run import StoredRun, save_evaluation, trained_rows
 from tests.algorithms.evaluation.evaluation_toys import best_of_n, cells, evaluation, log
 
 
@@ -74,9 +74,3 @@ def test_trained_rows_are_neither_base_nor_real_nor_given():
     found["rows"] |= {"base-8": {}, "theirs": {}, "awm": {}}
     found["config"] |= {"images": ["theirs"], "base by other samplers": ["base-8"]}
     assert trained_rows(found) == ["rl", "awm"]
-
-
-def test_no_log_has_no_lines(tmp_path):
-    assert read_log(tmp_path / "log.jsonl") == []
-    (tmp_path / "log.jsonl").write_text('[1]\n{"reward": 1}\n{"iteration": 0}\n')
-    assert read_log(tmp_path / "log.jsonl") == [{"iteration": 0}]
