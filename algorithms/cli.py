@@ -35,6 +35,7 @@ COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
     ("draw-plates",): "algorithms.recipes.draw_plates",
     ("convert",): "algorithms.recipes.convert",
 }
+ALONE = {("check",), ("report",), ("fit", "segmenter"), ("prepare",), ("draw-plates",), ("convert",)}
 
 
 def run(*command: str, args: Sequence[str] | None = None) -> None:
@@ -52,6 +53,8 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
                 print(f"{name} = {value}")
             print(f"\n{module.estimate(config)}")
             return
+        if command in ALONE and (started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            raise ValueError(f"{prog} works in one process, and {started} were started: start it without a launcher")
         from accelerate import PartialState
 
         from algorithms.files import check_writable

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from tqdm import tqdm
 from algorithms.advantages import Gather, frac_reward_zero_std, signal_shares
 from algorithms.files import save_png, write_whole
 from algorithms.processes import from_main
+from cellenv.json_io import validate
 
 logger = logging.getLogger(__name__)
 
-Log = list[dict[str, float]]  # a line for each iteration
+Log = list[dict[str, int | float]]  # a line for each iteration
 
 
 def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]:
@@ -74,21 +76,17 @@ def time_metrics(seconds: Mapping[str, float]) -> dict[str, float]:
     return {f"time/{phase}": s for phase, s in seconds.items()} | {"time/outside": 1 - network / seconds["total"]}
 
 
-def mean_time_per_phase(log: Path) -> dict[str, float]:
-    """Mean seconds of an iteration by phase from a log.jsonl, and `outside`, the fraction outside the network."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    phases = [key.removeprefix("time/") for key in lines[0] if key.startswith("time/") and key != "time/outside"]
-    seconds = {phase: sum(line.get(f"time/{phase}", 0.0) for line in lines) / len(lines) for phase in phases}
-    return seconds | {"outside": time_metrics(seconds)["time/outside"]}
+def mean_time_per_phase(log: Log) -> dict[str, float]:
+    """Mean seconds of an iteration by phase, and `outside`, the fraction outside the network; empty without a line."""
+    seconds = mean_by_name(log, "time/")
+    seconds.pop("outside", None)
+    return seconds | {"outside": time_metrics(seconds)["time/outside"]} if seconds else {}
 
 
-def mean_signal_shares(log: Path) -> dict[str, float]:
-    """Mean signal_share of every reward over the iterations of a log.jsonl; empty if the total was normalised."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    names = [key for key in lines[0] if key.startswith("signal_share/")]
-    return {
-        name.removeprefix("signal_share/"): sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names
-    }
+def mean_by_name(log: Log, prefix: str) -> dict[str, float]:
+    """Mean over all lines of each key that starts with the prefix, without it; a line that lacks one counts as 0."""
+    keys = dict.fromkeys(key for line in log for key in line if key.startswith(prefix))
+    return {key.removeprefix(prefix): sum(line.get(key, 0.0) for line in log) / len(log) for key in keys}
 
 
 class RunLogger:
@@ -140,16 +138,13 @@ class RunLogger:
 
 
 def read_log(file: Path) -> Log:
-    """The lines of a log.jsonl; none without a file, and not one that a crash cut off."""
-    lines = []
-    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "iteration" in line:
-            lines.append(line)
-    return lines
+    """The lines of a log.jsonl; none without a file, and not one that is cut off or holds more than numbers."""
+    log: Log = []
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
+        with suppress(ValueError):
+            numbers = validate(line, dict[str, int | float], file)
+            log += [numbers] if "iteration" in numbers else []
+    return log
 
 
 def flatten_config(

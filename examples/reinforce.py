@@ -3,6 +3,7 @@
     python examples/reinforce.py                   # about a minute: prints the mean reward of every iteration
     python examples/reinforce.py --preset smoke    # seconds
     python examples/reinforce.py --processes 2     # two processes draw, through TorchRL's MultiSyncCollector
+    python examples/reinforce.py --processes 2 --ray   # the same as Ray actors, through its RayCollector
 
 The policy generates no image, but edits one: for each compound it learns how far to zoom into the control and how
 bright to make each stain, four parameters with normal noise. Groups share a context, so the mean reward of a group is
@@ -23,6 +24,7 @@ class ReinforceConfig:
     minibatch_size: int = 48  # edits per optimizer step; an iteration uses each once
     learning_rate: float = 0.004
     processes: int = 0  # that draw an equal part of the groups each; 0: this one draws
+    ray: bool = False  # the processes are Ray actors, which may be on other machines
     seed: int = 0
 
 
@@ -47,7 +49,8 @@ from tensordict.nn import (
 )
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
-from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.collectors import BaseCollector, Collector, MultiSyncCollector
+from torchrl.collectors.distributed import RayCollector
 from torchrl.data import LazyTensorStorage, ReplayBuffer, SamplerWithoutReplacement
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.modules import IndependentNormal
@@ -92,17 +95,17 @@ def build_actor(condition_size: int) -> ProbabilisticTensorDictSequential:
 
 def build_collector(
     env: EnvBase | list[Callable[[], EnvBase]], actor: ProbabilisticTensorDictSequential, config: ReinforceConfig
-) -> Collector | MultiSyncCollector:
+) -> BaseCollector:
     """Edits by the actor in an environment, or in several, each made and run in a process of its own."""
     images = config.groups * config.group_size
+    policy = TensorDictSequential(actor, TensorDictModule(edit, ["x0", "parameters"], ["action"]))
+    frames = {"frames_per_batch": images, "total_frames": config.iterations * images}
+    no_memory = {"auto_register_policy_transforms": False}  # of the policy: no InitTracker
+    if config.ray:
+        one_core = {"num_cpus": 1, "num_gpus": 0}
+        return RayCollector(env, policy, **frames, sync=True, collector_kwargs=no_memory, remote_configs=one_core)
     collector = MultiSyncCollector if isinstance(env, list) else Collector
-    return collector(
-        env,
-        TensorDictSequential(actor, TensorDictModule(edit, ["x0", "parameters"], ["action"])),
-        frames_per_batch=images,
-        total_frames=config.iterations * images,
-        auto_register_policy_transforms=False,  # the policy has no memory: no InitTracker
-    )
+    return collector(env, policy, **frames, **no_memory)
 
 
 def reinforce(env: EnvBase | list[Callable[[], EnvBase]], config: ReinforceConfig) -> Iterator[float]:
@@ -141,6 +144,8 @@ def make_env(groups: int, group_size: int, seed: int) -> TransformedEnv:
 def main(config: ReinforceConfig) -> None:
     if config.processes and config.groups % config.processes:
         raise ValueError(f"need a multiple of {config.processes} processes as groups, got {config.groups}")
+    if config.ray and not config.processes:
+        raise ValueError("--ray needs --processes, the number of its actors")
     groups = config.groups // max(1, config.processes)
     seeds = range(config.seed, config.seed + config.processes)
     in_processes = [partial(make_env, groups, config.group_size, seed) for seed in seeds]

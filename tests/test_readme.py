@@ -26,6 +26,7 @@ LAUNCHERS = {"python", "accelerate", "torchrun"}
 OTHER_FLAGS = {
     *("--preset", "--dry-run", "--help", "--version", "--data", "--reward", "--mixed_precision", "--nproc_per_node"),
     "--processes",  # of examples/reinforce.py
+    "--ray",  # of the same
 }
 
 

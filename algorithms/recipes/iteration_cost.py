@@ -1,6 +1,5 @@
 """Estimate a post-training run from two small iterations of it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from algorithms import checkpoint
 from algorithms.estimate import Estimate, estimate_evaluation, peak_memory
 from algorithms.evaluation.evaluate import EvaluateConfig
 from algorithms.launch import start_accelerator
+from algorithms.logs import read_log
 from algorithms.memory import saved_activations, training_memory
 from algorithms.nfe import count_nfe
 from algorithms.recipes.post_training import Components, Config, build_components
@@ -56,7 +56,7 @@ def estimate_post_training(config: Config, build: Callable[[Components[Config]],
             optimizer=state["parts"]["optimizer"],
             activations=saved.most,
         )
-        last = json.loads((small.output_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        last = read_log(small.output_dir / "log.jsonl")[-1]
     scale = config.iterations * rollout.groups / groups
     evaluate = EvaluateConfig(data=config.data, reward=config.reward, eval=config.eval)
     images = config.eval.contexts * evaluate.group_size

@@ -26,7 +26,7 @@ from algorithms.evaluation.metrics import Evaluator
 from algorithms.evaluation.model_card import describe_evaluation, describe_training
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
-from algorithms.logs import flatten_config, mean_signal_shares, mean_time_per_phase
+from algorithms.logs import Log, flatten_config, mean_by_name, mean_time_per_phase, read_log
 from algorithms.lora import merge_lora
 from algorithms.losses.matching import MatchingLoss
 from algorithms.losses.pretraining import PretrainingLoss
@@ -233,9 +233,10 @@ def train_and_evaluate(
     trained.metadata = describe_training(config, components.ref.metadata, components.rewards.specs, settings)
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model")
-        seconds = mean_time_per_phase(config.output_dir / "log.jsonl")
-        print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
-    signal = from_main(partial(learning_signal, config), "read log.jsonl")
+    log = from_main(partial(read_log, config.output_dir / "log.jsonl"), "read log.jsonl")
+    seconds = mean_time_per_phase(log)
+    accelerator.print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
+    signal = learning_signal(log) if config.control == "none" else {}
     models = {"base": copy_base(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
@@ -246,10 +247,9 @@ def train_and_evaluate(
     accelerator.end_training()
 
 
-def learning_signal(config: PostTrainingConfig) -> dict[str, str]:
+def learning_signal(log: Log) -> dict[str, str]:
     """What the report says of the shares that rewards had in what was learned from; nothing if there are none."""
-    shares = {} if config.control != "none" else mean_signal_shares(config.output_dir / "log.jsonl")
-    named = ", ".join(f"{name} {x:.0%}" for name, x in shares.items())
+    named = ", ".join(f"{name} {x:.0%}" for name, x in mean_by_name(log, "signal_share/").items())
     return {"shares of the learning signal": named} if named else {}
 
 

@@ -28,7 +28,7 @@ class RayChannel:
     """
 
     def __init__(self, build: Callable[[], Steps], *, gpu: bool = False):
-        self.actor = ray.remote(num_cpus=1, num_gpus=int(gpu))(WorkerSteps).remote(build)
+        self.actor: Any = ray.remote(num_cpus=1, num_gpus=int(gpu))(WorkerSteps).remote(build)
 
     def call(self, method: str, *args: Any, timeout: float) -> Any:
         """See `Channel`."""

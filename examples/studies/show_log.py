@@ -23,7 +23,6 @@ if __name__ == "__main__":
     CONFIG = parse_script(PRESETS, __doc__)
 
 # ruff: noqa: E402
-import json
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ from matplotlib.figure import Figure
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.pages.training_curves import SINGLE, WINDOW, metric, reward_keys, running_mean
 from algorithms.files import write_whole
-from algorithms.logs import Log
+from algorithms.logs import Log, read_log
 
 COLUMNS = 3
 COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c")
@@ -76,7 +75,8 @@ def draw_panel(axes: Axes, log: Log, title: str, curves: Mapping[str, str]) -> N
 
 
 def main(config: ShowLogConfig) -> None:
-    log = [json.loads(line) for line in config.log.read_text(encoding="utf-8").splitlines()]
+    if not (log := read_log(config.log)):
+        raise ValueError(f"{config.log} holds no iteration: give the log.jsonl of a post-training")
     write_whole(config.output, plot(log))
 
 

@@ -48,6 +48,7 @@ from matplotlib.figure import Figure
 
 from algorithms.evaluation.charts import encode_png
 from algorithms.files import write_whole
+from algorithms.logs import read_log
 from examples.studies.results import write_csv
 
 RECIPE = "train", "nft"
@@ -127,7 +128,7 @@ def main(config: SoakConfig) -> None:
     warm = [sample for sample in samples if sample.minutes >= config.warm_up]
     write_csv(config.output_dir / "soak.csv", [sample._asdict() for sample in samples])
     write_whole(config.output_dir / "soak.png", plot(samples, config.warm_up))
-    iterations = len((run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    iterations = len(read_log(run / "log.jsonl"))
     files, memory = ([getattr(sample, name) for sample in warm] for name in ("files", "memory"))
     print(f"{iterations} iterations in {config.minutes:g} minutes, {len(warm)} samples after {config.warm_up:g}")
     print(f"memory {min(memory):.0f} to {max(memory):.0f} MB, growing by {growth(warm):.1f} MB an hour")

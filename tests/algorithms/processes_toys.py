@@ -89,6 +89,17 @@ def commands() -> None:
     classifier_training.fit_classifier(ClassifierConfig(epochs=1, batch_size=16, output_dir=Path("classifier")))
 
 
+def classifier_step() -> list[list[float]]:
+    """The loss of a classifier, and of its parameters the sums of gradients, on three images and on one."""
+    data, rows = DISCS, DISCS.treated[:3]
+    model, _ = classifier_training.initial_classifier(ClassifierConfig(), data)
+    steps = []
+    for n in (3, 1):
+        loss = classifier_training.backward(model, data.images(rows[:n]), classifier_training.moa_of(data, rows[:n]))
+        steps.append([loss.item(), *(parameter.grad.abs().sum().item() for parameter in model.parameters())])
+    return steps
+
+
 def main() -> None:
     """Every rank writes its results, and of what rank the tensors were that it sent to the others."""
     accelerator = start_accelerator(threads=1)
@@ -103,6 +114,7 @@ def main() -> None:
     publish(result["best_of_n"], BestOfNConfig(tables=(1, 4), output_dir=Path("best-of-n")))
     commands()
     result |= {"ranks": accelerator.num_processes, "dimensions": sorted(dimensions)}
+    result["classifier_step"] = classifier_step()
     Path(f"rank-{accelerator.process_index}.json").write_text(json.dumps(result), encoding="utf-8")
     accelerator.end_training()
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from algorithms.cli import COMMANDS, main
+from algorithms.cli import ALONE, COMMANDS, main
 from algorithms.evaluation import generate
 from cellenv.generator import Sampling
 from rewards import WEIGHTS
@@ -46,6 +46,15 @@ def test_a_group_without_a_known_name_lists_its_own(words, capsys):
     out, _ = capsys.readouterr()
     names = ["awm", "base", "flowawr", "grpo", "nft", "ppo", "ram", "rft", "rwr"]
     assert [line.split()[2] for line in out.splitlines()[1:]] == names
+
+
+@pytest.mark.parametrize("command", ALONE, ids=" ".join)
+def test_what_processes_do_not_share_is_refused_under_a_launcher(monkeypatch, capsys, command):
+    monkeypatch.setattr(import_module(COMMANDS[command]), "main", lambda config: pytest.fail("started"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert f"{' '.join(command)} works in one process, and 2 were started" in capsys.readouterr().err
 
 
 def test_version(capsys):

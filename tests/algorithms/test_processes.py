@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from algorithms.processes import from_main, map_batches
 from tests.algorithms.processes_toys import DISCS
@@ -49,6 +50,15 @@ def test_every_process_gets_the_figures_of_one(runs):
 
 
 @pytest.mark.slow
+def test_a_classifier_takes_the_step_of_one_process(runs):
+    """Of three images one process has two and the other one; of one image one has none."""
+    (one,), two = runs[1][0], runs[2][0]
+    assert two[0]["classifier_step"] == two[1]["classifier_step"]
+    for shared, alone in zip(two[0]["classifier_step"], one["classifier_step"], strict=True):
+        assert shared == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_the_work_is_shared_and_no_image_travels(runs):
     (one,), (first, second) = runs[1][0], runs[2][0]
     assert first["scored"] > 0 and second["scored"] > 0
@@ -63,4 +73,8 @@ def test_both_leave_the_same_files(runs):
     assert files[1] - files[0] == {"rank-1.json"} and files[0] < files[1]
     assert len(list((two / "images").iterdir())) == 4 * 2 + 1
     differ = {name for name in files[0] if (one / name).read_bytes() != (two / name).read_bytes()}
-    assert differ == {"evaluate/evaluation.html", "rank-0.json"}  # times; number of processes
+    rounded = {"classifier/classifier.json", "classifier/classifier.safetensors"}  # sums of gradients
+    assert differ - rounded == {"evaluate/evaluation.html", "rank-0.json"}  # times; number of processes
+    trained = [load_file(folder / "classifier/classifier.safetensors") for folder in (one, two)]
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-4)

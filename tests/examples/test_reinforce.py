@@ -36,8 +36,20 @@ def small_env(seed: int) -> TransformedEnv:
     return TransformedEnv(VirtualCellEnv(DATA, batch_size=8, group_size=4, seed=seed), opposite_tastes())
 
 
-def test_new_weights_reach_the_processes_that_draw():
-    config = ReinforceConfig(iterations=2, groups=4, group_size=4)
+@pytest.fixture(params=[False, True], ids=["processes", "ray"])
+def ray(request):
+    """Whether the processes that draw are actors of a small cluster."""
+    if request.param:
+        ray = pytest.importorskip("ray")
+        ray.init(address="local", num_cpus=2, include_dashboard=False)
+    yield request.param
+    if request.param:
+        ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_new_weights_reach_the_processes_that_draw(ray):
+    config = ReinforceConfig(iterations=2, groups=4, group_size=4, ray=ray)
     actor = build_actor(DATA.conditions.shape[1])
     collector = build_collector([partial(small_env, seed) for seed in range(2)], actor, config)
     batches = iter(collector)

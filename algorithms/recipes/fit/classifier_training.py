@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import torch
-from accelerate.utils import broadcast
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -78,26 +79,42 @@ def initial_classifier(
 def train(model: Classifier, split: Split, config: ClassifierConfig, rng: torch.Generator) -> None:
     """Minimise the cross-entropy on augmented images with AdamW and one cycle of the learning rate."""
     data, rows = split
-    device, lr = next(model.parameters()).device, config.learning_rate
+    lr = config.learning_rate
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=config.weight_decay)
     steps = count_steps(config, len(rows))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.1)
-    augment = AUGMENTATIONS[config.model]
+    augment, hidden = AUGMENTATIONS[config.model], not PartialState().is_main_process
     model.train()
-    with tqdm(total=steps, desc=config.model, smoothing=0.02) as bar:
+    with tqdm(total=steps, desc=config.model, smoothing=0.02, disable=hidden) as bar:
         for _ in range(config.epochs):
             for chosen in draw_balanced(rows, moa_of(data, rows), rng).split(config.batch_size):
-                x, moa = augment(data.images(chosen), rng).to(device), moa_of(data, chosen).to(device)
-                logits = model(x)  # (B, M)
-                loss = cross_entropy(logits, moa)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss = backward(model, augment(data.images(chosen), rng), moa_of(data, chosen))
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 bar.update()
-                bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{(logits.argmax(1) == moa).float().mean():.2f}")
+                bar.set_postfix(loss=f"{loss.item():.3f}")
     model.eval()
+
+
+def backward(model: Classifier, x: Tensor, moa: Tensor) -> Tensor:
+    """The mean cross-entropy on a batch, with its gradients in the parameters, on every process.
+
+    x (B, C, H, W) and moa (B,) are the same on all; each computes a part of them, which takes most of a step's time.
+    """
+    state, parameters = PartialState(), list(model.parameters())
+    own = torch.arange(len(x)).tensor_split(state.num_processes)[state.process_index]
+    loss = parameters[0].new_zeros(())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    if len(own):
+        logits = model(x[own].to(loss.device))  # (own, M)
+        loss = cross_entropy(logits, moa[own].to(loss.device), reduction="sum") / len(x)
+        loss.backward()
+    for parameter in parameters:
+        parameter.grad = reduce(parameter.grad, "sum")
+    total: Tensor = reduce(loss.detach(), "sum")
+    return total
 
 
 def draw_balanced(rows: Tensor, moa: Tensor, rng: torch.Generator) -> Tensor:
@@ -141,14 +158,14 @@ def predict(model: Classifier, split: Split) -> tuple[Tensor, Tensor]:
 def fit_classifier(config: ClassifierConfig) -> None:
     """Train, calibrate and test the classifier; write its weights with a record, and the confusion matrix.
 
-    Every process trains the same classifier, and they share the images that it is calibrated and tested on.
+    Processes share the images of every step, and those that it is calibrated and tested on; the sums of their gradients
+    round as their number has it.
     """
     processes = start_processes(timeout=config.distributed.timeout)
     check_data(config.data)
     splits = load_splits(config)
     model, rng = initial_classifier(config, splits["train"][0], processes.device)
     train(model, splits["train"], config, rng)
-    broadcast(model.state_dict())  # GPUs round differently
     logits, moa = predict(model, splits["validation"])
     temperature = fit_temperature(logits, moa)
     model.get_buffer("temperature").fill_(temperature)

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from tqdm import tqdm, trange
 
 from algorithms.estimate import Estimate, peak_memory, seconds_of
-from algorithms.launch import has_native_bf16, start_processes
+from algorithms.launch import has_native_bf16
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.segmenter import SegmenterFitConfig
 from algorithms.recipes.fit.segmenter_scores import average_precision, results_table
@@ -247,12 +247,7 @@ def fit_segmenter(config: SegmenterFitConfig) -> None:
     """Train and validate both networks, then write the weights with a record of the training, and print the scores.
 
     Old weights stay until both networks are trained.
-
-    Raises:
-        ValueError: several processes were started.
     """
-    if (started := start_processes().num_processes) > 1:
-        raise ValueError(f"fit segmenter draws and trains on one process, {started} were started: start it by itself")
     weights, seed = resolve_defaults(config)
     segmenter = initial_segmenter(config, seed)
     cells, validation_cells = SyntheticCells("train", seed=seed), SyntheticCells("validation", seed=seed)

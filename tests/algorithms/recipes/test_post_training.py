@@ -258,12 +258,10 @@ def test_what_is_learned_from_is_the_total_or_the_sum_of_normalised_rewards(comp
     assert torch.equal(each.reward_fn()(rollout, 0), expected) and expected.abs().sum() > 0
 
 
-def test_the_report_says_what_was_learned_from(tmp_path):
-    config = NFTConfig(output_dir=tmp_path)
-    (tmp_path / "log.jsonl").write_text('{"signal_share/a": 0.25, "signal_share/b": 0.75}\n')
-    assert learning_signal(config) == {"shares of the learning signal": "a 25%, b 75%"}
-    (tmp_path / "log.jsonl").write_text('{"reward": 1.0}\n')
-    assert learning_signal(config) == {}
+def test_the_report_says_what_was_learned_from():
+    log = [{"signal_share/a": 0.25, "signal_share/b": 0.75}]
+    assert learning_signal(log) == {"shares of the learning signal": "a 25%, b 75%"}
+    assert learning_signal([{"reward": 1.0}]) == {}
 
 
 def test_more_contexts_than_the_embedded_world_has_are_refused():

@@ -66,7 +66,7 @@ def test_what_was_counted_is_written(tmp_path, monkeypatch, capsys):
 
     def watch_nothing(start, minutes, interval):
         (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "log.jsonl").write_text("{}\n" * 7)
+        (tmp_path / "run" / "log.jsonl").write_text('{"iteration": 0}\n' * 7)
         return samples
 
     monkeypatch.setattr(soak, "watch", watch_nothing)
