@@ -90,7 +90,6 @@ LEVERS: Mapping[str, Mapping[str, object]] = {
 MORE_LEVERS: Mapping[str, Mapping[str, object]] = {
     "from-level-1": {"train_from_level": 1},
     "from-level-2": {"train_from_level": 2},
-    "fast-condition": {"optim.learning_rate": 5e-4, "optim.condition_factor": 6.0},
     "12-of-24,half-rate": {"rollout.group_size": 24, "rollout.train_on": 12, "optim.learning_rate": 5e-4},
     "kl-on-a-third": {"loss.kl_share": 1 / 3},
     "groups-of-6": {"rollout.group_size": 6},
