@@ -3,7 +3,6 @@
 Each recipe adds its `loss`. Light to import, so that `--help` is quick; build.py makes the objects.
 """
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -202,8 +201,6 @@ class PostTrainingConfig(TrainConfig):
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}")
-        if not 0 < optim.condition_factor < math.inf:
-            raise ValueError(f"condition_factor must be a number above 0, got {optim.condition_factor}")
         if not 0 <= optim.cooldown <= 1:
             raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
 

@@ -25,7 +25,6 @@ class OptimConfig:
 
     optimizer: OptimizerName = "adamw"  # muon uses AdamW for biases and norms
     learning_rate: float = 3e-4  # between warm-up and cooldown
-    condition_factor: float = 1.0  # times this, in the layers of a U-Net through which the condition acts
     warmup_iterations: int = 0  # the learning rate rises linearly over them: AdamW's first steps are large
     cooldown: float = 0.0  # fraction of the iterations, at the end, over which it falls linearly to 0
     weight_decay: float = 0.0  # towards zero, not towards the base

@@ -1,4 +1,4 @@
-"""Which weights of a U-Net post-training moves, and how fast."""
+"""Which weights of a U-Net post-training moves."""
 
 import torch
 from torch import nn
@@ -30,20 +30,3 @@ def choose_trained_weights(network: nn.Module, *, from_level: int, lora_rank: in
     for level in range(from_level):
         for layer in network.level(level):
             layer.requires_grad_(False)
-
-
-def learning_rate_factors(network: nn.Module, condition_factor: float) -> dict[nn.Module, float]:
-    """Learning rates of parts of a network, over that of all others.
-
-    condition_factor: of the layers through which the condition acts (`UNet.conditioning`). What the other layers learn
-        of one compound, they do to all: at one rate for everything, compounds whose cells were right are changed along
-        with the others (docs/efficiency.md).
-
-    Raises:
-        ValueError: the network is no U-Net, and the factor is not 1.
-    """
-    if condition_factor == 1:
-        return {}
-    if not isinstance(network, UNet):
-        raise ValueError(f"condition_factor {condition_factor} needs a U-Net, got {type(network).__name__}: use 1")
-    return dict.fromkeys(network.conditioning(), condition_factor)

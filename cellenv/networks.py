@@ -128,10 +128,6 @@ class UNet(nn.Module):
             found.append(self.middle_block)
         return found
 
-    def conditioning(self) -> list[nn.Module]:
-        """The layers through which the condition acts: its embedding, and what makes scales and shifts of it."""
-        return [self.mol_embed_transform, *(m.emb_layers for m in self.modules() if isinstance(m, Residual))]
-
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """Velocity v (B, C, H, W) in the dtype of x_t. x_t (B, C, H, W), t (B,) in [0, 1], condition (B, D).
 

@@ -52,7 +52,6 @@ def build(components: Components[GRPOConfig]) -> Algorithm:
 
     from algorithms.losses.grpo import GRPOLoss, build_grpo_batch
     from algorithms.sde import SDEPolicy
-    from algorithms.trained_weights import learning_rate_factors
     from algorithms.trainer import Algorithm
 
     loss, theta, ref = components.config.loss, components.theta, components.ref
@@ -64,7 +63,6 @@ def build(components: Components[GRPOConfig]) -> Algorithm:
         theta=theta,
         old=theta,  # on policy: an iteration rolls out with the weights that it starts from
         frozen=[ref],
-        learning_rate_factors=learning_rate_factors(theta.network, components.config.optim.condition_factor),
     )
 
 

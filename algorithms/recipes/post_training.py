@@ -40,7 +40,7 @@ from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
 from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
 from algorithms.sharding import whole_copier
-from algorithms.trained_weights import choose_trained_weights, learning_rate_factors
+from algorithms.trained_weights import choose_trained_weights
 from algorithms.trainer import Algorithm, train
 from algorithms.training_times import TimeQuantile, grid_time, uniform_time
 from algorithms.workers.scorer import Scorer
@@ -149,7 +149,6 @@ class Components(Generic[Config_co]):
             old=self.old,
             old_decay=partial(old_policy_decay, slope=rollout.decay_slope, most=rollout.decay_most),
             frozen=[self.ref],
-            learning_rate_factors=learning_rate_factors(self.theta.network, config.optim.condition_factor),
         )
 
     def renoise(self: "Components[RenoisedConfig]") -> Renoise:

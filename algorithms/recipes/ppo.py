@@ -77,7 +77,6 @@ def build(components: Components[PPOConfig]) -> Algorithm:
     from algorithms.losses.ppo import PPOLoss, build_ppo_batch
     from algorithms.returns import NormalisedReturns
     from algorithms.sde import SDEPolicy
-    from algorithms.trained_weights import learning_rate_factors
     from algorithms.trainer import Algorithm
     from cellenv.streams import rng_at
 
@@ -106,7 +105,6 @@ def build(components: Components[PPOConfig]) -> Algorithm:
         theta=theta,
         old=theta,  # on policy: an iteration rolls out with the weights that it starts from
         frozen=[ref],
-        learning_rate_factors=learning_rate_factors(theta.network, config.optim.condition_factor),
         critic=critic_training(config, critic),
     )
 

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from algorithms.trained_weights import choose_trained_weights, learning_rate_factors
+from algorithms.trained_weights import choose_trained_weights
 from cellenv.networks import UNet, UNetConfig
 from cellenv.streams import rng_at
 
@@ -47,15 +47,3 @@ def test_adapters_of_frozen_layers_are_frozen():
         for name in trained(0, lora_rank=2)
         if not name.startswith(("input_blocks.0", "input_blocks.1", "output_blocks.2", "output_blocks.3", "out."))
     }
-
-
-def test_the_factor_is_that_of_the_layers_of_the_condition():
-    network = UNet(CONFIG)
-    assert learning_rate_factors(network, 1.0) == {}
-    assert learning_rate_factors(network, 3.0) == dict.fromkeys(network.conditioning(), 3.0)
-
-
-def test_a_learning_rate_of_the_condition_needs_a_u_net():
-    assert learning_rate_factors(nn.Linear(2, 2), 1.0) == {}
-    with pytest.raises(ValueError, match=r"condition_factor 2\.0 needs a U-Net, got Linear: use 1"):
-        learning_rate_factors(nn.Linear(2, 2), 2.0)

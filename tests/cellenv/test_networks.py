@@ -200,23 +200,3 @@ def test_a_level_that_the_network_lacks_is_refused():
     for level in (-1, 3):
         with pytest.raises(ValueError, match=f"need a level from 0 to 2, got {level}"):
             UNet(LEVELS).level(level)
-
-
-def test_the_condition_acts_through_its_own_layers_alone():
-    network = UNet(LEVELS)
-    torch.manual_seed(0)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    x, t, conditions = torch.randn(1, 3, 32, 32), torch.full((1,), 0.5), torch.randn(2, 1, 5)
-
-    def differs():
-        return not torch.equal(*(network(x, t, condition) for condition in conditions))
-
-    layers = network.conditioning()
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    assert differs() and layers[0] is network.mol_embed_transform
-    for cut in (layers[:1], layers[1:]):
-        for parameter in (p for layer in cut for p in layer.parameters()):
-            torch.nn.init.zeros_(parameter)
-        assert not differs()
-        network.load_state_dict(state)

@@ -15,6 +15,5 @@ def test_flags_reach_the_training(runner):
         [
             *("--form plain", "--beta 0.5", "--kl-weight 30", "--kl-share 0.3", "--normalise total"),
             "--kl-weighting velocity",
-            "--condition-factor 3",
         ],
     )

@@ -14,7 +14,7 @@ from algorithms.collapse import CollapseMonitor, Sign
 from algorithms.command_line import parse
 from algorithms.config import OldPolicyRolloutConfig, SDERolloutConfig, TrainingEvalConfig
 from algorithms.launch import start_accelerator
-from algorithms.recipes import grpo, nft, post_training, ppo
+from algorithms.recipes import grpo, nft, post_training
 from algorithms.recipes.nft import NFTConfig, NFTLossConfig
 from algorithms.recipes.post_training import (
     build_components,
@@ -231,17 +231,6 @@ def test_parts_of_an_algorithm_follow_the_config(components):
     noisy = components(replace(grpo.PRESETS["default"], rollout=SDERolloutConfig(sde_window=(0, 1), eta=0.25)))
     sampler = noisy.sde_sampler()
     assert (sampler.sde_window, sampler.eta, len(sampler.times)) == ((0, 1), 0.25, SAMPLING.steps + 1)
-
-
-@pytest.mark.parametrize("recipe", [nft, grpo, ppo])
-def test_the_layers_of_the_condition_have_a_learning_rate_of_their_own(components, recipe):
-    config = recipe.PRESETS["default"]
-    if recipe is not nft:
-        config = replace(config, rollout=replace(config.rollout, sde_window=(0, 1), eta=0.2))
-    for factor in (1.0, 3.0):
-        algorithm = recipe.build(components(replace(config, optim=replace(config.optim, condition_factor=factor))))
-        factors = algorithm.learning_rate_factors
-        assert factors == ({} if factor == 1 else dict.fromkeys(algorithm.theta.network.conditioning(), factor))
 
 
 @pytest.mark.parametrize("control", ["none", "flipped"])
