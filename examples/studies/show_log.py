@@ -37,7 +37,7 @@ from algorithms.files import write_whole
 from algorithms.logs import Log
 
 COLUMNS = 3
-COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c")
+COLOURS = ("#3d5a9e", "#c8553d", "#4c956c", "#8d6a9f", "#d4a017", "#2a9d8f", "#6b705c", "#111111")
 
 
 def panels(log: Log) -> dict[str, dict[str, str]]:
@@ -61,7 +61,7 @@ def plot(log: Log) -> bytes:
         unused.set_axis_off()
     content = BytesIO()
     picture = Image.open(BytesIO(encode_png(figure, figure.axes))).convert("RGB")
-    picture.quantize(64).save(content, "png", optimize=True)
+    picture.quantize(128).save(content, "png", optimize=True)
     return content.getvalue()
 
 
