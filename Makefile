@@ -5,7 +5,7 @@ TESTS ?= tests/algorithms/losses tests/algorithms/test_cli.py tests/algorithms/r
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(EXTRAS)
 
-.PHONY: train test lint docs package check-package test-lowest test-newest clean
+.PHONY: train test lint docs check-docs package check-package test-lowest test-newest clean
 
 train: $(INSTALLED)
 	$(BIN)/accelerate launch examples/train_nft.py
@@ -21,6 +21,10 @@ lint: $(INSTALLED)
 # The site, in docs/_build/html; tutorials are run, and a warning is an error. Needs no network.
 docs: .venv/installed-docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+# Every page of the site in a browser. Needs EXTRAS=dev,browser and a Chromium of the system; skipped without.
+check-docs: $(INSTALLED) docs
+	SITE=docs/_build/html $(BIN)/python -m pytest tests/docs/test_site_in_browser.py
 
 # dist/: the sdist, and the wheel that is built from it; the version is that of the last tag.
 package: $(INSTALLED)

@@ -15,6 +15,7 @@ from algorithms.config import (
     EvalConfig,
     FolderConfig,
     MatchingLossConfig,
+    NucleusConfig,
     RewardConfig,
     SegmenterConfig,
     TrainingRewardConfig,
@@ -117,6 +118,16 @@ def build_segmenter(config: SegmenterConfig, device: torch.device | str | None =
         return cellpose, " ".join(["cellpose", *map(file_digest, cellpose.files)])
     weights = EmbeddedSegmenter.shipped if config.segmenter == "embedded" else config.segmenter
     return EmbeddedSegmenter.from_pretrained(weights).to(device), digest(weights)
+
+
+def build_nucleus_segmenter(config: NucleusConfig) -> tuple[NucleusSegmenter, str]:
+    """The segmenter of nuclei alone, and its name; Cellpose's network for nuclei serves as that for cells too."""
+    weights = config.nucleus_weights
+    if config.segmenter == "cellpose":
+        from rewards.segmentation.cellpose import installed_family
+
+        weights = weights or installed_family().WEIGHTS[0]
+    return build_segmenter(SegmenterConfig(segmenter=config.segmenter, nucleus_weights=weights, cell_weights=weights))
 
 
 class Names(NamedTuple):

@@ -19,18 +19,29 @@ SEGMENTERS = ("embedded", "classical", "cellpose")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig:
-    """What finds nuclei and cells."""
+class NucleusConfig:
+    """What finds nuclei."""
 
     segmenter: str = "embedded"  # embedded, classical, cellpose, or a path of weights for the embedded one
     nucleus_weights: str | None = None  # Cellpose's for nuclei: a path, or a name in its own folder
-    cell_weights: str | None = None  # Cellpose's for cells
 
     def __post_init__(self) -> None:
         if self.segmenter not in SEGMENTERS and not Path(self.segmenter).exists():
             names = ", ".join(SEGMENTERS)
             raise ValueError(f"need --segmenter {names}, or a path of embedded weights; got {self.segmenter!r}")
-        if self.segmenter != "cellpose" and (self.nucleus_weights, self.cell_weights) != (None, None):
+        if self.segmenter != "cellpose" and self.nucleus_weights is not None:
+            raise ValueError(f"weights are for --segmenter cellpose; {self.segmenter} takes none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig(NucleusConfig):
+    """What finds nuclei and cells."""
+
+    cell_weights: str | None = None  # Cellpose's for cells
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.segmenter != "cellpose" and self.cell_weights is not None:
             raise ValueError(f"weights are for --segmenter cellpose; {self.segmenter} takes none")
 
 

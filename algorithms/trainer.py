@@ -3,11 +3,10 @@
 It knows Accelerate, the optimizer, the EMA, checkpoints and logs. What is learned, and from what, is an `Algorithm`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.optim.optimizer import ParamsT
 from torchrl.objectives import LossModule
 
 from algorithms.autosave import Autosave
@@ -59,7 +57,6 @@ class Algorithm:
         they may be the same module.
     old_decay: iteration -> d of old <- d old + (1 - d) theta after it; always on policy by default.
     frozen: models inside the loss that never change (the reference); checkpoints hold only their fingerprints.
-    learning_rate_factors: by module of the loss; the learning rate of all others has factor 1.
     critic: learns on the same rows; None: there is none.
     """
 
@@ -70,7 +67,6 @@ class Algorithm:
     old: nn.Module
     old_decay: Callable[[int], float] = lambda iteration: 0.0
     frozen: Sequence[nn.Module] = ()
-    learning_rate_factors: Mapping[nn.Module, float] = field(default_factory=dict)
     critic: CriticTraining | None = None
 
     @property
@@ -78,14 +74,9 @@ class Algorithm:
         """Iteration of theta's first update; before it the critic learns alone."""
         return 0 if self.critic is None else self.critic.warmup_iterations
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trained parameters as optimizer groups, one per `learning_rate_factor`."""
-        factors = {id(p): factor for module, factor in self.learning_rate_factors.items() for p in module.parameters()}
-        groups: dict[float, list[nn.Parameter]] = {}
-        for parameter in self.loss.parameters():
-            if parameter.requires_grad:
-                groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
-        return [{"params": parameters, "learning_rate_factor": factor} for factor, parameters in groups.items()]
+    def parameters(self) -> list[nn.Parameter]:
+        """Trained parameters of the loss."""
+        return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
 
 def train(
@@ -110,7 +101,7 @@ def train(
         SystemExit: SIGTERM or SIGINT came; the iteration was finished, and a checkpoint written.
     """
     forwarder = prepare(accelerator, Forwarder(algorithm.loss))
-    optimizer = prepare_optimizer(accelerator, make_optimizer(algorithm.parameter_groups(), config.optim))
+    optimizer = prepare_optimizer(accelerator, make_optimizer(algorithm.parameters(), config.optim))
     critic = None if algorithm.critic is None else CriticUpdate(accelerator, algorithm.critic)
     ema = EMA(algorithm.theta, config.optim.ema_decay)
     monitor = monitor or CollapseMonitor()
@@ -205,18 +196,18 @@ class Forwarder(nn.Module):
         return tuple(out[key] for key in self.loss.out_keys)
 
 
-def make_optimizer(parameters: ParamsT, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer of the config for these parameters, or groups of them."""
+def make_optimizer(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of the config for these parameters."""
     return OPTIMIZERS[optim.optimizer](parameters, optim.learning_rate, weight_decay=optim.weight_decay)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, iteration: int) -> float:
-    """Set each group's learning rate to its own factor times the scheduled one, which is returned."""
+    """Set the learning rate to the scheduled one, which is returned."""
     optim = config.optim
     factor = learning_rate_factor(iteration, config.iterations, optim.warmup_iterations, optim.cooldown)
     lr = optim.learning_rate * factor
     for group in optimizer.param_groups:
-        group["lr"] = group["learning_rate_factor"] * lr
+        group["lr"] = lr
     return lr
 
 

@@ -24,6 +24,12 @@ def user_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def precision_of_its_own():
+    """A file begins without the precision of the one before, which is bf16 where the hardware has it."""
+    AcceleratorState._reset_state(True)
+
+
 @pytest.fixture
 def fresh_accelerate():
     """Accelerate keeps its state for the process; a test that wants another precision starts and leaves it clean."""

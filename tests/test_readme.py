@@ -126,6 +126,8 @@ def known_flags() -> set[str]:
         flags |= {f"--{flag(name)}" for name in vars(config)}
         for group, name in nested_fields(config):
             flags |= {f"--{flag(name)}", f"--{flag(group)}.{flag(name)}"}
+            if isinstance(getattr(getattr(config, group), name), bool):
+                flags.add(f"--no-{flag(name)}")
     return flags
 
 

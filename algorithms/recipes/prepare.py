@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from algorithms.config import SegmenterConfig
+from algorithms.config import NucleusConfig
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -109,7 +109,7 @@ class PrepareConfig:
     scale: ScaleConfig = ScaleConfig()
     crops: CropConfig = CropConfig()
     split: SplitConfig = SplitConfig()
-    segmenter: SegmenterConfig = SegmenterConfig()
+    segmenter: NucleusConfig = NucleusConfig()
 
     def __post_init__(self) -> None:
         fields, scale, crops = self.fields, self.scale, self.crops

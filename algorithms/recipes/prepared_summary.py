@@ -9,6 +9,7 @@ from rich.table import Table
 
 from algorithms.terminal import STYLE, show
 from cellenv.data.prepare.filters import REASONS
+from cellenv.data.prepare.splits import HOW_TO_TEST
 from cellenv.data.prepare.wells import CellRules
 from cellenv.images import CHANNELS
 
@@ -40,7 +41,7 @@ def print_summary(out: Path, plates: Counts, manifest: Mapping[str, Any], rules:
     if held_out := manifest["unseen"]:
         print(f"held out, for --unseen: {', '.join(held_out)}")
     if not cells["test"]:
-        print("no cell to test on: a plate needs two wells of the control, or give --split-by plate")
+        print(f"no cell to test on: {HOW_TO_TEST}")
     print(f"{cells['train']:,} cells to train on, {cells['test']:,} to test on.", end=" ")
     print(f"Next: cellfluxrl score {out}{reading_flags(rules)}")
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from algorithms.build import build_segmenter
-from algorithms.config import SegmenterConfig
+from algorithms.build import build_nucleus_segmenter
+from algorithms.config import NucleusConfig
 from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
 from algorithms.launch import available_cores
@@ -71,9 +71,9 @@ def prepare(config: PrepareConfig) -> None:
     write_results(config, plan, result)
 
 
-def build_finder(config: SegmenterConfig) -> FindNuclei:
+def build_finder(config: NucleusConfig) -> FindNuclei:
     """The function that finds nuclei in whole fields; for a process of its own."""
-    find: FindNuclei = build_segmenter(config)[0].find_nuclei
+    find: FindNuclei = build_nucleus_segmenter(config)[0].find_nuclei
     return find
 
 
@@ -190,7 +190,7 @@ def zoom_of(config: PrepareConfig) -> Zoom:
 
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """What the cells depend on; not what the tables alone do."""
-    segmenter = build_segmenter(config.segmenter)[1]
+    segmenter = build_nucleus_segmenter(config.segmenter)[1]
     stains = [f"{name}={source}" for name, source in parse_stains(config.fields.stains).items()]
     seen = {"stains": stains, "nucleus": config.fields.nucleus, "segmenter": segmenter}
     return seen | asdict(config.scale) | asdict(config.crops)

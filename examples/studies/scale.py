@@ -145,7 +145,7 @@ def measure_parts(components: Components[nft.NFTConfig], repeats: int) -> Parts:
     rollout = algorithm.collect(0, Clock())
     batch = algorithm.build_batch(rollout, 0)
     rows = batch[: config.optim.micro_batch_size]
-    optimizer = accelerator.prepare_optimizer(make_optimizer(algorithm.parameter_groups(), config.optim))
+    optimizer = accelerator.prepare_optimizer(make_optimizer(algorithm.parameters(), config.optim))
     ema = EMA(theta)
     network = theta.network
     inputs = (rows["x1"], rows["t"], rows["condition"])

@@ -11,6 +11,7 @@ import torch
 from algorithms.build import (
     build_cells,
     build_judge,
+    build_nucleus_segmenter,
     build_rewards,
     build_scorer,
     build_segmenter,
@@ -18,7 +19,15 @@ from algorithms.build import (
     check_generators,
     check_labelled,
 )
-from algorithms.config import DataConfig, EvalConfig, FolderConfig, RewardConfig, SegmenterConfig, TrainingRewardConfig
+from algorithms.config import (
+    DataConfig,
+    EvalConfig,
+    FolderConfig,
+    NucleusConfig,
+    RewardConfig,
+    SegmenterConfig,
+    TrainingRewardConfig,
+)
 from algorithms.workers import process
 from cellenv.data.layouts import LAYOUTS
 from cellenv.data.synthetic import SyntheticCells
@@ -146,6 +155,8 @@ def test_a_segmenter_is_named_after_exactly_what_it_is(tmp_path, monkeypatch):
     }
     found = {key: build_segmenter(config) for key, config in asked.items()}
     assert len({name for _, name in found.values()}) == len(asked)
+    nuclei, name = build_nucleus_segmenter(NucleusConfig(segmenter="cellpose", nucleus_weights="b"))
+    assert isinstance(nuclei, Cellpose) and name == found["bb"][1]  # no file for cells is asked for
     assert found["embedded"][1] == digest(EmbeddedSegmenter.shipped)
     assert found["own"][0].config == own.config
     assert [type(segmenter) for segmenter, _ in found.values()][2:] == [ClassicalSegmenter, Cellpose, Cellpose]

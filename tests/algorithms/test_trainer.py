@@ -3,7 +3,6 @@
 import copy
 import json
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from algorithms.controls import flipped_reward, zero_reward
 from algorithms.launch import start_accelerator
 from algorithms.losses.nft import NFTLoss
 from algorithms.minibatches import minibatches
-from algorithms.train_config import OptimConfig, OptimizerName
+from algorithms.train_config import OptimConfig
 from algorithms.trainer import Algorithm, Forwarder, train, update
 from tests.algorithms.config_toys import train_config
 from tests.algorithms.nft_toys import ToyNet, three_copies, toy_algorithm
@@ -130,19 +129,6 @@ def test_warmup_and_log_keys(tmp_path):
 def test_the_learning_rate_falls_to_zero_over_the_last_part(tmp_path):
     _, lines, _ = run(tmp_path, iterations=8, cooldown=0.5, learning_rate=1e-3)
     assert [line["lr"] for line in lines] == pytest.approx([1e-3] * 5 + [0.75e-3, 0.5e-3, 0.25e-3])
-
-
-@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
-def test_modules_have_their_own_learning_rate_factor(tmp_path, optimizer):
-    """The first step of AdamW and of Muon has the size of the learning rate, whatever the gradient."""
-    plain, fast = toy_algorithm(), toy_algorithm()
-    fast = replace(fast, learning_rate_factors={fast.theta.outer: 10.0})
-    for name, algorithm in (("plain", plain), ("fast", fast)):
-        run(tmp_path / name, algorithm=algorithm, iterations=1, learning_rate=1e-4, optimizer=optimizer)
-    start = ToyNet()
-    step, fast_step = ((a.theta.outer.weight - start.outer.weight).norm() for a in (plain, fast))
-    torch.testing.assert_close(fast_step, 10 * step, rtol=1e-3, atol=0)
-    assert torch.equal(plain.theta.inner.weight, fast.theta.inner.weight)
 
 
 @pytest.mark.parametrize(("optimizer", "rms"), [("adamw", 1.0), ("muon", 0.2)])

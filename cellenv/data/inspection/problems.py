@@ -11,6 +11,7 @@ from cellenv.csv_io import Row
 from cellenv.data.inspection.findings import ClassRow, PlateRow, Problem
 from cellenv.data.inspection.image_scan import ImageScan
 from cellenv.data.layouts import Layout
+from cellenv.data.prepare.splits import HOW_TO_TEST
 from cellenv.data.table import RowErrors
 
 NAMED = 20  # rows that a problem names
@@ -147,10 +148,12 @@ def split_problems(rows: TableRows) -> list[Problem]:
         if not rows.count(split, compound):
             values = Counter(row["SPLIT"] for row in rows.treated)
             own = [f"SPLIT {value!r}: {n} treated images" for value, n in values.items()] or ["no treated image"]
-            mend = (
-                "--include-unseen, as all its compounds are held out" if split in values else f"write {split!r} there"
-            )
-            problems += _problem(f"no treated image to {split} on", own, f"SPLIT needs {split!r}: {mend}", stops=True)
+            mend = f"write {split!r} into SPLIT, or --split-names {split}=NAME"
+            if split == "test":
+                mend += f"; {HOW_TO_TEST}"
+            if split in values:
+                mend = "--include-unseen, as all its compounds are held out"
+            problems += _problem(f"no treated image to {split} on", own, mend, stops=True)
     held_out = Counter(row[compound] for row in rows.held_out)
     single = [name for name, n in sorted(rows.count("test", compound).items()) if n < 2]
     return [

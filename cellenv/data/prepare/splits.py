@@ -10,6 +10,7 @@ import numpy as np
 
 By = Literal["well", "plate", "compound"]
 T = TypeVar("T")
+HOW_TO_TEST = "`prepare` needs a plate with two wells of the control, or two plates and --split-by plate"
 
 
 class Well(NamedTuple):

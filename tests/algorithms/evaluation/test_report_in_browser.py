@@ -1,9 +1,5 @@
-"""The page of an evaluation in a real browser: no error, every control works, at three widths, light and dark.
+"""The page of an evaluation in a real browser: no error, every control works, at three widths, light and dark."""
 
-Needs the extra `browser` (Playwright's package, without its own browsers) and a Chromium of the system.
-"""
-
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,19 +13,16 @@ from algorithms.evaluation.pages.report_page import save_page
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from cellenv.json_io import dump_json, validate
 from tests.algorithms.evaluation.evaluation_toys import CLASSES, best_of_n, cells, evaluation, log
+from tests.chromium import launched, needs_chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install '.[browser]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+pytestmark = needs_chromium
 WIDTHS = (400, 800, 1600)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_everything_that_is_left_out_is_said_and_what_comes_next(capsys):
         f"2 more fields left out, listed in {OUT / 'manifest.json'}",
         "1 wells left out, no control in their split: W_1 B02",
         "held out, for --unseen: taxol",
-        "no cell to test on: a plate needs two wells of the control, or give --split-by plate",
+        "no cell to test on: `prepare` needs a plate with two wells of the control, or two plates and --split-by plate",
         "2,004 cells to train on, 0 to test on. Next: cellfluxrl score cells\n",
     ):
         assert part in text

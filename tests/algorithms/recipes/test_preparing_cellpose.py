@@ -31,7 +31,7 @@ def prepare(tmp_path, monkeypatch):
     file = save_random(tmp_path / "weights", diam_mean=30)
 
     def prepare(weights=file):
-        models = ["--segmenter", "cellpose", "--nucleus-weights", str(weights), "--cell-weights", str(file)]
+        models = ["--segmenter", "cellpose", "--nucleus-weights", str(weights)]
         words = [*FLAGS.split(), "--embeddings", "emb.csv", *SIZE.split(), *models]
         run("prepare", args=[str(tmp_path / "fields"), "--out", str(tmp_path / "cells"), *words])
         return tmp_path / "cells"

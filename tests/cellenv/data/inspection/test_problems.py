@@ -8,6 +8,7 @@ import pytest
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
 from cellenv.data.layouts import BBBC021, BBBC021_UNSEEN
+from cellenv.data.prepare.splits import HOW_TO_TEST
 from tests.cellenv.data.inspection.folders import EMBEDDING, ROWS, pixels, write_sound
 from tests.cellenv.imaging_toys import write_pixels
 
@@ -78,6 +79,7 @@ def test_a_split_without_a_seen_image_stops_a_run(tmp_path):
     write_sound(tmp_path, [(*row[:4], "train") for row in ROWS])
     problem = only(tmp_path)
     assert problem.stops and "to test on" in problem.title and problem.rows == ("SPLIT 'train': 8 treated images",)
+    assert "write 'test' into SPLIT" in problem.mend and problem.mend.endswith(HOW_TO_TEST)  # as `prepare` says
     assert problems(tmp_path, splits=("train",)) == ()
     held_out = replace(BBBC021, unseen=("taxol", "ALLN"))
     write_sound(tmp_path)
