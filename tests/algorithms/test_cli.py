@@ -48,7 +48,7 @@ def test_a_group_without_a_known_name_lists_its_own(words, capsys):
     assert [line.split()[2] for line in out.splitlines()[1:]] == names
 
 
-@pytest.mark.parametrize("command", ALONE, ids=" ".join)
+@pytest.mark.parametrize("command", sorted(ALONE), ids=" ".join)
 def test_what_processes_do_not_share_is_refused_under_a_launcher(monkeypatch, capsys, command):
     monkeypatch.setattr(import_module(COMMANDS[command]), "main", lambda config: pytest.fail("started"))
     monkeypatch.setenv("WORLD_SIZE", "2")
