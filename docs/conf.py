@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,  # that page fetches scripts from elsewhere
 }
 
+viewcode_follow_imported_members = False  # an alias that is imported would lead from its source to another page
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
