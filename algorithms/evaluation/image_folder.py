@@ -26,6 +26,7 @@ from cellenv.data.pixels import read_npy, read_png
 from cellenv.images import from_uint8, to_uint8
 
 INDEX, COLUMNS = "index.csv", ("sample_key", "compound", "source_key")
+LONGEST_KEY = 255 - len(".npy")  # bytes; the name of a file has at most 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,10 @@ def read_index(file: Path) -> list[tuple[str, dict[str, str]]]:
             raise ValueError(f"{where}: need a value for each of {', '.join(COLUMNS)}")
         if key != Path(key).name or "\\" in key or not key.isprintable():
             raise ValueError(f"{where}: a sample_key names a file in this folder, without slashes")
+        if (length := len(key.encode())) > LONGEST_KEY:
+            raise ValueError(
+                f"{where}: a sample_key names a file and has at most {LONGEST_KEY} bytes, this has {length}"
+            )
         if key in seen:
             raise ValueError(f"{where}: this sample_key stands twice")
         seen.add(key)

@@ -174,6 +174,10 @@ def test_companions_are_real_images_of_the_compounds(cells):
         ({"sample_key": "../00001-00"}, r"line 5 .*without slashes"),
         ({"sample_key": "00000-00"}, r"line 5 .*stands twice"),
         ({"sample_key": "none"}, r"line 5 \(none\): neither none.npy nor none.png"),
+        (
+            {"sample_key": "é" * 130},
+            r"line 5 \(é{100}\): a sample_key names a file and has at most 251 bytes, this has 260",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(cells, folder, change, message):
