@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from algorithms.files import free_space
-from algorithms.schedule import continues, cooldown_start
+from algorithms.schedule import Plan, continues, cooldown_start
 from algorithms.sharding import whole
 from cellenv.weights_io import atomic_replace
 
@@ -75,19 +75,25 @@ def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
     files = sorted((path for name in FOLDERS for path in list_checkpoints(run / name)), key=iteration_of)
     if not files:
         raise FileNotFoundError(f"no checkpoint to resume in {run / FOLDERS[0]}; leave out --resume to start")
-    newest = None
+    now, newest = Plan(steps, cooldown), None
     for state in intact(reversed(files)):
         newest = newest or state
-        if continues(state["iteration"], state["steps"], steps, cooldown):
+        if continues(state["iteration"], plan_of(state, cooldown), now):
             return state
     if newest is None:
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in files)
         raise ValueError(f"no checkpoint in {run} can be used ({names}); leave out --resume to start anew")
-    done, planned = newest["iteration"], newest["steps"]
+    before = plan_of(newest, cooldown)
     raise ValueError(
-        f"the run in {run} has done {done} of {planned} and is not the start of a run of {steps}, which needs a"
-        f" checkpoint up to {cooldown_start(min(planned, steps), cooldown)}; resume it with {planned}"
+        f"the run in {run} has done {newest['iteration']} of {before.steps} and is not the start of a run of {steps},"
+        f" which needs a checkpoint up to {min(cooldown_start(*before), cooldown_start(*now))}; resume it with"
+        f" {before.steps}"
     )
+
+
+def plan_of(state: Mapping[str, Any], cooldown: float) -> Plan:
+    """Plan of the run that wrote a state. cooldown: of a state from before it was kept."""
+    return Plan(state["steps"], state.get("cooldown", cooldown))
 
 
 def intact(files: Iterable[Path]) -> Iterator[dict[str, Any]]:

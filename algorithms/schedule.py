@@ -4,6 +4,7 @@ Until the cooldown starts, runs of different length are equal, so that a run can
 """
 
 import math
+from typing import NamedTuple
 
 
 def cooldown_start(steps: int, cooldown: float) -> int:
@@ -17,6 +18,13 @@ def learning_rate_factor(step: int, steps: int, warmup_steps: int, cooldown: flo
     return min(1.0, (step + 1) / max(1, warmup_steps), left)
 
 
-def continues(done: int, planned: int, steps: int, cooldown: float) -> bool:
-    """Whether a run that has done so many of its planned steps is also the start of a run of `steps`."""
-    return planned == steps or done <= cooldown_start(min(planned, steps), cooldown)
+class Plan(NamedTuple):
+    """Length of a run, and the fraction of it, at its end, over which the learning rate falls."""
+
+    steps: int
+    cooldown: float
+
+
+def continues(done: int, before: Plan, now: Plan) -> bool:
+    """Whether a run that has done so many steps of one plan is also the start of a run of another."""
+    return before == now or done <= min(cooldown_start(*before), cooldown_start(*now))

@@ -67,6 +67,7 @@ class TrainingState:
                 "rng": rng,
                 "settings": dict(self.settings),
                 "steps": self.steps,
+                "cooldown": self.cooldown,
             }
             checkpoint.save(self.output_dir / folder, step, state, reach=self.reach)
         self.accelerator.wait_for_everyone()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from algorithms.schedule import continues, cooldown_start, learning_rate_factor
+from algorithms.schedule import Plan, continues, cooldown_start, learning_rate_factor
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -16,11 +16,13 @@ def test_without_a_cooldown_it_never_falls():
     assert [learning_rate_factor(step, 5, 0, 0.0) for step in range(5)] == [1.0] * 5 and cooldown_start(5, 0.0) == 5
 
 
-@pytest.mark.parametrize("cooldown", [0.0, 1 / 3, 0.5, 1.0])
-@pytest.mark.parametrize(("planned", "steps"), [(12, 20), (20, 12), (12, 12)])
-def test_runs_continue_each_other_while_their_learning_rates_agree(planned, steps, cooldown):
-    rates = [[learning_rate_factor(step, n, 0, cooldown) for step in range(n)] for n in (planned, steps)]
-    for done in range(planned + 1):
-        agree = done <= steps and rates[0][:done] == rates[1][:done]
-        first_to_fall = done == cooldown_start(min(planned, steps), cooldown) + 1  # its factor is still 1
-        assert continues(done, planned, steps, cooldown) == agree or first_to_fall
+@pytest.mark.parametrize("before", [Plan(12, 0.0), Plan(12, 1 / 3), Plan(20, 0.5)])
+@pytest.mark.parametrize("now", [Plan(12, 0.0), Plan(20, 1 / 3), Plan(20, 0.5), Plan(12, 1.0)])
+def test_runs_continue_each_other_while_their_learning_rates_agree(before, now):
+    rates = [
+        [learning_rate_factor(step, steps, 0, cooldown) for step in range(steps)] for steps, cooldown in (before, now)
+    ]
+    fall = min(cooldown_start(*before), cooldown_start(*now))
+    for done in range(before.steps + 1):
+        agree = done <= now.steps and rates[0][:done] == rates[1][:done]
+        assert continues(done, before, now) == agree or done == fall + 1  # the factor of the first to fall is still 1

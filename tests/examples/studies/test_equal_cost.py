@@ -81,8 +81,9 @@ def test_all_algorithms_spend_what_the_formula_says(config):
     assert len(set(seen.values())) == 1  # the same contexts and noise; the SDE sampler adds its own noise
 
 
-def test_iterations_of_a_critic_alone_cost_less_and_count(config):
-    options = {"loss.critic_warmup": 2, "optim.epochs": 1}
+@pytest.mark.parametrize("cooldown", [0.0, 0.5])
+def test_iterations_of_a_critic_alone_cost_less_and_count(config, cooldown):
+    options = {"loss.critic_warmup": 2, "optim.epochs": 1, "optim.cooldown": cooldown}
     ppo = candidate("ppo", "ppo", options)
     (run,) = run_all(replace(config, budget=600), [ppo], [0], split="test").runs
     spent = {iterations: 2 * IMAGES * STEPS + (iterations - 2) * NFE["ppo"] for iterations in (4, 7)}
