@@ -155,7 +155,7 @@ class RenoisedLossConfig(LossConfig):
 class MatchingLossConfig(RenoisedLossConfig):
     """Settings of `algorithms.losses.matching`."""
 
-    kl_weight: float = 1e-4  # of the penalty for leaving the base
+    kl_weight: float = 0.4  # of the penalty for leaving the base; published: 1e-4
     kl_share: float = 1.0  # of the rows, in (0, 1], on which it is estimated: fewer cost fewer passes of the base
     kl_weighting: Weighting = "linear"  # of its times; published: velocity
 

@@ -23,18 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowAWRLossConfig(MatchingLossConfig):
-    """Settings of `algorithms.losses.flowawr`."""
-
-    kl_weight: float = 0.4  # of the penalty for leaving the base; as `train nft`, whose gradient it has on policy
-
-
-@dataclass(frozen=True, kw_only=True)
 class FlowAWRConfig(RenoisedConfig):
     """Post-training with FlowAWR."""
 
     output_dir: Path = Path("runs/flowawr")
-    loss: FlowAWRLossConfig = FlowAWRLossConfig()
+    loss: MatchingLossConfig = MatchingLossConfig()
 
 
 PRESETS = presets(FlowAWRConfig())

@@ -32,7 +32,6 @@ class NFTLossConfig(MatchingLossConfig):
 
     form: Literal["adaptive", "plain"] = "adaptive"  # of the published code, or of the paper's equation
     beta: float = 0.1  # mixing width; published: 1, and 0.1 for several rewards
-    kl_weight: float = 0.4  # of the penalty for leaving the base; published: 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)

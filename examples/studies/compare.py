@@ -40,27 +40,33 @@ MOST_FRECHET = 1.1  # times the base's: a setting beyond it is not chosen, whate
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Six settings by name, as options of a candidate, and the one that the comparison uses."""
+    """Eight settings by name, as options of a candidate, and the one that the comparison uses."""
 
     settings: Mapping[str, Mapping[str, object]]
     chosen: str = "default"
 
 
 Settings = Mapping[str, Mapping[str, object]]
-COMMON: Settings = {"default": {}, "lr=1e-3": {"optim.learning_rate": 1e-3}}
-COOLDOWN = {"optim.cooldown": 1 / 3}
+LEARNING_RATE = {"optim.learning_rate": 1e-3}  # the recipes have 3e-4, DiffusionNFT 1e-3
+FALLING = {**LEARNING_RATE, "optim.cooldown": 1 / 3}  # as DiffusionNFT
+COMMON: Settings = {"default": {}, "lr=1e-3": LEARNING_RATE, "lr=1e-3,cooldown": FALLING}
 LIKELIHOOD_BASED: Settings = {  # the default of `kl_weight` is 0.1
     "default": {},
     "kl=0.03": {"loss.kl_weight": 0.03},
     "kl=0.2": {"loss.kl_weight": 0.2},
     "kl=0.4": {"loss.kl_weight": 0.4},
-    "cooldown": COOLDOWN,
-    "lr=1e-3,cooldown": {"optim.learning_rate": 1e-3, **COOLDOWN},
+    "lr=1e-3,cooldown": FALLING,
+    "lr=1e-3,cooldown,kl=0.03": {**FALLING, "loss.kl_weight": 0.03},
+    "lr=1e-3,cooldown,kl=0.4": {**FALLING, "loss.kl_weight": 0.4},
+    "lr=3e-3,cooldown,kl=0.4": {**FALLING, "optim.learning_rate": 3e-3, "loss.kl_weight": 0.4},
 }
-REGRESSION: Settings = COMMON | {
+REGRESSION: Settings = {  # the default of `kl_weight` is 0.4
+    "default": {},
     "kl=0.1": {"loss.kl_weight": 0.1},
-    "kl=0.4": {"loss.kl_weight": 0.4},
-    "lr=1e-3,kl=0.4": {"optim.learning_rate": 1e-3, "loss.kl_weight": 0.4},
+    "kl=1": {"loss.kl_weight": 1.0},
+    "lr=1e-3,cooldown": FALLING,
+    "lr=1e-3,cooldown,kl=1": {**FALLING, "loss.kl_weight": 1.0},
+    "lr=1e-3,cooldown,kl=4": {**FALLING, "loss.kl_weight": 4.0},
 }
 
 # `chosen` is the setting with the highest total at the end of the budget among those of a Frechet distance of at most
@@ -71,8 +77,10 @@ SEARCHES: dict[AlgorithmName, Search] = {
             "default": {},
             "lr=3e-4": {"optim.learning_rate": 3e-4},
             "lr=3e-3": {"optim.learning_rate": 3e-3},
+            "lr=1e-3 to the end": {"optim.cooldown": 0.0},
             "beta=1": {"loss.beta": 1.0},
             "kl=0.1": {"loss.kl_weight": 0.1},
+            "kl=1": {"loss.kl_weight": 1.0},
             "coupling=group": {"renoise.coupling": "group"},
         }
     ),
@@ -83,7 +91,8 @@ SEARCHES: dict[AlgorithmName, Search] = {
         | {
             "kl=0.1": {"loss.kl_weight": 0.1},
             "kl=1": {"loss.kl_weight": 1.0},
-            "lr=1e-3,kl=1": {"optim.learning_rate": 1e-3, "loss.kl_weight": 1.0},
+            "lr=1e-3,kl=1": {**LEARNING_RATE, "loss.kl_weight": 1.0},
+            "lr=1e-3,cooldown,kl=1": {**FALLING, "loss.kl_weight": 1.0},
             "coupling=group": {"renoise.coupling": "group"},
         }
     ),
@@ -92,13 +101,32 @@ SEARCHES: dict[AlgorithmName, Search] = {
         | {
             "c=0.3": {"loss.c": 0.3},
             "c=3": {"loss.c": 3.0},
-            "lr=1e-3,c=0.3": {"optim.learning_rate": 1e-3, "loss.c": 0.3},
-            "lr=1e-3,c=3": {"optim.learning_rate": 1e-3, "loss.c": 3.0},
+            "lr=1e-3,c=0.3": {**LEARNING_RATE, "loss.c": 0.3},
+            "lr=1e-3,cooldown,c=0.3": {**FALLING, "loss.c": 0.3},
+            "lr=1e-3,cooldown,c=3": {**FALLING, "loss.c": 3.0},
         }
     ),
-    "awm": Search(settings=REGRESSION | {"clip=0.1": {"loss.clip_epsilon": 0.1}}),
-    "rwr": Search(settings=REGRESSION | {"tau=0.2": {"loss.temperature": 0.2}}),
-    "rft": Search(settings=REGRESSION | {"keep=1": {"loss.keep": 1}}),
+    "awm": Search(
+        settings=REGRESSION
+        | {
+            "clip=0.1": {"loss.clip_epsilon": 0.1},
+            "lr=1e-3,cooldown,kl=1,clip=0.1": {**FALLING, "loss.kl_weight": 1.0, "loss.clip_epsilon": 0.1},
+        }
+    ),
+    "rwr": Search(
+        settings=REGRESSION
+        | {
+            "tau=0.2": {"loss.temperature": 0.2},
+            "lr=1e-3,cooldown,kl=1,tau=0.2": {**FALLING, "loss.kl_weight": 1.0, "loss.temperature": 0.2},
+        }
+    ),
+    "rft": Search(
+        settings=REGRESSION
+        | {
+            "keep=1": {"loss.keep": 1},
+            "lr=1e-3,cooldown,kl=1,keep=1": {**FALLING, "loss.kl_weight": 1.0, "loss.keep": 1},
+        }
+    ),
 }
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_searches_are_fair_and_their_settings_are_configs_of_their_own(tmp_path)
     assert tuple(compare.SEARCHES) == ALGORITHM_NAMES
     embedded = CellFlux.from_pretrained("embedded")
     for name, search in compare.SEARCHES.items():
-        assert search.chosen in search.settings and len(search.settings) == 6
+        assert search.chosen in search.settings and len(search.settings) == 8
         candidates = [Candidate(name="any", algorithm=name, options=options) for options in search.settings.values()]
         configs = [candidate_config(DEFAULT, candidate, 0, tmp_path) for candidate in candidates]
         assert len({str(config) for config in configs}) == len(configs)
