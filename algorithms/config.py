@@ -220,6 +220,7 @@ class PostTrainingConfig(TrainConfig):
 class RenoisedConfig(PostTrainingConfig):
     """Post-training with a loss on re-noised samples."""
 
+    optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, cooldown=1 / 3, micro_batch_size=48)
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig()
     renoise: RenoiseConfig = RenoiseConfig()
     loss: RenoisedLossConfig = RenoisedLossConfig()

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import MatchingLossConfig, RenoisedConfig, presets
 from algorithms.recipes.commands import commands
-from algorithms.train_config import OptimConfig
 
 if TYPE_CHECKING:
     from algorithms.recipes.post_training import Components
@@ -40,7 +39,6 @@ class NFTConfig(RenoisedConfig):
 
     output_dir: Path = Path("runs/nft")
     iterations: int = 80
-    optim: OptimConfig = OptimConfig(learning_rate=1e-3, warmup_iterations=10, cooldown=1 / 3, micro_batch_size=48)
     loss: NFTLossConfig = NFTLossConfig()
 
 
