@@ -32,7 +32,7 @@ class GRPOLossConfig(LossConfig):
     """Settings of `algorithms.losses.grpo.GRPOLoss`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels
-    kl_weight: float = 0.1  # of mean |v_theta - v_ref|^2, as in all algorithms; h / (2 eta^2) times that of a KL
+    kl_weight: float = 0.03  # of mean |v_theta - v_ref|^2, as in all algorithms; h / (2 eta^2) times that of a KL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.config import OldPolicyRolloutConfig, RenoisedConfig, RenoisedLossConfig, WeightingConfig, presets
+from algorithms.config import (
+    OldPolicyRolloutConfig,
+    PostTrainingConfig,
+    RenoisedConfig,
+    RenoisedLossConfig,
+    WeightingConfig,
+    presets,
+)
 from algorithms.recipes.commands import commands
+from algorithms.train_config import OptimConfig
 
 if TYPE_CHECKING:
     from algorithms.recipes.post_training import Components
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 class RAMLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.ram`."""
 
-    c: float = 1.0  # size of the correction; the smaller, the closer to the base
+    c: float = 3.0  # size of the correction; the smaller, the closer to the base
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,7 @@ class RAMConfig(RenoisedConfig):
     """Post-training with RAM."""
 
     output_dir: Path = Path("runs/ram")
+    optim: OptimConfig = PostTrainingConfig.optim
     loss: RAMLossConfig = RAMLossConfig()
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig(decay_slope=0.0, decay_most=0.0)  # on policy
 
