@@ -38,7 +38,7 @@ class PPOLossConfig(LossConfig):
     """Settings of `algorithms.losses.ppo`, `algorithms.losses.critic` and `algorithms.returns`."""
 
     clip_epsilon: float = 5e-3  # of the ratio of probabilities, whose logarithms are means over pixels
-    kl_weight: float = 0.1  # of mean |v_theta - v_ref|^2, as in all algorithms; h / (2 eta^2) times that of a KL
+    kl_weight: float = 0.4  # of mean |v_theta - v_ref|^2, as in all algorithms; h / (2 eta^2) times that of a KL
     lmbda: float = 0.95  # of GAE: 1 trusts the return alone, 0 the critic's next value
     statistics_per: Literal["compound", "all"] = "compound"  # whose running mean and deviation normalise a return
     statistics_memory: int = 64  # images in them; older ones fade. Of all images: as many for every compound

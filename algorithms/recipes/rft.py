@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class RFTLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.rft`."""
 
+    kl_weight: float = 4.0  # of the penalty for leaving the base: no sample is pushed away, so nothing else holds it
     keep: int = 3  # images of each group
 
 

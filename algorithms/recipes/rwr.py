@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class RWRLossConfig(WeightingConfig, MatchingLossConfig):
     """Settings of `algorithms.losses.rwr`."""
 
+    kl_weight: float = 4.0  # of the penalty for leaving the base: no sample is pushed away, so nothing else holds it
     temperature: float = 0.5  # in standard deviations of the reward; lower is greedier
 
 

@@ -38,95 +38,95 @@ TUNING_SEEDS = (100, 101)  # of training contexts and noise; the comparison has 
 MOST_FRECHET = 1.1  # times the base's: a setting beyond it is not chosen, whatever its total
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """Eight settings by name, as options of a candidate, and the one that the comparison uses."""
+Settings = Mapping[str, Mapping[str, object]]  # by name, as options of a candidate
+STEADY = {"optim.cooldown": 0.0}
+SLOW = {"optim.learning_rate": 3e-4, **STEADY}
+FALLING = {"optim.learning_rate": 1e-3, "optim.cooldown": 1 / 3}
 
-    settings: Mapping[str, Mapping[str, object]]
-    chosen: str = "default"
-
-
-Settings = Mapping[str, Mapping[str, object]]
-LEARNING_RATE = {"optim.learning_rate": 1e-3}  # the recipes have 3e-4, DiffusionNFT 1e-3
-FALLING = {**LEARNING_RATE, "optim.cooldown": 1 / 3}  # as DiffusionNFT
-COMMON: Settings = {"default": {}, "lr=1e-3": LEARNING_RATE, "lr=1e-3,cooldown": FALLING}
-LIKELIHOOD_BASED: Settings = {  # the default of `kl_weight` is 0.1
-    "default": {},
-    "kl=0.03": {"loss.kl_weight": 0.03},
-    "kl=0.2": {"loss.kl_weight": 0.2},
-    "kl=0.4": {"loss.kl_weight": 0.4},
-    "lr=1e-3,cooldown": FALLING,
-    "lr=1e-3,cooldown,kl=0.03": {**FALLING, "loss.kl_weight": 0.03},
-    "lr=1e-3,cooldown,kl=0.4": {**FALLING, "loss.kl_weight": 0.4},
-    "lr=3e-3,cooldown,kl=0.4": {**FALLING, "optim.learning_rate": 3e-3, "loss.kl_weight": 0.4},
-}
-REGRESSION: Settings = {  # the default of `kl_weight` is 0.4
-    "default": {},
-    "kl=0.1": {"loss.kl_weight": 0.1},
-    "kl=1": {"loss.kl_weight": 1.0},
-    "lr=1e-3,cooldown": FALLING,
-    "lr=1e-3,cooldown,kl=1": {**FALLING, "loss.kl_weight": 1.0},
-    "lr=1e-3,cooldown,kl=4": {**FALLING, "loss.kl_weight": 4.0},
-}
-
-# `chosen` is the setting with the highest total at the end of the budget among those of a Frechet distance of at most
-# MOST_FRECHET times the base's, on validation contexts.
-SEARCHES: dict[AlgorithmName, Search] = {
-    "nft": Search(
-        settings={
-            "default": {},
-            "lr=3e-4": {"optim.learning_rate": 3e-4},
-            "lr=3e-3": {"optim.learning_rate": 3e-3},
-            "lr=1e-3 to the end": {"optim.cooldown": 0.0},
-            "beta=1": {"loss.beta": 1.0},
-            "kl=0.1": {"loss.kl_weight": 0.1},
-            "kl=1": {"loss.kl_weight": 1.0},
-            "coupling=group": {"renoise.coupling": "group"},
-        }
-    ),
-    "grpo": Search(settings=LIKELIHOOD_BASED),
-    "ppo": Search(settings=LIKELIHOOD_BASED),
-    "flowawr": Search(
-        settings=COMMON
-        | {
-            "kl=0.1": {"loss.kl_weight": 0.1},
-            "kl=1": {"loss.kl_weight": 1.0},
-            "lr=1e-3,kl=1": {**LEARNING_RATE, "loss.kl_weight": 1.0},
-            "lr=1e-3,cooldown,kl=1": {**FALLING, "loss.kl_weight": 1.0},
-            "coupling=group": {"renoise.coupling": "group"},
-        }
-    ),
-    "ram": Search(
-        settings=COMMON
-        | {
-            "c=0.3": {"loss.c": 0.3},
-            "c=3": {"loss.c": 3.0},
-            "lr=1e-3,c=0.3": {**LEARNING_RATE, "loss.c": 0.3},
-            "lr=1e-3,cooldown,c=0.3": {**FALLING, "loss.c": 0.3},
-            "lr=1e-3,cooldown,c=3": {**FALLING, "loss.c": 3.0},
-        }
-    ),
-    "awm": Search(
-        settings=REGRESSION
-        | {
-            "clip=0.1": {"loss.clip_epsilon": 0.1},
-            "lr=1e-3,cooldown,kl=1,clip=0.1": {**FALLING, "loss.kl_weight": 1.0, "loss.clip_epsilon": 0.1},
-        }
-    ),
-    "rwr": Search(
-        settings=REGRESSION
-        | {
-            "tau=0.2": {"loss.temperature": 0.2},
-            "lr=1e-3,cooldown,kl=1,tau=0.2": {**FALLING, "loss.kl_weight": 1.0, "loss.temperature": 0.2},
-        }
-    ),
-    "rft": Search(
-        settings=REGRESSION
-        | {
-            "keep=1": {"loss.keep": 1},
-            "lr=1e-3,cooldown,kl=1,keep=1": {**FALLING, "loss.kl_weight": 1.0, "loss.keep": 1},
-        }
-    ),
+# `default` is the default of the recipe, the best of the search on validation contexts, with 5 iterations of warm-up.
+SEARCHES: Mapping[AlgorithmName, Settings] = {
+    "nft": {
+        "default": {},
+        "lr=3e-4": {"optim.learning_rate": 3e-4},
+        "lr=3e-3": {"optim.learning_rate": 3e-3},
+        "steady": STEADY,
+        "beta=1": {"loss.beta": 1.0},
+        "kl=0.1": {"loss.kl_weight": 0.1},
+        "kl=1": {"loss.kl_weight": 1.0},
+        "coupling=group": {"renoise.coupling": "group"},
+    },
+    "grpo": {
+        "default": {},
+        "kl=0.1": {"loss.kl_weight": 0.1},
+        "kl=0.2": {"loss.kl_weight": 0.2},
+        "kl=0.4": {"loss.kl_weight": 0.4},
+        "lr=1e-3,falling": FALLING,
+        "lr=1e-3,falling,kl=0.1": {**FALLING, "loss.kl_weight": 0.1},
+        "lr=1e-3,falling,kl=0.4": {**FALLING, "loss.kl_weight": 0.4},
+        "lr=3e-3,falling,kl=0.4": {**FALLING, "optim.learning_rate": 3e-3, "loss.kl_weight": 0.4},
+    },
+    "ppo": {
+        "default": {},
+        "kl=0.03": {"loss.kl_weight": 0.03},
+        "kl=0.1": {"loss.kl_weight": 0.1},
+        "kl=0.2": {"loss.kl_weight": 0.2},
+        "lr=1e-4,kl=0.1": {"optim.learning_rate": 1e-4, "loss.kl_weight": 0.1},
+        "lr=1e-4,kl=0.03": {"optim.learning_rate": 1e-4, "loss.kl_weight": 0.03},
+        "lr=1e-3,falling": FALLING,
+        "epochs=1": {"optim.epochs": 1},
+    },
+    "flowawr": {
+        "default": {},
+        "steady": STEADY,
+        "steady,kl=1": {**STEADY, "loss.kl_weight": 1.0},
+        "kl=1": {"loss.kl_weight": 1.0},
+        "lr=3e-4,steady": SLOW,
+        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
+        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
+        "lr=3e-4,steady,coupling=group": {**SLOW, "renoise.coupling": "group"},
+    },
+    "ram": {
+        "default": {},
+        "c=1": {"loss.c": 1.0},
+        "c=0.3": {"loss.c": 0.3},
+        "lr=1e-3,c=1": {"optim.learning_rate": 1e-3, "loss.c": 1.0},
+        "lr=1e-3,c=0.3": {"optim.learning_rate": 1e-3, "loss.c": 0.3},
+        "lr=1e-3,falling": FALLING,
+        "lr=1e-3,falling,c=1": {**FALLING, "loss.c": 1.0},
+        "lr=1e-3,falling,c=0.3": {**FALLING, "loss.c": 0.3},
+    },
+    "awm": {
+        "default": {},
+        "kl=1": {"loss.kl_weight": 1.0},
+        "kl=4": {"loss.kl_weight": 4.0},
+        "kl=1,clip=0.1": {"loss.kl_weight": 1.0, "loss.clip_epsilon": 0.1},
+        "lr=3e-4,steady": SLOW,
+        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
+        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
+        "lr=3e-4,steady,clip=0.1": {**SLOW, "loss.clip_epsilon": 0.1},
+    },
+    "rwr": {
+        "default": {},
+        "kl=0.4": {"loss.kl_weight": 0.4},
+        "kl=1": {"loss.kl_weight": 1.0},
+        "kl=1,tau=0.2": {"loss.kl_weight": 1.0, "loss.temperature": 0.2},
+        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
+        "lr=3e-4,steady,kl=0.4": {**SLOW, "loss.kl_weight": 0.4},
+        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
+        "lr=3e-4,steady,kl=0.4,tau=0.2": {**SLOW, "loss.kl_weight": 0.4, "loss.temperature": 0.2},
+        "lr=1e-4,steady,kl=0.4": {**SLOW, "optim.learning_rate": 1e-4, "loss.kl_weight": 0.4},
+    },
+    "rft": {
+        "default": {},
+        "kl=0.4": {"loss.kl_weight": 0.4},
+        "kl=1": {"loss.kl_weight": 1.0},
+        "kl=1,keep=1": {"loss.kl_weight": 1.0, "loss.keep": 1},
+        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
+        "lr=3e-4,steady,kl=0.4": {**SLOW, "loss.kl_weight": 0.4},
+        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
+        "lr=3e-4,steady,kl=0.4,keep=1": {**SLOW, "loss.kl_weight": 0.4, "loss.keep": 1},
+        "lr=1e-4,steady,kl=0.4": {**SLOW, "optim.learning_rate": 1e-4, "loss.kl_weight": 0.4},
+    },
 }
 
 if __name__ == "__main__":
@@ -144,10 +144,9 @@ from examples.studies.results import Results, load_csv
 def tune(config: CompareConfig, name: AlgorithmName) -> None:
     """Run all settings of an algorithm and report the best."""
     folder = config.output_dir / f"tune-{name}"
-    search = SEARCHES[name]
-    candidates = [Candidate(name=key, algorithm=name, options=options) for key, options in search.settings.items()]
+    candidates = [Candidate(name=key, algorithm=name, options=options) for key, options in SEARCHES[name].items()]
     results = run_all(replace(config, output_dir=folder), candidates, TUNING_SEEDS, split="validation")
-    notes = [f"of {name} the best setting is {best_setting(results)}; the comparison uses {search.chosen}"]
+    notes = [f"of {name} the best setting is {best_setting(results)}; the comparison uses the default"]
     curves = load_csv(folder / "results.csv", "setting")
     write_report(results, curves, folder, label="setting", baseline="default", notes=notes)
 
@@ -161,18 +160,12 @@ def best_setting(results: Results) -> str:
 
 
 def compare(config: CompareConfig) -> None:
-    """Run all algorithms with the settings that were chosen for them."""
-    searches = {name: SEARCHES[name] for name in config.algorithms}
-    candidates = [
-        Candidate(name=name, algorithm=name, options=search.settings[search.chosen])
-        for name, search in searches.items()
-    ]
+    """Run all algorithms with their defaults, which the searches chose."""
+    candidates = [Candidate(name=name, algorithm=name) for name in config.algorithms]
     results = run_all(config, candidates, config.seeds, split="test", label="algorithm")
     curves = load_csv(config.output_dir / "results.csv", "algorithm")
     notes = [sample_efficiency(results, curves, "nft", name) for name in curves if "nft" in curves and name != "nft"]
-    notes += [
-        f"{name} uses its setting {search.chosen}, of {', '.join(search.settings)}" for name, search in searches.items()
-    ]
+    notes += [f"{name}: the default, chosen before {', '.join([*SEARCHES[name]][1:])}" for name in config.algorithms]
     write_report(results, curves, config.output_dir, label="algorithm", baseline="nft", notes=notes)
 
 

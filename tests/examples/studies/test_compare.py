@@ -31,11 +31,11 @@ def requests(monkeypatch):
 
 
 def test_searches_are_fair_and_their_settings_are_configs_of_their_own(tmp_path):
-    assert tuple(compare.SEARCHES) == ALGORITHM_NAMES
+    assert set(compare.SEARCHES) == set(ALGORITHM_NAMES)
     embedded = CellFlux.from_pretrained("embedded")
-    for name, search in compare.SEARCHES.items():
-        assert search.chosen in search.settings and len(search.settings) == 8
-        candidates = [Candidate(name="any", algorithm=name, options=options) for options in search.settings.values()]
+    for name, settings in compare.SEARCHES.items():
+        assert settings["default"] == {} and len(settings) >= len(compare.SEARCHES["nft"])
+        candidates = [Candidate(name="any", algorithm=name, options=options) for options in settings.values()]
         configs = [candidate_config(DEFAULT, candidate, 0, tmp_path) for candidate in candidates]
         assert len({str(config) for config in configs}) == len(configs)
         if name in ("grpo", "ppo"):
@@ -43,18 +43,17 @@ def test_searches_are_fair_and_their_settings_are_configs_of_their_own(tmp_path)
                 SDESampler.from_generator(embedded, sde_window=config.rollout.sde_window, eta=config.rollout.eta)
 
 
-def test_a_comparison_uses_chosen_settings_on_the_test_split(requests, tmp_path, capsys, monkeypatch):
+def test_a_comparison_uses_the_defaults_on_the_test_split(requests, tmp_path, capsys):
     asked, totals = requests
     totals["nft"] = [-2.0, 0.0]
-    monkeypatch.setitem(compare.SEARCHES, "grpo", replace(compare.SEARCHES["grpo"], chosen="kl=0.4"))
     compare.main(replace(DEFAULT, output_dir=tmp_path))
     ((config, candidates, seeds, split),) = asked
     assert split == "test" and seeds == [1, 2, 3] and config.budget == DEFAULT.budget
-    assert [c.name for c in candidates] == [c.algorithm for c in candidates] == list(compare.SEARCHES)
-    assert {c.name: c.options for c in candidates}["grpo"] == {"loss.kl_weight": 0.4}
+    assert [c.name for c in candidates] == [c.algorithm for c in candidates] == list(ALGORITHM_NAMES)
+    assert not any(c.options for c in candidates)
     text = (tmp_path / "table.md").read_text()
     assert "nft reaches the final total of grpo, −2.000, with 2.0 × fewer network evaluations" in text
-    assert "grpo uses its setting kl=0.4, of default, kl=0.03, kl=0.2, kl=0.4" in text
+    assert "grpo: the default, chosen before kl=0.1, kl=0.2, kl=0.4" in text
     assert "the final total of ppo" in capsys.readouterr().out
 
 
@@ -77,12 +76,12 @@ def without_last_point(file):
 
 def test_a_tuning_uses_validation_contexts_and_names_the_best(requests, tmp_path, capsys):
     asked, totals = requests
-    totals["kl=0.4"], totals["kl=0.03"] = [-3.5, -3.4], [-2.0, 1.0]
+    totals["kl=0.4"], totals["kl=0.2"] = [-3.5, -3.4], [-2.0, 1.0]
     compare.main(replace(DEFAULT, output_dir=tmp_path, tune="grpo"))
     ((config, candidates, seeds, split),) = asked
     assert split == "validation" and seeds == list(compare.TUNING_SEEDS)
     assert not set(compare.TUNING_SEEDS) & set(DEFAULT.seeds)
-    assert {c.name: c.options for c in candidates} == compare.SEARCHES["grpo"].settings
+    assert {c.name: c.options for c in candidates} == compare.SEARCHES["grpo"]
     assert {c.algorithm for c in candidates} == {"grpo"} and config.output_dir == tmp_path / "tune-grpo"
     assert "of grpo the best setting is kl=0.4" in capsys.readouterr().out  # the others are too far from real cells
 
