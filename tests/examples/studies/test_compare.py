@@ -10,6 +10,7 @@ from examples.studies import compare
 from examples.studies.candidates import candidate_config
 from examples.studies.comparison_config import ALGORITHM_NAMES, Candidate
 from examples.studies.results import save_csv
+from examples.studies.searches import SEARCHES
 from tests.examples.studies.comparison_toys import results
 
 DEFAULT = compare.PRESETS["default"]
@@ -31,10 +32,10 @@ def requests(monkeypatch):
 
 
 def test_searches_are_fair_and_their_settings_are_configs_of_their_own(tmp_path):
-    assert set(compare.SEARCHES) == set(ALGORITHM_NAMES)
+    assert set(SEARCHES) == set(ALGORITHM_NAMES)
     embedded = CellFlux.from_pretrained("embedded")
-    for name, settings in compare.SEARCHES.items():
-        assert settings["default"] == {} and len(settings) >= len(compare.SEARCHES["nft"])
+    for name, settings in SEARCHES.items():
+        assert settings["default"] == {} and len(settings) >= len(SEARCHES["nft"])
         candidates = [Candidate(name="any", algorithm=name, options=options) for options in settings.values()]
         configs = [candidate_config(DEFAULT, candidate, 0, tmp_path) for candidate in candidates]
         assert len({str(config) for config in configs}) == len(configs)
@@ -81,7 +82,7 @@ def test_a_tuning_uses_validation_contexts_and_names_the_best(requests, tmp_path
     ((config, candidates, seeds, split),) = asked
     assert split == "validation" and seeds == list(compare.TUNING_SEEDS)
     assert not set(compare.TUNING_SEEDS) & set(DEFAULT.seeds)
-    assert {c.name: c.options for c in candidates} == compare.SEARCHES["grpo"]
+    assert {c.name: c.options for c in candidates} == SEARCHES["grpo"]
     assert {c.algorithm for c in candidates} == {"grpo"} and config.output_dir == tmp_path / "tune-grpo"
     assert "of grpo the best setting is kl=0.4" in capsys.readouterr().out  # the others are too far from real cells
 
