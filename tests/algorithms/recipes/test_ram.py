@@ -10,7 +10,7 @@ def test_it_trains_and_resumes(runner):
 
 
 def test_flags_reach_the_training(runner):
-    check_flags(runner(ram, SAMPLING), ["--c 3", "--weighting velocity"])
+    check_flags(runner(ram, SAMPLING), ["--c 1", "--weighting velocity"])
 
 
 def test_without_a_reward_nothing_is_learned(runner):

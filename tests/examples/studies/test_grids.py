@@ -4,9 +4,9 @@ from pathlib import Path
 
 from algorithms.recipes.nft import NFTConfig
 from examples.studies.candidates import candidate_config
-from examples.studies.compare import SEARCHES
 from examples.studies.comparison_config import BUDGET, ComparisonConfig
 from examples.studies.grids import SINGLE, START, STUDIES, vary
+from examples.studies.searches import SEARCHES
 from rewards import SUITE, configure
 
 CONFIG = ComparisonConfig(output_dir=Path("out"))
@@ -14,8 +14,7 @@ GRIDS = [grid for study in STUDIES.values() for grid in (study.reduced, study.fu
 
 
 def test_studies_start_from_the_setting_that_the_comparison_chose():
-    search = SEARCHES["nft"]
-    assert START == search.settings[search.chosen]
+    assert START == SEARCHES["nft"]["default"]
 
 
 def test_every_candidate_is_a_config_of_its_own():
