@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from algorithms.files import free_space
-from algorithms.schedule import Plan, continues, cooldown_start
+from algorithms.schedule import Plan, continues, shared_steps
 from algorithms.sharding import whole
 from cellenv.weights_io import atomic_replace
 
@@ -86,8 +86,7 @@ def load_to_continue(run: Path, steps: int, cooldown: float) -> dict[str, Any]:
     before = plan_of(newest, cooldown)
     raise ValueError(
         f"the run in {run} has done {newest['iteration']} of {before.steps} and is not the start of a run of {steps},"
-        f" which needs a checkpoint up to {min(cooldown_start(*before), cooldown_start(*now))}; resume it with"
-        f" {before.steps}"
+        f" which needs a checkpoint up to {shared_steps(before, now)}; resume it with {before.steps}"
     )
 
 

@@ -25,6 +25,11 @@ class Plan(NamedTuple):
     cooldown: float
 
 
+def shared_steps(before: Plan, now: Plan) -> int:
+    """Length of the start in which neither plan's learning rate falls."""
+    return min(cooldown_start(*before), cooldown_start(*now))
+
+
 def continues(done: int, before: Plan, now: Plan) -> bool:
     """Whether a run that has done so many steps of one plan is also the start of a run of another."""
-    return before == now or done <= min(cooldown_start(*before), cooldown_start(*now))
+    return before == now or done <= shared_steps(before, now)

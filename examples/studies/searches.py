@@ -9,6 +9,16 @@ STEADY = {"optim.cooldown": 0.0}
 SLOW = {"optim.learning_rate": 3e-4, **STEADY}
 FALLING = {"optim.learning_rate": 1e-3, "optim.cooldown": 1 / 3}
 
+REGRESSION: Settings = {  # on the better images alone
+    "default": {},
+    "kl=0.4": {"loss.kl_weight": 0.4},
+    "kl=1": {"loss.kl_weight": 1.0},
+    "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
+    "lr=3e-4,steady,kl=0.4": {**SLOW, "loss.kl_weight": 0.4},
+    "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
+    "lr=1e-4,steady,kl=0.4": {**SLOW, "optim.learning_rate": 1e-4, "loss.kl_weight": 0.4},
+}
+
 # `default` is the default of the recipe, the best of the search on validation contexts, with 5 iterations of warm-up.
 SEARCHES: Mapping[AlgorithmName, Settings] = {
     "nft": {
@@ -72,25 +82,13 @@ SEARCHES: Mapping[AlgorithmName, Settings] = {
         "lr=3e-4,steady,clip=0.1": {**SLOW, "loss.clip_epsilon": 0.1},
     },
     "rwr": {
-        "default": {},
-        "kl=0.4": {"loss.kl_weight": 0.4},
-        "kl=1": {"loss.kl_weight": 1.0},
+        **REGRESSION,
         "kl=1,tau=0.2": {"loss.kl_weight": 1.0, "loss.temperature": 0.2},
-        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
-        "lr=3e-4,steady,kl=0.4": {**SLOW, "loss.kl_weight": 0.4},
-        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
         "lr=3e-4,steady,kl=0.4,tau=0.2": {**SLOW, "loss.kl_weight": 0.4, "loss.temperature": 0.2},
-        "lr=1e-4,steady,kl=0.4": {**SLOW, "optim.learning_rate": 1e-4, "loss.kl_weight": 0.4},
     },
     "rft": {
-        "default": {},
-        "kl=0.4": {"loss.kl_weight": 0.4},
-        "kl=1": {"loss.kl_weight": 1.0},
+        **REGRESSION,
         "kl=1,keep=1": {"loss.kl_weight": 1.0, "loss.keep": 1},
-        "lr=3e-4,steady,kl=0.1": {**SLOW, "loss.kl_weight": 0.1},
-        "lr=3e-4,steady,kl=0.4": {**SLOW, "loss.kl_weight": 0.4},
-        "lr=3e-4,steady,kl=1": {**SLOW, "loss.kl_weight": 1.0},
         "lr=3e-4,steady,kl=0.4,keep=1": {**SLOW, "loss.kl_weight": 0.4, "loss.keep": 1},
-        "lr=1e-4,steady,kl=0.4": {**SLOW, "optim.learning_rate": 1e-4, "loss.kl_weight": 0.4},
     },
 }

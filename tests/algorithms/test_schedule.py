@@ -16,8 +16,11 @@ def test_without_a_cooldown_it_never_falls():
     assert [learning_rate_factor(step, 5, 0, 0.0) for step in range(5)] == [1.0] * 5 and cooldown_start(5, 0.0) == 5
 
 
-@pytest.mark.parametrize("before", [Plan(12, 0.0), Plan(12, 1 / 3), Plan(20, 0.5)])
-@pytest.mark.parametrize("now", [Plan(12, 0.0), Plan(20, 1 / 3), Plan(20, 0.5), Plan(12, 1.0)])
+PLANS = [Plan(steps, cooldown) for steps in (12, 20) for cooldown in (0.0, 1 / 3, 0.5, 1.0)]
+
+
+@pytest.mark.parametrize("before", PLANS)
+@pytest.mark.parametrize("now", PLANS)
 def test_runs_continue_each_other_while_their_learning_rates_agree(before, now):
     rates = [
         [learning_rate_factor(step, steps, 0, cooldown) for step in range(steps)] for steps, cooldown in (before, now)
