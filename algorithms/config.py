@@ -86,7 +86,7 @@ class TrainingRewardConfig(RewardConfig):
 class EvalConfig:
     """The evaluation on held-out cells."""
 
-    contexts: int = 256  # fewer if there are not twice as many treated test images
+    contexts: int = 512  # fewer if there are not twice as many treated test images
     judge: Path | None = None  # weights of the held-out classifier; None: the embedded world's
 
 

@@ -29,6 +29,7 @@ class BestOfNConfig(ComparedConfig):
     scorer: str = "total"  # the reward that selects: total, or the name of one
     most: int = 16  # samples of each context
     tables: tuple[int, ...] = (1, 4, 16)  # N that get a whole evaluation
+    eval: EvalConfig = EvalConfig(contexts=256)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -53,8 +53,8 @@ class Comparison:
     runs: folder of the training of each row, whose log and best-of-N selection the page shows.
     """
 
-    contexts: int = 256
-    group_size: int = 4
+    contexts: int = 512
+    group_size: int = 2
     batch_size: int = 64
     seed: int = 0
     runs: Mapping[str, Path] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class EvaluateConfig(ComparedConfig):
     output_dir: Path = Path("runs/evaluation")
     images: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=DIR of generated images; may be repeated
     sampler: Annotated[tuple[str, ...], UseAppendAction] = ()  # NAME=MODEL:steps=8,guidance=0.2; may be repeated
-    group_size: int = 4  # samples of each context, which differ by noise alone
+    group_size: int = 2  # samples of each context, which differ by noise alone; diversity needs two
     inception: Path | None = None  # torch-fidelity's Inception weights: adds FID and KID, at 0.3 s an image
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class EvaluateConfig(ComparedConfig):
         check_at_least(1, group_size=self.group_size)
 
 
-SMOKE = EvaluateConfig(output_dir=Path("runs/evaluation-smoke"), group_size=2, eval=EvalConfig(contexts=12))
+SMOKE = EvaluateConfig(output_dir=Path("runs/evaluation-smoke"), eval=EvalConfig(contexts=12))
 PRESETS = {
     "default": EvaluateConfig(),
     "paper": EvaluateConfig(reward=RewardConfig(shaping="paper")),

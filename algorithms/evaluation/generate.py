@@ -28,8 +28,8 @@ class GenerateConfig:
 
     generator: str = "embedded"  # folder with weights, or name of a shipped generator
     output_dir: Path = Path("runs/images")
-    contexts: int = 256  # held-out contexts; fewer if there are not twice as many treated images
-    group_size: int = 4  # samples of each context, with different noise
+    contexts: int = 512  # held-out contexts; fewer if there are not twice as many treated images
+    group_size: int = 2  # samples of each context, with different noise
     unseen: bool = False  # the held-out compounds
     batch_size: int = 64  # images at once
     seed: int = 0  # of contexts and noise
@@ -42,7 +42,7 @@ class GenerateConfig:
 
 PRESETS = {
     "default": GenerateConfig(),
-    "smoke": GenerateConfig(contexts=12, group_size=2, output_dir=Path("runs/images-smoke")),
+    "smoke": GenerateConfig(contexts=12, output_dir=Path("runs/images-smoke")),
 }
 
 
