@@ -1,24 +1,28 @@
-"""Variance of DiffusionNFT's gradient, with source and times drawn per group of images or per image.
+"""Where the noise of DiffusionNFT's gradient comes from: the rollouts, or how their images are re-noised.
 
     python -m examples.studies.gradient_noise
 
-On policy, at the weights of the embedded base: g_i is the gradient of iteration i, from its own rollout. Prints
-estimates of the variance E|g - E g|^2 and of |E g|^2, which is far below it.
+On policy, at the weights of the embedded base: g is the gradient of one iteration. Each rollout is re-noised several
+times, with source and times drawn per group of images or per image. Prints estimates of the variance of E[g | rollout],
+of the mean variance of g given its rollout, and of |E g|^2, with each weight's gradient divided by its rms, as AdamW
+sees it. K times per image in place of one divide the second by K.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from examples.studies.command_line import parse_script
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientNoiseConfig:
-    iterations: int = 16  # of 144 images; at least 3
+    iterations: int = 8  # rollouts of 144 images; at least 3
+    draws: int = 3  # of sources and times for each of them; at least 2
 
 
-PRESETS = {"default": GradientNoiseConfig(), "smoke": GradientNoiseConfig(iterations=3)}
+PRESETS = {"default": GradientNoiseConfig(), "smoke": GradientNoiseConfig(iterations=3, draws=2)}
 
 if __name__ == "__main__":
     CONFIG = parse_script(PRESETS, __doc__)
@@ -47,19 +51,35 @@ def gradient(components: Components[nft.NFTConfig], algorithm: Algorithm, rows: 
     return torch.cat([weight.grad.flatten() for weight in components.theta.parameters()])
 
 
-def moments(gradients: Tensor) -> tuple[float, float, float]:
-    """(|E g|^2, its standard error, E|g - E g|^2) of independent gradients (n, .), unbiased.
+class Moments(NamedTuple):
+    """Of gradients g, each of one draw of sources and times for one rollout."""
 
-    |E g|^2 is the mean of the products of different gradients; its error is the jackknife's.
+    signal: float  # |E g|^2
+    error: float  # its standard error
+    rollouts: float  # variance of E[g | rollout]
+    renoising: float  # mean variance of g given its rollout
+
+    @property
+    def signal_to_noise(self) -> float:
+        """|E g|^2 / E|g - E g|^2."""
+        return self.signal / (self.rollouts + self.renoising)
+
+
+def moments(gradients: Tensor) -> Moments:
+    """Unbiased estimates from J draws for each of n independent rollouts, (n, J, P); n >= 3, J >= 2.
+
+    |E g|^2 is the mean of the products of different rollouts; its error is the jackknife's.
     """
-    n = len(gradients)
-    products = gradients @ gradients.T
-    squared_norm = products.diag().mean()
+    n, J = gradients.shape[:2]
+    mean = gradients.mean(1)  # (n, P), over the draws of a rollout
+    renoising = gradients.var(1).sum(1).mean()
+    rollouts = mean.var(0).sum() - renoising / J
+    products = mean @ mean.T
     pairs = products - products.diag().diag()
     signal = pairs.sum() / (n * (n - 1))
-    without = (pairs.sum() - 2 * pairs.sum(1)) / ((n - 1) * (n - 2))  # (n,), each leaves one gradient out
+    without = (pairs.sum() - 2 * pairs.sum(1)) / ((n - 1) * (n - 2))  # (n,), each leaves one rollout out
     error = ((n - 1) * without.var(correction=0)).sqrt()
-    return signal.item(), error.item(), (squared_norm - signal).item()
+    return Moments(*(x.item() for x in (signal, error, rollouts, renoising)))
 
 
 def main(config: GradientNoiseConfig) -> None:
@@ -71,13 +91,17 @@ def main(config: GradientNoiseConfig) -> None:
         clock = Clock(accelerator.device)
         rollouts = [algorithm.collect(i, clock) for i in tqdm(range(config.iterations), desc="rollouts")]
         for noise_per in ("group", "sample"):
-            build_batch = replace(algorithm.build_batch, noise_per=noise_per)
+            draws = [replace(algorithm.build_batch, noise_per=noise_per, seed=j) for j in range(config.draws)]
             gradients = [
-                gradient(components, algorithm, build_batch(rollout, i))
+                torch.stack([gradient(components, algorithm, draw(rollout, i)) for draw in draws])
                 for i, rollout in enumerate(tqdm(rollouts, desc=noise_per))
             ]
-            signal, error, noise = moments(torch.stack(gradients))
-            print(f"{noise_per:6s}  variance {noise:.1e}  |E g|^2 {signal:.1e} ± {error:.1e}")
+            g = torch.stack(gradients)  # (n, J, P)
+            found = moments(g / g.square().mean((0, 1)).sqrt().clamp(min=1e-12))
+            print(
+                f"{noise_per:6s}  variance: rollouts {found.rollouts:.1e}, re-noising {found.renoising:.1e}; "
+                f"|E g|^2 {found.signal:.1e} ± {found.error:.1e}; signal to noise {found.signal_to_noise:.4f}"
+            )
 
 
 if __name__ == "__main__":

@@ -10,18 +10,25 @@ from torch import nn
 from algorithms.config import OptimConfig
 from algorithms.launch import start_accelerator
 from algorithms.recipes.nft import NFTConfig
-from examples.studies.gradient_noise import gradient, moments
+from examples.studies.gradient_noise import Moments, gradient, moments
 
 
 def test_moments_are_unbiased():
-    """|E g|^2 and the variance of normal gradients, over many draws of four; the error is that of the estimate."""
+    """|E g|^2 and both variances of normal gradients, over many sets of four rollouts; the error is the estimate's."""
     rng = torch.Generator().manual_seed(0)
     mean = torch.tensor([0.6, -0.8, 0.0], dtype=torch.float64)
-    draws = [moments(mean + 0.5 * torch.randn(4, 3, dtype=torch.float64, generator=rng)) for _ in range(4000)]
-    signal, error, noise = torch.tensor(draws, dtype=torch.float64).T
+
+    def gradients():
+        rollouts = mean + 0.5 * torch.randn(4, 1, 3, dtype=torch.float64, generator=rng)
+        return rollouts + 0.8 * torch.randn(4, 2, 3, dtype=torch.float64, generator=rng)
+
+    estimates = [moments(gradients()) for _ in range(4000)]
+    signal, error, rollouts, renoising = torch.tensor(estimates, dtype=torch.float64).T
     assert signal.mean().item() == pytest.approx(1.0, abs=0.03)
-    assert noise.mean().item() == pytest.approx(3 * 0.25, abs=0.02)
+    assert rollouts.mean().item() == pytest.approx(3 * 0.25, abs=0.04)
+    assert renoising.mean().item() == pytest.approx(3 * 0.64, abs=0.04)
     assert error.square().mean().sqrt().item() == pytest.approx(signal.std().item(), rel=0.25)
+    assert Moments(1.0, 0.1, 3.0, 5.0).signal_to_noise == 1 / 8
 
 
 def test_micro_batches_add_up_to_the_gradient_of_the_mean(fresh_accelerate):
