@@ -32,6 +32,7 @@ from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
 from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
+from rewards.orientations import AveragedOverOrientations
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 from rewards.segmentation.protocol import NucleusSegmenter
 from rewards.steps import RewardSteps
@@ -204,18 +205,28 @@ def arrange_reference(reference: Reference, data: CellData | Names) -> Reference
     return reference.arrange(data.compounds)
 
 
-def build_steps(
-    config: RewardConfig, channels: Sequence[str], device: torch.device | str, names: Names | None = None
+def training_steps(
+    config: TrainingRewardConfig, suite: RewardSuite, channels: Sequence[str], device: torch.device | str
 ) -> RewardSteps:
-    """The rewards that a config names, for images with these channels, with models of their own; what workers call."""
-    return RewardSteps(build_rewards(config, device, names).transform(channels).to(device))
+    """The rewards of a suite as a training asks for them: its MoA is averaged over the orientations of an image."""
+    if config.orientations == "all" and any("classifier" in spec.needs for spec in suite.specs):
+        classifier = suite.classifier or MoAClassifier.from_pretrained()
+        suite = replace(suite, classifier=AveragedOverOrientations(classifier))
+    return RewardSteps(suite.transform(channels).to(device))
+
+
+def build_steps(
+    config: TrainingRewardConfig, channels: Sequence[str], device: torch.device | str, names: Names | None = None
+) -> RewardSteps:
+    """The rewards of a training, for images with these channels, with models of their own; what workers call."""
+    return training_steps(config, build_rewards(config, device, names), channels, device)
 
 
 def build_scorer(
     config: TrainingRewardConfig, suite: RewardSuite, channels: Sequence[str], device: torch.device | str
 ) -> Scorer:
     """What scores the images of a training: the suite, on this device, or workers that build the same rewards."""
-    steps = RewardSteps(suite.transform(channels).to(device))
+    steps = training_steps(config, suite, channels, device)
     if not config.workers:
         return LocalScorer(steps, config.on_failure)
     connect: Callable[[], Channel]

@@ -60,6 +60,7 @@ class RewardConfig(SegmenterConfig):
 class TrainingRewardConfig(RewardConfig):
     """The rewards of a training, and where they are computed."""
 
+    orientations: Literal["all", "one"] = "all"  # of an image, over which its MoA is averaged; one: as in evaluations
     workers: int = 0  # of a training process, each with one thread; 0: it scores its images itself
     worker_device: str = "cpu"  # of the workers' networks
     timeout: float = 1800.0  # seconds that a worker may take for one reward of a batch

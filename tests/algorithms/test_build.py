@@ -35,6 +35,7 @@ from cellenv.generator import CellFlux
 from cellenv.images import CHANNELS
 from cellenv.weights_io import digest
 from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
+from rewards.orientations import AveragedOverOrientations
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, cellpose
 from tests.folder_toys import write_folder
 
@@ -195,7 +196,11 @@ def test_rewards_of_cells_without_mechanisms_stand_on_compounds(unlabelled, tmp_
     assert {spec.conditioned_on for spec in suite.specs} == {"compound", "nothing"} and len(suite.specs) == 6
     assert len(build_rewards(config, "cpu").specs) == 7
     assert (
-        "perturbation" in (inputs := build_steps(config, CHANNELS, "cpu", suite.names).inputs) and "moa" not in inputs
+        "perturbation"
+        in (
+            inputs := build_steps(TrainingRewardConfig(reference=config.reference), CHANNELS, "cpu", suite.names).inputs
+        )
+        and "moa" not in inputs
     )
     with pytest.raises(ValueError, match="on which moa is conditioned"):
         build_rewards(replace(config, terms=("moa=2",)), "cpu", cells)
@@ -234,9 +239,25 @@ def test_workers_build_the_same_rewards_and_are_as_the_config_says(monkeypatch, 
     steps.begin(td)
     for name in steps.names:
         steps.run(name)
-    found, expected = steps.finish(), suite.transform(data.channels)(td.copy())
-    assert torch.equal(found["reward"], expected["reward"])
-    assert torch.equal(local.submit(td, 0).result()["reward"], expected["reward"])
+    assert torch.equal(local.submit(td, 0).result()["reward"], steps.finish()["reward"])
+
+
+def test_a_training_averages_the_classifier_over_orientations_and_evaluations_do_not(data):
+    td = data.contexts(data.treated[:8], torch.Generator().manual_seed(0)).set("sample", torch.arange(8))
+    td["action"] = data.images(data.treated[:8])
+    suite = build_rewards(RewardConfig(), "cpu")
+    evaluated = suite.transform(data.channels)(td.copy())["rewards"]
+
+    def scored(config):
+        return build_scorer(config, suite, data.channels, "cpu").submit(td, 0).result()["rewards"]
+
+    one, averaged = scored(TrainingRewardConfig(orientations="one")), scored(TrainingRewardConfig())
+    assert all(torch.equal(one[name], evaluated[name]) for name in evaluated.keys())
+    assert [name for name in one.keys() if not torch.equal(one[name], averaged[name])] == ["moa"]
+    probability = AveragedOverOrientations(MoAClassifier.from_pretrained())(td["action"]).softmax(1)
+    torch.testing.assert_close(averaged["moa"], probability.gather(1, td["moa"][:, None]))
+    without = TrainingRewardConfig(terms=("moa=0",))
+    assert "moa" not in build_scorer(without, build_rewards(without, "cpu"), data.channels, "cpu").steps.names
 
 
 def test_judge_is_the_shipped_one_or_that_of_the_config(tmp_path, seeded):

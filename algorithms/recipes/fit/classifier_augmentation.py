@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
+from rewards.orientations import ORIENTATIONS, orient
+
 BLUR_RADIUS = 4  # px, of the kernel
 
 
@@ -39,10 +41,9 @@ def augment_judge(x: Tensor, rng: torch.Generator) -> Tensor:
 def random_orientation(x: Tensor, rng: torch.Generator) -> Tensor:
     """Each image in a random one of the eight orientations of the square, (B, C, H, W) with H = W."""
     out = torch.empty_like(x)
-    which = torch.randint(8, (len(x),), generator=rng)
-    for k in range(8):
-        turned = x[which == k].rot90(k % 4, (2, 3))
-        out[which == k] = turned.flip(3) if k >= 4 else turned
+    which = torch.randint(ORIENTATIONS, (len(x),), generator=rng)
+    for k in range(ORIENTATIONS):
+        out[which == k] = orient(x[which == k], k)
     return out
 
 
