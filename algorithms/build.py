@@ -31,8 +31,7 @@ from cellenv.data.stains import choose_stains
 from cellenv.data.synthetic import Split, SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.weights_io import digest, file_digest
-from rewards import JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
-from rewards.orientations import AveragedOverOrientations
+from rewards import AveragedOverOrientations, JudgeClassifier, MoAClassifier, Reference, cellflux_rewards
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 from rewards.segmentation.protocol import NucleusSegmenter
 from rewards.steps import RewardSteps
@@ -210,7 +209,7 @@ def training_steps(
 ) -> RewardSteps:
     """The rewards of a suite as a training asks for them: its MoA is averaged over the orientations of an image."""
     if config.orientations == "all" and any("classifier" in spec.needs for spec in suite.specs):
-        classifier = suite.classifier or MoAClassifier.from_pretrained()
+        classifier = MoAClassifier.from_pretrained() if suite.classifier is None else suite.classifier
         suite = replace(suite, classifier=AveragedOverOrientations(classifier))
     return RewardSteps(suite.transform(channels).to(device))
 

@@ -2,6 +2,7 @@
 
 from rewards.classifier import MoAClassifier
 from rewards.judge import JudgeClassifier, JudgeSegmenter
+from rewards.orientations import AveragedOverOrientations
 from rewards.reference import Reference
 from rewards.segmentation import CellposeSegmenter, ClassicalSegmenter, EmbeddedSegmenter
 from rewards.suite import SUITE, WEIGHTS, RewardSpec, cellflux_rewards, configure, custom_reward, judge_rewards
@@ -10,6 +11,7 @@ from rewards.transforms import ImageReward, Measure, Segment, WeightedSum
 __all__ = [
     "SUITE",
     "WEIGHTS",
+    "AveragedOverOrientations",
     "CellposeSegmenter",
     "ClassicalSegmenter",
     "EmbeddedSegmenter",
