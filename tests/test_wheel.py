@@ -132,7 +132,7 @@ def test_its_commands_run_in_an_empty_folder(wheel, empty, tmp_path):
     commands = [
         ["train", "nft", *smoke, *once, *few],
         ["train", "nft", *smoke, *once, *few, *sharp, "--output-dir", "runs/sharp"],
-        ["evaluate", *compare, *sharp, "--group-size", "4", "--output-dir", "runs/again"],
+        ["evaluate", *compare, *sharp, "--output-dir", "runs/again"],
         ["best-of-n", *compare, "--most", "2", "--tables", "1", "2", "--output-dir", "runs/best"],
         ["report", "runs/sharp", "runs/again", "--output", "runs/report.html"],
         ["generate", "--preset", "smoke", "--generator", "runs/sharp/model", *few, "--output-dir", "runs/images"],

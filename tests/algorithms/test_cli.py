@@ -80,7 +80,7 @@ def test_dry_run_prints_the_resolved_config_and_an_estimate_and_leaves_no_run(sa
     for line in ("optim.learning_rate = 0.001", "iterations = 5", f"reward.terms = {terms}", f"generator = {base}"):
         assert line in out
     rollouts, losses = 8 * 2, 8 * 2 * (1 + 2 + 1 + 1)  # images, steps; rows, theta forward and backward, old, ref
-    evaluation = 2 * 16 * 4 * 2  # models, contexts, samples, steps
+    evaluation = 2 * 16 * 2 * 2  # models, contexts, samples, steps
     assert f"network function evaluations  {5 * (rollouts + losses) + evaluation:,}" in out
     assert not (tmp_path / "run").exists()
 

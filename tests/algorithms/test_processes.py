@@ -77,4 +77,6 @@ def test_both_leave_the_same_files(runs):
     assert differ - rounded == {"evaluate/evaluation.html", "rank-0.json"}  # times; number of processes
     trained = [load_file(folder / "classifier/classifier.safetensors") for folder in (one, two)]
     for name, value in trained[0].items():
-        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-4)
+        error = (trained[1][name] - value).abs()
+        assert error.mean() < 1e-7, name
+        assert error.max() < 1e-3, name  # where a gradient is 0 but for rounding, AdamW takes a step all the same
