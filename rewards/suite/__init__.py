@@ -8,6 +8,7 @@ from torchrl.envs import Compose, Transform
 
 from rewards.classifier import Classifier, MoAClassifier
 from rewards.judge import JudgeClassifier, JudgeSegmenter
+from rewards.orientations import AveragedOverOrientations
 from rewards.reference import Reference
 from rewards.segmentation.embedded import EmbeddedSegmenter
 from rewards.segmentation.protocol import CHANNELS, Segmenter
@@ -143,6 +144,8 @@ def judge_rewards(
 
 
 def _check_moas(classifier: nn.Module | None, reference: Reference | None) -> None:
+    if isinstance(classifier, AveragedOverOrientations):
+        classifier = classifier.classifier
     if not isinstance(classifier, Classifier) or reference is None or reference.by != "moa":
         return
     if classifier.moas != reference.populations:

@@ -29,13 +29,13 @@ from algorithms.config import (
     TrainingRewardConfig,
 )
 from algorithms.workers import process
+from algorithms.workers.scorer import LocalScorer
 from cellenv.data.layouts import LAYOUTS
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.images import CHANNELS
 from cellenv.weights_io import digest
-from rewards import JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
-from rewards.orientations import AveragedOverOrientations
+from rewards import AveragedOverOrientations, JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, cellpose
 from tests.folder_toys import write_folder
 
@@ -195,13 +195,9 @@ def test_rewards_of_cells_without_mechanisms_stand_on_compounds(unlabelled, tmp_
     assert suite.reference.populations == cells.compounds == ("gene",)
     assert {spec.conditioned_on for spec in suite.specs} == {"compound", "nothing"} and len(suite.specs) == 6
     assert len(build_rewards(config, "cpu").specs) == 7
-    assert (
-        "perturbation"
-        in (
-            inputs := build_steps(TrainingRewardConfig(reference=config.reference), CHANNELS, "cpu", suite.names).inputs
-        )
-        and "moa" not in inputs
-    )
+    training = TrainingRewardConfig(reference=config.reference)
+    inputs = build_steps(training, CHANNELS, "cpu", suite.names).inputs
+    assert "perturbation" in inputs and "moa" not in inputs
     with pytest.raises(ValueError, match="on which moa is conditioned"):
         build_rewards(replace(config, terms=("moa=2",)), "cpu", cells)
     with pytest.raises(ValueError, match="the reference has none of the 34 compounds of these cells, but gene"):
@@ -226,20 +222,23 @@ def test_shaping_and_another_segmenter_reach_the_transform(data):
 def test_workers_build_the_same_rewards_and_are_as_the_config_says(monkeypatch, data):
     monkeypatch.setattr(process, "ProcessChannel", lambda build: build)  # in place of a new process
     terms = ("cell_size=0",)
-    rewards = TrainingRewardConfig(terms=terms, workers=2, timeout=5.0, on_failure="nan")
+    rewards = TrainingRewardConfig(terms=terms, workers=2, timeout=5.0, on_failure="nan", orientations="one")
     suite = build_rewards(rewards, "cpu")
     with build_scorer(rewards, suite, data.channels, "cpu") as pool:
         steps = pool.workers[0].connect()()
         assert (len(pool.workers), pool.workers[0].timeout, pool.on_failure) == (2, 5.0, "nan")
         assert pool.inputs == steps.inputs == {"action", "moa"}
-    local = build_scorer(TrainingRewardConfig(terms=terms, on_failure="nan"), suite, data.channels, "cpu")
+    alone = TrainingRewardConfig(terms=terms, on_failure="nan", orientations="one")
+    local = build_scorer(alone, suite, data.channels, "cpu")
     assert local.on_failure == "nan" and local.steps.names == steps.names and "cell_size" not in steps.names
     td = data.contexts(data.treated[:8], torch.Generator().manual_seed(0)).set("sample", torch.arange(8))
     td["action"] = data.images(data.treated[:8])
     steps.begin(td)
     for name in steps.names:
         steps.run(name)
-    assert torch.equal(local.submit(td, 0).result()["reward"], steps.finish()["reward"])
+    found, expected = steps.finish(), suite.transform(data.channels)(td.copy())
+    assert torch.equal(found["reward"], expected["reward"])
+    assert torch.equal(local.submit(td, 0).result()["reward"], expected["reward"])
 
 
 def test_a_training_averages_the_classifier_over_orientations_and_evaluations_do_not(data):
@@ -256,6 +255,8 @@ def test_a_training_averages_the_classifier_over_orientations_and_evaluations_do
     assert [name for name in one.keys() if not torch.equal(one[name], averaged[name])] == ["moa"]
     probability = AveragedOverOrientations(MoAClassifier.from_pretrained())(td["action"]).softmax(1)
     torch.testing.assert_close(averaged["moa"], probability.gather(1, td["moa"][:, None]))
+    of_worker = LocalScorer(build_steps(TrainingRewardConfig(), data.channels, "cpu")).submit(td, 0).result()
+    assert torch.equal(of_worker["rewards", "moa"], averaged["moa"])
     without = TrainingRewardConfig(terms=("moa=0",))
     assert "moa" not in build_scorer(without, build_rewards(without, "cpu"), data.channels, "cpu").steps.names
 

@@ -78,5 +78,6 @@ def test_both_leave_the_same_files(runs):
     trained = [load_file(folder / "classifier/classifier.safetensors") for folder in (one, two)]
     for name, value in trained[0].items():
         error = (trained[1][name] - value).abs()
-        assert error.mean() < 1e-7, name
-        assert error.max() < 1e-3, name  # where a gradient is 0 but for rounding, AdamW takes a step all the same
+        assert error.mean() < 1e-7 and error.max() < 1e-3, name
+        far = error > 1e-4 + 1e-3 * value.abs()
+        assert far.sum() <= 1, name  # where a gradient is 0 but for rounding, AdamW takes a step all the same

@@ -11,7 +11,7 @@ from torchrl.envs.utils import check_env_specs
 import rewards.suite
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.env import VirtualCellEnv
-from rewards import JudgeClassifier, JudgeSegmenter
+from rewards import AveragedOverOrientations, JudgeClassifier, JudgeSegmenter
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure
 from rewards.suite import SUITE, WEIGHTS, RewardSpec, cellflux_rewards, configure, custom_reward, judge_rewards
@@ -207,6 +207,8 @@ def test_mistakes_are_explained():
         cellflux_rewards(*PARTS, "papr")
     with pytest.raises(ValueError, match="classifier's MoAs"):
         cellflux_rewards(toy_segmenter, MoAClassifier(MOAS[::-1]), REFERENCE)
+    with pytest.raises(ValueError, match="classifier's MoAs"):
+        cellflux_rewards(toy_segmenter, AveragedOverOrientations(MoAClassifier(MOAS[::-1])), REFERENCE)
     with pytest.raises(ValueError, match=r"different names.* moa, moa"):
         cellflux_rewards(*PARTS, suite=[SUITE[0], SUITE[0]])
     with pytest.raises(ValueError, match="at least one; got none"):
