@@ -53,6 +53,11 @@ def headline(evaluation: Figures) -> Headline:
     return Headline(["all rewards", *(f"{reward['label']}, judge" for reward in judged)], lines)
 
 
+def mean_of(figure: Figures | float | None) -> float | None:
+    """A figure, or its mean if it has an interval."""
+    return figure["mean"] if isinstance(figure, Mapping) else figure
+
+
 def percent_interval(share: Figures | None) -> str:
     """A share and its interval as text: "42 % (35 to 49)"; a dash if it is undefined."""
     if share is None or share["mean"] is None:

@@ -106,11 +106,12 @@ def summary_table(results: Results, label: str) -> TextTable:
     return TextTable(f"At the end; in brackets 95 % intervals over {over}", head, rows)
 
 
-def spread(values: Sequence[float], *, decimals: int | None = None) -> str:
+def spread(values: Sequence[float], *, sign: bool = False, decimals: int | None = None) -> str:
     """Mean over seeds and, of several, lowest and highest: "1.23 (1.00 to 1.46)"; a dash for undefined."""
     if not np.isfinite(values).all():
         return number(None)
-    mean, low, high = (number(x, decimals=decimals) for x in (float(np.mean(values)), min(values), max(values)))
+    figures = float(np.mean(values)), min(values), max(values)
+    mean, low, high = (number(x, sign=sign, decimals=decimals) for x in figures)
     return f"{mean} ({low} to {high})" if len(values) > 1 else mean
 
 

@@ -26,16 +26,15 @@ if __name__ == "__main__":
     CONFIG = parse_script(PRESETS, __doc__)
 
 # ruff: noqa: E402
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from algorithms.evaluation.checks import Figures
-from algorithms.evaluation.headline import percent_interval
+from algorithms.evaluation.headline import mean_of, percent_interval
 from algorithms.evaluation.report import number, sections
 from algorithms.evaluation.stored_run import StoredRun, trained_rows
-from examples.studies.comparison_report import TextTable
+from examples.studies.comparison_report import TextTable, spread
 
 RATIOS = {"frechet": "Fréchet", "kernel": "kernel", "diversity": "diversity"}
 
@@ -44,15 +43,13 @@ def mean_table(evaluation: Figures, names: Sequence[str]) -> TextTable:
     """Base, mean of the trainings and real cells in every figure, and the mean gain with the lowest and the highest."""
     rows, lines = evaluation["rows"], []
     for name, label in _labels(evaluation).items():
-        base, *trained = (_mean(rows[row].get(name)) for row in ("base", *names))
-        if base is None or None in trained:
+        base = mean_of(rows["base"].get(name))
+        trained = [x for row in names if (x := mean_of(rows[row].get(name))) is not None]
+        if base is None or len(trained) < len(names):
             continue
-        shown = (base, float(np.mean(trained)), _mean(rows["real"].get(name)))
-        gains = np.array(trained) - base
-        ends = (gains.mean(), gains.min(), gains.max()) if len(names) > 1 else gains
-        gain, *span = (number(float(x), sign=True, decimals=3) for x in ends)
-        gained = f"{gain} ({' to '.join(span)})" if span else gain
-        lines.append([label, *(number(x, decimals=3) for x in shown), gained])
+        shown = (base, float(np.mean(trained)), mean_of(rows["real"].get(name)))
+        gain = spread([x - base for x in trained], sign=True, decimals=3)
+        lines.append([label, *(number(x, decimals=3) for x in shown), gain])
     head = ["", "base", "RL", "real", "RL − base, lowest to highest seed"]
     return TextTable(f"Mean of {', '.join(names)}:", head, lines)
 
@@ -92,11 +89,6 @@ def _labels(evaluation: Figures) -> dict[str, str]:
     """Figures in the order of the report, without the cost."""
     labels = {name: label for section in sections(evaluation) for name, label in section.figures.items()}
     return {name: label for name, label in labels.items() if name != "nfe"}
-
-
-def _mean(value: Mapping[str, Any] | float | None) -> float | None:
-    """Of a figure with an interval its mean."""
-    return value["mean"] if isinstance(value, Mapping) else value
 
 
 if __name__ == "__main__":

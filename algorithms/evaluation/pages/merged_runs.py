@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import CellPicture, EvaluatedCells, ShownContext
+from algorithms.evaluation.headline import mean_of
 from algorithms.evaluation.stored_run import BestOfNFile, SelectionCurve, StoredRun, trained_rows
 
 TOLERANCE = 1e-3  # of figures that are equal but for the machine that computed them
@@ -79,7 +80,7 @@ def check_same_evaluation(one: Figures, other: Figures, name: str, other_name: s
         if lone := sorted(a.keys() ^ b.keys()):
             raise ValueError(f"{both}, only one has {', '.join(lone)}: {mend}")
         for key in a:
-            x, y = (figures[key]["mean"] if isinstance(figures[key], Mapping) else figures[key] for figures in (a, b))
+            x, y = mean_of(a[key]), mean_of(b[key])
             if not _close(x, y):
                 raise ValueError(f"{both}, {key} of its row {row} is {x} and {y}: {mend}")
 

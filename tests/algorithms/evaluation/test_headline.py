@@ -2,7 +2,7 @@
 
 import pytest
 
-from algorithms.evaluation.headline import Pair, headline, percent_interval, shown_pairs
+from algorithms.evaluation.headline import Pair, headline, mean_of, percent_interval, shown_pairs
 from tests.algorithms.evaluation.evaluation_toys import evaluation, interval
 
 
@@ -53,3 +53,7 @@ def test_pairs_are_those_of_rows_whatever_they_are_called():
 )
 def test_shares_are_percentages_with_their_interval(share, text):
     assert percent_interval(share) == text
+
+
+def test_the_mean_of_a_figure_with_and_without_an_interval():
+    assert [mean_of(x) for x in (interval(0.4, 0.3, 0.5), 2.0, None)] == [0.4, 2.0, None]
