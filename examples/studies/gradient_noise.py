@@ -3,15 +3,17 @@
     python -m examples.studies.gradient_noise
 
 On policy, at the weights of the embedded base: g is the gradient of one iteration. Each rollout is re-noised several
-times, with source and times drawn per group of images or per image. Prints estimates of the variance of E[g | rollout],
-of the mean variance of g given its rollout, and of |E g|^2, with each weight's gradient divided by its rms, as AdamW
-sees it. K times per image in place of one divide the second by K.
+times: with source and times drawn per group of images, per image, and per group with times in one quarter of [0, 1).
+Prints estimates of the variance of E[g | rollout], of the mean variance of g given its rollout, and of |E g|^2, with
+each weight's gradient divided by its rms in the first of these, as AdamW sees it. K times per image in place of one
+divide the second by K.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from examples.studies.command_line import parse_script
 
@@ -38,6 +40,18 @@ from algorithms.launch import start_accelerator
 from algorithms.recipes import nft
 from algorithms.recipes.post_training import Components, build_components
 from algorithms.trainer import Algorithm
+
+
+def quarter(u: Tensor, k: int) -> Tensor:
+    """Times in the k-th quarter of [0, 1), k = 0 to 3; u (n,) in [0, 1) -> (n,) float32."""
+    return ((k + u) / 4).clamp(max=0.999).float()
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "per group": {"noise_per": "group"},
+    "per image": {"noise_per": "sample"},
+    **{f"t {k / 4} to {(k + 1) / 4}": {"times": partial(quarter, k=k)} for k in range(4)},
+}
 
 
 def gradient(components: Components[nft.NFTConfig], algorithm: Algorithm, rows: TensorDictBase) -> Tensor:
@@ -90,16 +104,18 @@ def main(config: GradientNoiseConfig) -> None:
         algorithm = nft.build(components)
         clock = Clock(accelerator.device)
         rollouts = [algorithm.collect(i, clock) for i in tqdm(range(config.iterations), desc="rollouts")]
-        for noise_per in ("group", "sample"):
-            draws = [replace(algorithm.build_batch, noise_per=noise_per, seed=j) for j in range(config.draws)]
+        rms = None
+        for name, change in WAYS.items():
+            draws = [replace(algorithm.build_batch, seed=j, **change) for j in range(config.draws)]
             gradients = [
                 torch.stack([gradient(components, algorithm, draw(rollout, i)) for draw in draws])
-                for i, rollout in enumerate(tqdm(rollouts, desc=noise_per))
+                for i, rollout in enumerate(tqdm(rollouts, desc=name))
             ]
             g = torch.stack(gradients)  # (n, J, P)
-            found = moments(g / g.square().mean((0, 1)).sqrt().clamp(min=1e-12))
+            rms = g.square().mean((0, 1)).sqrt().clamp(min=1e-12) if rms is None else rms
+            found = moments(g / rms)
             print(
-                f"{noise_per:6s}  variance: rollouts {found.rollouts:.1e}, re-noising {found.renoising:.1e}; "
+                f"{name:12s} variance: rollouts {found.rollouts:.1e}, re-noising {found.renoising:.1e}; "
                 f"|E g|^2 {found.signal:.1e} ± {found.error:.1e}; signal to noise {found.signal_to_noise:.4f}"
             )
 

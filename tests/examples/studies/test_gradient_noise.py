@@ -10,7 +10,7 @@ from torch import nn
 from algorithms.config import OptimConfig
 from algorithms.launch import start_accelerator
 from algorithms.recipes.nft import NFTConfig
-from examples.studies.gradient_noise import Moments, gradient, moments
+from examples.studies.gradient_noise import WAYS, Moments, gradient, moments
 
 
 def test_moments_are_unbiased():
@@ -43,3 +43,11 @@ def test_micro_batches_add_up_to_the_gradient_of_the_mean(fresh_accelerate):
     whole, parts = (gradient(components(size), algorithm, rows) for size in (10, 4))
     torch.testing.assert_close(parts, whole)
     assert whole.abs().min() > 0 and whole.shape == (4,)
+
+
+def test_the_quarters_cover_all_times_but_the_last():
+    u = torch.linspace(0, 1, 101)[:-1]
+    times = [change["times"](u) for change in WAYS.values() if "times" in change]
+    assert [t.min().item() for t in times] == [0, 0.25, 0.5, 0.75]
+    assert all(t.max() < bound for t, bound in zip(times, (0.25, 0.5, 0.75, 1.0), strict=True))
+    assert torch.cat(times).unique().numel() == 400
