@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from algorithms.evaluation.comparison import sampled_row
 from algorithms.evaluation.distances import frechet_distance, standardise
+from algorithms.evaluation.evaluator import CachedCall, JudgeHead
 from algorithms.evaluation.held_out import held_out
 from algorithms.recipes.fit.classifier_augmentation import blur
 from cellenv.data.synthetic import SyntheticCells
@@ -79,10 +80,12 @@ def main(config: TextureConfig) -> None:
 
     segmenter, judge = EmbeddedSegmenter.from_pretrained(), JudgeClassifier.from_pretrained()
     texture = {name: dna_texture(x, segmenter(x).nuclei) for name, x in images.items()}
-    chance = {name: judge(x).softmax(1).gather(1, contexts["moa"].unsqueeze(1)) for name, x in images.items()}
+    classify = JudgeHead(judge, CachedCall(judge.features)).classify
+    judged = {name: classify(x) for name, x in images.items()}  # probabilities and features
+    chance = {name: p.gather(1, contexts["moa"].unsqueeze(1)) for name, (p, _) in judged.items()}
     real = judge.features(data.images(references))
-    scaled = {name: standardise(judge.features(x), real) for name, x in images.items()}
-    distance = {name: frechet_distance(x, standardise(real, real)) for name, x in scaled.items()}
+    y = standardise(real, real)
+    distance = {name: frechet_distance(standardise(features, real), y) for name, (_, features) in judged.items()}
 
     print(f"| texture; MoA, judge | {' | '.join(images)} |")
     print("|---" * (1 + len(images)) + "|")
