@@ -8,6 +8,7 @@ from typing import Self
 import torch
 
 from algorithms.interruption import StopRequest, exit_code
+from algorithms.logs import finish_trackers
 from algorithms.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Autosave(StopRequest):
                     self.state.steps,
                     self.state.output_dir,
                 )
-            accelerator.end_training()
+            finish_trackers(accelerator)
             raise SystemExit(exit_code(number))
 
     def _agreed(self, number: int, late: bool) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 
 from algorithms.command_line import parse
@@ -55,10 +56,9 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
             return
         if command in ALONE and (started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
             raise ValueError(f"{prog} works in one process, and {started} were started: start it without a launcher")
-        from accelerate import PartialState
-
         from algorithms.files import check_writable
         from algorithms.presence import named_timeouts
+        from algorithms.processes import run_and_leave
         from cellenv.streams import seed_global_streams
 
         for name in ("output_dir", "output", "out"):
@@ -66,8 +66,7 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
                 check_writable(getattr(config, name), folder=name != "output")
         seed_global_streams(getattr(config, "seed", None) or 0, int(os.environ.get("RANK", "0")))
         with plain_interrupts(), named_timeouts():
-            module.main(config)
-        PartialState().destroy_process_group()
+            run_and_leave(partial(module.main, config))
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -137,6 +137,12 @@ class RunLogger:
                 tracker.log_images({"samples": [picture]}, step=iteration)
 
 
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Let the trackers write what they hold back."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def read_log(file: Path) -> Log:
     """The lines of a log.jsonl; none without a file, and not one that is cut off or holds more than numbers."""
     log: Log = []

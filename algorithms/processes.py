@@ -59,6 +59,25 @@ def from_main(function: Callable[[], Result], what: str) -> Result:
     return result
 
 
+def run_and_leave(command: Callable[[], object]) -> None:
+    """Run what a process does, and leave the group of processes, also if a signal stopped it.
+
+    It leaves when nothing of a training is left: a DistributedDataParallel that outlives the group waits for gloo's
+    threads while it holds the interpreter's lock, for which one of them may be waiting.
+
+    Raises:
+        SystemExit: as the command did.
+    """
+    code: str | int | None = None
+    try:
+        command()
+    except SystemExit as stopped:
+        code = stopped.code  # without the traceback, and the frames that it holds
+    PartialState().destroy_process_group()
+    if code is not None:
+        raise SystemExit(code)
+
+
 def on_several_nodes() -> bool:
     """Whether there are more processes than the launcher started on this machine."""
     processes = PartialState().num_processes

@@ -18,7 +18,7 @@ from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
-from algorithms.logs import flatten_config
+from algorithms.logs import finish_trackers, flatten_config
 from algorithms.muon import OPTIMIZERS
 from algorithms.nfe import count_nfe
 from algorithms.provenance import provenance
@@ -182,7 +182,7 @@ def train_base(config: BaseConfig) -> None:
         training = BaseTraining(config, accelerator, *build_data(config.data))
         run_steps(training)
         training.publish()
-    accelerator.end_training()
+    finish_trackers(accelerator)
 
 
 def run_steps(training: BaseTraining) -> None:

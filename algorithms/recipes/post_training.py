@@ -26,7 +26,7 @@ from algorithms.evaluation.metrics import Evaluator
 from algorithms.evaluation.model_card import describe_evaluation, describe_training
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator
-from algorithms.logs import Log, flatten_config, mean_by_name, mean_time_per_phase, read_log
+from algorithms.logs import Log, finish_trackers, flatten_config, mean_by_name, mean_time_per_phase, read_log
 from algorithms.lora import merge_lora
 from algorithms.losses.matching import MatchingLoss
 from algorithms.losses.pretraining import PretrainingLoss
@@ -243,7 +243,7 @@ def train_and_evaluate(
     trained.metadata["evaluation"] = describe_evaluation(evaluation)
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model")  # again, with a card that shows the figures
-    accelerator.end_training()
+    finish_trackers(accelerator)
 
 
 def learning_signal(log: Log) -> dict[str, str]:

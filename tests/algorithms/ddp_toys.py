@@ -58,6 +58,7 @@ def main(output_dir):
     result["ranks"] = accelerator.num_processes
     result["nan"] = nan_on_one_rank(f"{output_dir}/nan", accelerator)
     result["exit"] = signal_on_one_rank(f"{output_dir}/stopped", accelerator)
+    result["grouped"] = torch.distributed.is_initialized()
     torch.save(result, f"{output_dir}/rank-{accelerator.process_index}.pt")
     accelerator.end_training()
 

@@ -34,8 +34,7 @@ def recipe(inputs: Path, output_dir: Path, flags: str = ""):
     where = ["--generator", str(inputs / "base"), "--output-dir", str(output_dir)]
     reward = ["--reward", f"bright={inputs / 'mine.py'}:brightness"]
     config = parse(nft.PRESETS, None, [*where, *reward, *USUAL.split(), *STEPS.split(), *flags.split()]).config
-    evaluation = patch.object(post_training, "evaluate_models", return_value=EVALUATION)
-    with evaluation, patch.object(Accelerator, "end_training"):  # what comes next needs the other process
+    with patch.object(post_training, "evaluate_models", return_value=EVALUATION):
         post_training.post_train(config, build)
     return losses[0]
 

@@ -1,12 +1,14 @@
 """Several processes share what loops over images, and find the figures of one, bit for bit."""
 
 import json
+import weakref
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 
-from algorithms.processes import from_main, map_batches
+from algorithms.processes import from_main, map_batches, run_and_leave
 from tests.algorithms.processes_toys import DISCS
 from tests.algorithms.torchrun import torchrun
 from tests.folder_toys import write_folder
@@ -21,6 +23,21 @@ def test_one_process_keeps_its_result_and_raises_its_error():
     assert from_main(lambda: {"a": 1}, "read") == {"a": 1}
     with pytest.raises(FileNotFoundError, match="nothing here"):
         from_main(lambda: (_ for _ in ()).throw(FileNotFoundError("nothing here")), "read")
+
+
+def test_the_group_is_left_when_nothing_of_a_stopped_command_is_left(monkeypatch):
+    """As of a training that a signal ended, whose DDP would otherwise outlive the group."""
+    held, left = [], []
+
+    def command():
+        model = torch.nn.Linear(1, 1)
+        held.append(weakref.ref(model))
+        raise SystemExit(143)
+
+    monkeypatch.setattr(PartialState, "destroy_process_group", lambda self: left.append(held[0]()))
+    with pytest.raises(SystemExit) as stopped:
+        run_and_leave(command)
+    assert stopped.value.code == 143 and left == [None]
 
 
 @pytest.fixture(scope="module")

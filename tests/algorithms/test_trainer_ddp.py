@@ -86,5 +86,6 @@ def test_nan_on_one_rank_stops_both_and_is_saved_by_the_one_that_has_it(two):
 
 def test_a_signal_to_one_rank_stops_both_after_the_same_iteration(two):
     assert [rank["exit"] for rank in two[0]] == [143, 143]
+    assert all(rank["grouped"] for rank in two[0])  # left while DDP lives, it may hang: `run_and_leave`
     assert len((two[1] / "stopped" / "log.jsonl").read_text().splitlines()) == 3
     assert [path.name for path in list_checkpoints(two[1] / "stopped" / "checkpoints")] == ["000002.pt", "000003.pt"]
