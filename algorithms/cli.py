@@ -22,6 +22,7 @@ from algorithms.terminal import allow_any_character
 from algorithms.user_errors import user_errors
 
 COMMANDS = {("train", name): module for name, module in ALGORITHMS.items()} | {
+    ("train", "distil"): "algorithms.recipes.distil",
     ("train", "base"): "algorithms.recipes.base",
     ("check",): "algorithms.inspection.check",
     ("evaluate",): "algorithms.evaluation.evaluate",

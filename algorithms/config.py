@@ -95,6 +95,7 @@ class EvalConfig:
 class TrainingEvalConfig(EvalConfig):
     """The evaluation of a training, and what is watched during it."""
 
+    base: str | None = None  # generator of the report's row of this name; None: the one that training starts from
     stop_on_collapse: bool = False  # end the run at a sign of collapse, with the weights from before; else only warn
 
 
@@ -250,7 +251,7 @@ class SDEConfig(PostTrainingConfig):
 
 RESUMABLE_FIELDS = (  # of post-training, may change when a run is resumed; threads and batch sizes round differently
     *("output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "mixed_precision"),
-    *("eval.contexts", "eval.judge", "data.cache", "distributed.timeout"),
+    *("eval.contexts", "eval.judge", "eval.base", "data.cache", "distributed.timeout"),
     *("threads", "rollout.batch_size", "optim.micro_batch_size"),
     *(f"reward.{name}" for name in ("workers", "worker_device", "timeout", "on_failure", "ray")),
 )

@@ -215,7 +215,7 @@ def train_and_evaluate(
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
-    copy_base, copy_trained = whole_copier(components.ref), whole_copier(components.theta)
+    base_of_report, copy_trained = copier_of_base(components), whole_copier(components.theta)
     with components.scorer:
         ema = train(
             accelerator,
@@ -236,7 +236,7 @@ def train_and_evaluate(
     seconds = mean_time_per_phase(log)
     accelerator.print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = learning_signal(log) if config.control == "none" else {}
-    models = {"base": copy_base(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
+    models = {"base": base_of_report(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
     evaluation = evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
@@ -244,6 +244,19 @@ def train_and_evaluate(
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model")  # again, with a card that shows the figures
     finish_trackers(accelerator)
+
+
+def copier_of_base(components: Components[Any]) -> Callable[[], CellFlux]:
+    """A function that returns the generator of the report's row "base": what training starts from, or the config's.
+
+    Raises:
+        FileNotFoundError, ValueError: see `CellFlux.from_pretrained`; it draws other cells than those of the data.
+    """
+    if (name := components.config.eval.base) is None:
+        return whole_copier(components.ref)
+    base = CellFlux.from_pretrained(name)
+    check_generators(components.data, base)
+    return lambda: base.to(components.accelerator.device)
 
 
 def learning_signal(log: Log) -> dict[str, str]:

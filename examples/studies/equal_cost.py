@@ -30,7 +30,7 @@ DRAW, TREATED = 1, 80  # images other than those that chose the defaults of `tra
 
 UNDECISIVE = (  # fields that do not decide a run, and its seed
     *("seed", "output_dir", "resume", "iterations", "trackers", "save_every", "save_minutes", "show_every", "threads"),
-    *("eval.contexts", "eval.judge", "data.cache"),
+    *("eval.contexts", "eval.judge", "eval.base", "data.cache"),
 )
 
 

@@ -44,7 +44,7 @@ def test_a_group_without_a_known_name_lists_its_own(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     out, _ = capsys.readouterr()
-    names = ["awm", "base", "flowawr", "grpo", "nft", "ppo", "ram", "rft", "rwr"]
+    names = ["awm", "base", "distil", "flowawr", "grpo", "nft", "ppo", "ram", "rft", "rwr"]
     assert [line.split()[2] for line in out.splitlines()[1:]] == names
 
 

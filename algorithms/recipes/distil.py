@@ -1,0 +1,87 @@
+"""Distil a generator's classifier-free guidance into its weights, then compare it with the base it came from.
+
+    cellfluxrl train distil                                    # of runs/nft/model: the second half of `make train`
+    cellfluxrl train distil --generator runs/ram/model --guidance 0.4
+    cellfluxrl train distil --preset smoke                     # two iterations of the base, and the evaluation
+    accelerate launch examples/train_distil.py                 # the same, on any number of processes
+
+What a post-trained generator learned about its compounds lies in the difference to its own velocity without a compound,
+which shares the noise of its weights. Guidance follows this difference further, at two evaluations of the network a
+step; what is distilled takes one. No reward is learned from; those in the log say how far it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithms.config import (
+    OldPolicyRolloutConfig,
+    RenoiseConfig,
+    RenoisedConfig,
+    RenoisedLossConfig,
+    TrainingEvalConfig,
+    Weighting,
+    WeightingConfig,
+    presets,
+)
+from algorithms.recipes.commands import commands
+from algorithms.train_config import OptimConfig
+
+if TYPE_CHECKING:
+    from algorithms.recipes.post_training import Components
+    from algorithms.trainer import Algorithm
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
+    """Settings of `algorithms.losses.distillation.DistillationLoss`."""
+
+    weighting: Weighting = "linear"
+    guidance: float = 0.2  # w: (1 + w) v(compound) - w v(none); 0.2 is that of CellFlux
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig(RenoisedConfig):
+    """Distillation of guidance."""
+
+    output_dir: Path = Path("runs/distil")
+    generator: str = "runs/nft/model"
+    iterations: int = 48
+    rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig(groups=36, group_size=2, decay_slope=0.0)  # on policy
+    renoise: RenoiseConfig = RenoiseConfig(times_per_sample=4, noise_per="sample")
+    # steps of AdamW have the size of the rate: at 1e-3 they are larger than what there is to learn
+    optim: OptimConfig = OptimConfig(learning_rate=2e-4, warmup_iterations=5, cooldown=0.5, micro_batch_size=48)
+    loss: DistillationLossConfig = DistillationLossConfig()
+    eval: TrainingEvalConfig = TrainingEvalConfig(base="embedded")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.control != "none":
+            raise ValueError(f"distillation learns from no reward, which --control {self.control} would replace")
+
+
+USUAL = presets(DistilConfig())
+PRESETS = {"default": USUAL["default"], "smoke": replace(USUAL["smoke"], generator="embedded")}
+
+
+def build(components: Components[DistilConfig]) -> Algorithm:
+    """DistillationLoss on what the old weights drew, re-noised."""
+    from algorithms.losses.distillation import DistillationLoss
+    from algorithms.losses.matching import TIME_WEIGHTS
+
+    config = components.config.loss
+    time_weight = TIME_WEIGHTS[config.weighting]
+    return components.renoised_algorithm(
+        DistillationLoss(*components.models, guidance=config.guidance, time_weight=time_weight)
+    )
+
+
+main, estimate = commands(build)
+
+
+if __name__ == "__main__":
+    from algorithms.cli import run
+
+    run("train", "distil")

@@ -1,0 +1,57 @@
+"""Guidance distillation: the formula, its minimum, the module."""
+
+import pytest
+import torch
+from torch import nn
+
+from algorithms.losses.distillation import DistillationLoss
+from algorithms.losses.matching import TIME_WEIGHTS
+from cellenv.path import lift
+from tests.algorithms.matching_toys import Scale, check_outputs, omega, rows
+
+
+class Teacher(Scale):
+    """Scale that also gives what classifier-free guidance makes of it."""
+
+    def guided(self, x_t, t, condition, w):
+        return (1 + w) * self(x_t, t, condition) - w * self(x_t, t, torch.zeros_like(condition))
+
+
+def loss(theta=None, **options):
+    return DistillationLoss(theta or Scale(0.3, 0.1), Scale(0.2, -0.1), Teacher(0.5, 0.2), **options)
+
+
+@pytest.mark.parametrize("weighting", TIME_WEIGHTS)
+def test_it_is_the_weighted_distance_to_the_guided_teacher(weighting):
+    data, w = rows(), 0.7
+    t, c = data["t"], data["condition"]
+    x_t = (1 - lift(t, data["x1"])) * data["x0"] + lift(t, data["x1"]) * data["x1"]
+    out = check_outputs(loss(guidance=w, time_weight=TIME_WEIGHTS[weighting]), data, ["loss_distil"])
+    guided = 0.5 * x_t + 0.2 * lift(t, x_t) + (1 + w) * lift(c.mean(1), x_t)  # Scale adds the mean condition
+    v_theta = 0.3 * x_t + 0.1 * lift(t, x_t) + lift(c.mean(1), x_t)
+    expected = (omega(weighting, t) * (v_theta - guided).square().flatten(1).mean(1)).mean()
+    torch.testing.assert_close(out["loss_distil"], expected)
+
+
+def test_at_the_guided_velocity_loss_and_gradient_are_zero():
+    class Guided(nn.Module):
+        """What the teacher is with guidance 0.7, in one evaluation."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Parameter(torch.tensor(x)) for x in (0.5, 0.2, 1.7))
+
+        def forward(self, x_t, t, condition):
+            return self.a * x_t + self.b * lift(t, x_t) + self.c * lift(condition.mean(1), x_t)
+
+    theta = Guided()
+    value = loss(theta, guidance=0.7)(rows())["loss_distil"]
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-10)
+    assert all(parameter.grad.abs().item() < 1e-4 for parameter in theta.parameters())
+
+
+@pytest.mark.parametrize("guidance", [0.0, -0.2, float("nan")])
+def test_without_guidance_there_is_nothing_to_distil(guidance):
+    with pytest.raises(ValueError, match="need guidance > 0"):
+        loss(guidance=guidance)

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from algorithms.recipes import distil
+from cellenv.generator import CellFlux, Sampling
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training
+
+SAMPLING = Sampling(steps=2, noise_level=0.5)
+
+
+@pytest.fixture
+def distiller(runner):
+    """The recipe on the tiny generator, which is also the base of its report."""
+    found = runner(distil, SAMPLING)
+    found.terms = [*found.terms, "--eval.base", str(found.base)]
+    return found
+
+
+def test_it_trains_and_resumes(distiller):
+    check_training(distiller, "loss_distil", "--groups 1")
+
+
+def test_flags_reach_the_training(distiller):
+    check_flags(distiller, ["--guidance 3", "--weighting velocity", "--times-per-sample 2"])
+
+
+def test_the_report_compares_with_another_generator_than_the_teacher(distiller, tmp_path):
+    other = CellFlux.from_pretrained(distiller.base)
+    with torch.no_grad():
+        next(other.parameters()).mul_(2)
+    other.save_pretrained(tmp_path / "other")
+    distiller.run("against", f"--groups 1 --iterations 1 --eval.base {tmp_path / 'other'}")
+    reported = distiller.evaluated[-1][0]["base"].state_dict()
+    assert all(torch.equal(value, reported[name]) for name, value in other.state_dict().items())
+
+
+def test_a_base_that_is_not_there_is_missed_before_the_training(distiller, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no generator at"):
+        distiller.run("missing", f"--eval.base {tmp_path / 'nothing'}")
+    assert not (tmp_path / "missing" / "log.jsonl").exists()
+
+
+def test_a_control_of_rewards_is_refused():
+    with pytest.raises(ValueError, match="learns from no reward, which --control zero would replace"):
+        distil.DistilConfig(control="zero")
