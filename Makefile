@@ -9,6 +9,7 @@ INSTALLED := .venv/installed-$(EXTRAS)
 
 train: $(INSTALLED)
 	$(BIN)/accelerate launch examples/train_nft.py
+	$(BIN)/accelerate launch examples/train_distil.py
 
 test: $(INSTALLED) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -255,7 +255,10 @@ def copier_of_base(components: Components[Any]) -> Callable[[], CellFlux]:
     if (name := components.config.eval.base) is None:
         return whole_copier(components.ref)
     base = CellFlux.from_pretrained(name)
-    check_generators(components.data, base)
+    try:
+        check_generators(components.data, base)
+    except ValueError as error:
+        raise ValueError(f"--eval.base {name}: {error}") from None
     return lambda: base.to(components.accelerator.device)
 
 

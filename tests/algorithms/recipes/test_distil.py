@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from algorithms.recipes import distil
 from cellenv.generator import CellFlux, Sampling
+from cellenv.networks import UNet
 from tests.algorithms.recipes.recipe_toys import check_flags, check_training
+from tests.conftest import TINY
 
 SAMPLING = Sampling(steps=2, noise_level=0.5)
 
@@ -38,6 +42,13 @@ def test_a_base_that_is_not_there_is_missed_before_the_training(distiller, tmp_p
     with pytest.raises(FileNotFoundError, match="no generator at"):
         distiller.run("missing", f"--eval.base {tmp_path / 'nothing'}")
     assert not (tmp_path / "missing" / "log.jsonl").exists()
+
+
+def test_a_base_of_other_cells_is_refused_by_the_name_of_its_flag(distiller, tmp_path):
+    config = replace(TINY, condition_dim=TINY.condition_dim + 1)
+    CellFlux(UNet(config), config, SAMPLING).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"--eval\.base .*other: the generator draws"):
+        distiller.run("refused", f"--eval.base {tmp_path / 'other'}")
 
 
 def test_a_control_of_rewards_is_refused():
