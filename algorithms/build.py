@@ -18,6 +18,7 @@ from algorithms.config import (
     NucleusConfig,
     RewardConfig,
     SegmenterConfig,
+    TrainingEvalConfig,
     TrainingRewardConfig,
 )
 from algorithms.losses.matching import TIME_WEIGHTS
@@ -105,6 +106,23 @@ def check_generators(data: CellData, *generators: CellFlux) -> None:
                 f"the generator draws {came[0]} images from {came[1]} numbers a compound, the cells have {need[0]} and"
                 f" {need[1]}: give the generator of these cells (cellfluxrl train base trains one)"
             )
+
+
+def build_base(config: TrainingEvalConfig, data: CellData) -> CellFlux | None:
+    """Generator of the report's row "base"; None: the one that training starts from.
+
+    Raises:
+        FileNotFoundError: there is no such generator.
+        ValueError: its files are damaged, or it draws other cells than these.
+    """
+    if config.base is None:
+        return None
+    base = CellFlux.from_pretrained(config.base)
+    try:
+        check_generators(data, base)
+    except ValueError as error:
+        raise ValueError(f"--eval.base {config.base}: {error}") from None
+    return base
 
 
 def build_segmenter(config: SegmenterConfig, device: torch.device | str | None = None) -> tuple[NucleusSegmenter, str]:

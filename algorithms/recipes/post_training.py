@@ -6,16 +6,22 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.objectives import LossModule
 
 from algorithms import controls
 from algorithms.advantages import RewardFn, normalised_rewards, total_reward
-from algorithms.build import RewardSuite, build_cells, build_judge, build_rewards, build_scorer, check_generators
+from algorithms.build import (
+    RewardSuite,
+    build_base,
+    build_cells,
+    build_judge,
+    build_rewards,
+    build_scorer,
+    check_generators,
+)
 from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
 from algorithms.config import RESUMABLE_FIELDS, PostTrainingConfig, RenoisedConfig, SDEConfig
@@ -34,9 +40,10 @@ from algorithms.old_policy import old_policy_decay
 from algorithms.processes import from_main
 from algorithms.recipes.base import PairConfig
 from algorithms.recipes.real_pairs import AddRealPairs
+from algorithms.recipes.samples import sample_renderer
 from algorithms.renoise import Coupling, Renoise, generating_coupling, group_coupling, independent_coupling
 from algorithms.resume_settings import resume_settings
-from algorithms.rollouts import RolloutCollector, draw_groups, groups_of_rank
+from algorithms.rollouts import RolloutCollector, groups_of_rank
 from algorithms.run_folder import run_folder
 from algorithms.sde import SDESampler
 from algorithms.sharding import whole_copier
@@ -47,11 +54,10 @@ from algorithms.workers.scorer import Scorer
 from cellenv.data.cells import CellData
 from cellenv.env import VirtualCellEnv
 from cellenv.generator import GRIDS, CellFlux, GeneratorPolicy
-from cellenv.pictures import composite, grid
 from cellenv.streams import rng_at
 
 ROWS = {"none": "rl", "zero": "zero-reward", "shuffled": "shuffled-reward", "flipped": "flipped-reward"}
-ADAPTER_STREAM, PICTURE_STREAM = 2**31 - 2, 2**31 - 3  # of the seed; no rollout uses them
+ADAPTER_STREAM = 2**31 - 2  # of the seed; no rollout uses it
 
 Config = TypeVar("Config", bound=PostTrainingConfig)
 Config_co = TypeVar("Config_co", bound=PostTrainingConfig, covariant=True)
@@ -215,14 +221,15 @@ def train_and_evaluate(
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
-    base_of_report, copy_trained = copier_of_base(components), whole_copier(components.theta)
+    copy_base, copy_trained = whole_copier(components.ref), whole_copier(components.theta)
+    other_base = build_base(config.eval, components.data)
     with components.scorer:
         ema = train(
             accelerator,
             config,
             algorithm,
             monitor=monitor,
-            render_samples=sample_renderer(config, components),
+            render_samples=sample_renderer(components.data, components.ref, components.theta, seed=config.seed),
             settings=resume_settings(config, RESUMABLE_FIELDS, components.data, accelerator.mixed_precision),
         )
     with ema.swapped(components.theta):
@@ -236,7 +243,8 @@ def train_and_evaluate(
     seconds = mean_time_per_phase(log)
     accelerator.print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = learning_signal(log) if config.control == "none" else {}
-    models = {"base": base_of_report(), ROWS[config.control]: trained}  # copies are neither compiled nor sharded
+    base = (other_base or copy_base()).to(accelerator.device)
+    models = {"base": base, ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
     evaluation = evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
@@ -244,22 +252,6 @@ def train_and_evaluate(
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model")  # again, with a card that shows the figures
     finish_trackers(accelerator)
-
-
-def copier_of_base(components: Components[Any]) -> Callable[[], CellFlux]:
-    """A function that returns the generator of the report's row "base": what training starts from, or the config's.
-
-    Raises:
-        FileNotFoundError, ValueError: see `CellFlux.from_pretrained`; it draws other cells than those of the data.
-    """
-    if (name := components.config.eval.base) is None:
-        return whole_copier(components.ref)
-    base = CellFlux.from_pretrained(name)
-    try:
-        check_generators(components.data, base)
-    except ValueError as error:
-        raise ValueError(f"--eval.base {name}: {error}") from None
-    return lambda: base.to(components.accelerator.device)
 
 
 def learning_signal(log: Log) -> dict[str, str]:
@@ -296,19 +288,3 @@ def build_components(config: Config, accelerator: Accelerator, data: CellData | 
     if config.compile:
         compile_networks([model.network for model in (theta, old, ref)], accelerator.device)
     return Components(config=config, accelerator=accelerator, data=data, theta=theta, old=old, ref=ref)
-
-
-def sample_renderer(config: PostTrainingConfig, components: Components[Any]) -> Callable[[], NDArray[np.uint8]]:
-    """A function that draws eight contexts: the control, the base's image and theta's, from the same noise."""
-    data = components.data
-    contexts = draw_groups(data, range(8), 1, seed=config.seed, iteration=PICTURE_STREAM)
-
-    def draw(model: CellFlux) -> NDArray[np.uint8]:
-        td = contexts.to(next(model.parameters()).device)
-        return composite(model.sample(td["x0"], td["condition"], td["seed"])[0], data.channels)
-
-    def render() -> NDArray[np.uint8]:
-        rows = [composite(contexts["x0"], data.channels), draw(components.ref), draw(components.theta)]
-        return grid(rows, ["control", "before", "now"], [name.split()[0] for name in data.class_names(contexts)])
-
-    return render
