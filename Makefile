@@ -39,6 +39,7 @@ check-package: package
 	build/venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd build/empty && PATH=$(CURDIR)/build/venv/bin:$$PATH && \
 	cellfluxrl train nft --preset smoke && \
+	cellfluxrl train distil --preset smoke && \
 	cellfluxrl evaluate --preset smoke --model rl=runs/nft-smoke/model && \
 	cellfluxrl best-of-n --preset smoke --model rl=runs/nft-smoke/model && \
 	cellfluxrl generate --preset smoke --generator runs/nft-smoke/model && \

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import (
     OldPolicyRolloutConfig,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.distillation.DistillationLoss`."""
 
+    normalise: Literal["total", "rewards"] = "total"  # of the rewards in the log, which have no shares in this loss
     weighting: Weighting = "linear"
     guidance: float = 0.2  # w: (1 + w) v(compound) - w v(none); 0.2 is that of CellFlux
 

@@ -22,6 +22,7 @@ def distiller(runner):
 
 def test_it_trains_and_resumes(distiller):
     check_training(distiller, "loss_distil", "--groups 1")
+    assert not any(key.startswith("signal_share/") for key in distiller.log("straight")[0])  # of no reward
 
 
 def test_flags_reach_the_training(distiller):
