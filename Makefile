@@ -8,7 +8,7 @@ INSTALLED := .venv/installed-$(EXTRAS)
 .PHONY: train test lint docs check-docs package check-package test-lowest test-newest clean
 
 train: $(INSTALLED)
-	$(BIN)/accelerate launch examples/train_nft.py
+	$(BIN)/accelerate launch examples/train_nft.py --eval.contexts 64
 	$(BIN)/accelerate launch examples/train_distil.py
 
 test: $(INSTALLED) lint
