@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from algorithms.config import (
     OldPolicyRolloutConfig,
@@ -22,7 +22,6 @@ from algorithms.config import (
     RenoisedConfig,
     RenoisedLossConfig,
     TrainingEvalConfig,
-    Weighting,
     WeightingConfig,
     presets,
 )
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.distillation.DistillationLoss`."""
 
-    normalise: Literal["total", "rewards"] = "total"  # of the rewards in the log, which have no shares in this loss
-    weighting: Weighting = "linear"
     guidance: float = 0.2  # w: (1 + w) v(compound) - w v(none); 0.2 is that of CellFlux
 
 
@@ -54,7 +51,8 @@ class DistilConfig(RenoisedConfig):
     renoise: RenoiseConfig = RenoiseConfig(times_per_sample=4, noise_per="sample")
     # steps of AdamW have the size of the rate: at 1e-3 they are larger than what there is to learn
     optim: OptimConfig = OptimConfig(learning_rate=2e-4, warmup_iterations=5, cooldown=0.5, micro_batch_size=48)
-    loss: DistillationLossConfig = DistillationLossConfig()
+    # the total is normalised, so that the log tells no shares of rewards in a signal that is not learned from
+    loss: DistillationLossConfig = DistillationLossConfig(normalise="total", weighting="linear")
     eval: TrainingEvalConfig = TrainingEvalConfig(base="embedded")
 
     def __post_init__(self) -> None:
