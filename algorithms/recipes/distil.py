@@ -46,7 +46,7 @@ class DistilConfig(RenoisedConfig):
 
     output_dir: Path = Path("runs/distil")
     generator: str = "runs/nft/model"
-    iterations: int = 48
+    iterations: int = 32
     rollout: OldPolicyRolloutConfig = OldPolicyRolloutConfig(groups=36, group_size=2, decay_slope=0.0)  # on policy
     renoise: RenoiseConfig = RenoiseConfig(times_per_sample=4, noise_per="sample")
     # steps of AdamW have the size of the rate: at 1e-3 they are larger than what there is to learn

@@ -79,7 +79,8 @@ def test_dry_run_prints_the_resolved_config_and_an_estimate_and_leaves_no_run(sa
     out = capsys.readouterr().out.splitlines()
     for line in ("optim.learning_rate = 0.001", "iterations = 5", f"reward.terms = {terms}", f"generator = {base}"):
         assert line in out
-    rollouts, losses = 8 * 2, 8 * 2 * (1 + 2 + 1 + 1)  # images, steps; rows, theta forward and backward, old, ref
+    rows = 8 * 6  # images, times of each
+    rollouts, losses = 8 * 2, rows * (1 + 2 + 1) + 17  # images, steps; theta forward and backward, old; ref on a third
     evaluation = 2 * 16 * 2 * 2  # models, contexts, samples, steps
     assert f"network function evaluations  {5 * (rollouts + losses) + evaluation:,}" in out
     assert not (tmp_path / "run").exists()
