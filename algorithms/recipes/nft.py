@@ -1,6 +1,6 @@
 """Post-train the generator with DiffusionNFT on the biological rewards, then compare it with its base.
 
-    cellfluxrl train nft                                       # 60 iterations, a quarter of an hour on one core with bfloat16
+    cellfluxrl train nft                                       # 60 iterations, a quarter of an hour on a core with bf16
     cellfluxrl train nft --preset smoke                        # two iterations and the evaluation
     cellfluxrl train nft --resume                              # continue where it stopped
     cellfluxrl train nft --control shuffled --output-dir runs/nft-shuffled

@@ -5,8 +5,8 @@
 On policy, at the weights of the embedded base: g is the gradient of one iteration. Each rollout is re-noised several
 times: with source and times drawn per group of images, per image, and per group with times in one quarter of [0, 1).
 Prints estimates of the variance of E[g | rollout], of the mean variance of g given its rollout, and of |E g|^2, with
-each weight's gradient divided by its rms in the first of these, as AdamW sees it. K times per image in place of one
-divide the second by K.
+each weight's gradient divided by its rms in the first of these, as AdamW sees it. K times per image
+(`--times-per-sample`) in place of one divide the second by K.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from examples.studies.command_line import parse_script
 class GradientNoiseConfig:
     iterations: int = 8  # rollouts of 144 images; at least 3
     draws: int = 3  # of sources and times for each of them; at least 2
+    times_per_sample: int = 2  # K, of each image in a draw
 
 
 PRESETS = {"default": GradientNoiseConfig(), "smoke": GradientNoiseConfig(iterations=3, draws=2)}
@@ -98,7 +99,9 @@ def moments(gradients: Tensor) -> Moments:
 
 def main(config: GradientNoiseConfig) -> None:
     with TemporaryDirectory() as folder:
-        nft_config = replace(nft.PRESETS["default"], output_dir=Path(folder))
+        preset = nft.PRESETS["default"]
+        renoise = replace(preset.renoise, times_per_sample=config.times_per_sample)
+        nft_config = replace(preset, output_dir=Path(folder), renoise=renoise)
         accelerator = start_accelerator(mixed_precision="auto", output_dir=nft_config.output_dir)
         components = build_components(nft_config, accelerator)
         algorithm = nft.build(components)

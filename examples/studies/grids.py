@@ -11,7 +11,7 @@ from rewards.suite.spec import SUITE
 # a study varies one option of these, the setting of DiffusionNFT that compare.py chose
 START: Mapping[str, object] = {}
 SHORT = 50_000  # NFE: 19 iterations
-LONG = 208_000  # NFE: 80 iterations, as `train nft`
+LONG = 208_000  # NFE: 80 iterations
 TWO, THREE = (1, 2), (1, 2, 3)  # seeds; 0 chose the defaults
 
 
