@@ -11,8 +11,8 @@ from algorithms.recipes import ALGORITHMS
 from examples.studies.comparison_config import Candidate, ComparisonConfig
 
 WARMUP_ITERATIONS = 5  # the recipes' 20 would be half of a short run, and a quarter of one with cheap iterations
-# DiffusionNFT with as many times an image as the other algorithms, and the rate that belongs to their noise: with six, as
-# in its recipe, a budget of 50,000 NFE would be ten iterations.
+# DiffusionNFT with as many times an image as the other algorithms, and the rate that belongs to their noise: the six of
+# its recipe would leave a budget of 50,000 NFE ten iterations.
 SHORT_RUNS: Mapping[str, Mapping[str, object]] = {
     "nft": {"renoise.times_per_sample": 2, "loss.kl_share": 1.0, "optim.learning_rate": 1e-3}
 }
