@@ -187,7 +187,9 @@ def evaluate(
         name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
         for name, row in values.items()
     }
-    numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
+    numbers = {
+        name: _numbers(row, real, population, evaluator.sigma, is_real=name == "real") for name, row in values.items()
+    }
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
         "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
@@ -236,14 +238,17 @@ def _gap_figures(shares: GapShares) -> Figures:
     return {"share": figure(shares.share), "own": {name: figure(interval) for name, interval in shares.own.items()}}
 
 
-def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
+def _numbers(
+    row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor], *, is_real: bool
+) -> dict[str, float]:
     """The figures of a whole row; those that depend on n as means over the G draws. population: (n,) ids."""
     each_draw = row.unbind(1)  # G times [n]
     figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()} if "right" in row else {}
     for name, raw in real["features"].items():
         features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
         figures |= distances(name, features, reference)
-        figures[metric_key("diversity", name)] = diversity(features)
+        pairs = torch.cat([features, reference.unsqueeze(1)], 1) if is_real else features  # of one compound, or context
+        figures[metric_key("diversity", name)] = diversity(pairs)
     for name, reference in real["measure"].items():
         per_draw = [
             wasserstein_by_group(draw["measure", name], population, reference, population, sigma[name])

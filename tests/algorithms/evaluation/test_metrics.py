@@ -100,7 +100,6 @@ def test_form_is_that_of_the_design():
         numbers = ("frechet", "kernel", "moa_accuracy", "n_contexts", "w1_size", "w1_mean")
         assert all(isinstance(figures[name], float | int) for name in numbers)
     assert evaluation["rows"]["rl"]["n_contexts"] == N
-    assert evaluation["rows"]["real"]["diversity"] is None  # one image a context
     assert evaluation["rows"]["base"]["diversity"] > 0
     json.dumps(evaluation, allow_nan=False)
 
@@ -178,6 +177,15 @@ def test_distances_and_diversity_do_not_depend_on_the_scale_of_the_features():
     rows, scaled = (toy_evaluation(evaluator=evaluator)["rows"]["rl"] for evaluator in (TOY, larger))
     for name in ("frechet", "kernel", "diversity"):
         assert scaled[name] == pytest.approx(rows[name], rel=1e-4)
+
+
+def test_the_diversity_of_real_images_is_that_of_two_of_one_compound():
+    images = toy_images(0.5, size=1, seed=1)
+    own, other = (standardise(brightness(x), brightness(REFERENCE)) for x in (images.squeeze(1), REFERENCE))
+    distance = (own - other).norm(dim=1).mean().item()
+    assert toy_evaluation()["rows"]["real"]["diversity"] == pytest.approx(distance, rel=1e-5)
+    alone = toy_evaluation(rows={"base": images, "real": images})["rows"]
+    assert alone["base"]["diversity"] is None and alone["real"]["diversity"] == pytest.approx(distance, rel=1e-5)
 
 
 def test_further_features_get_distances_of_their_own():
