@@ -40,15 +40,15 @@ class NFTConfig(RenoisedConfig):
 
     output_dir: Path = Path("runs/nft")
     iterations: int = 60
-    # most of the noise of a gradient comes from re-noising, and two times an image would leave three times as much
+    # most of a gradient's noise is in the choice of sources and times; AdamW's steps, whose size is the rate, follow it
     renoise: RenoiseConfig = RenoiseConfig(times_per_sample=6)
     optim: OptimConfig = replace(RenoisedConfig.optim, learning_rate=8e-4, warmup_iterations=5)
     loss: NFTLossConfig = NFTLossConfig(kl_share=1 / 3)
 
 
 USUAL = presets(NFTConfig())
-LONG = replace(USUAL["long"], optim=replace(NFTConfig.optim, learning_rate=4e-4))  # steps of AdamW add up
-PRESETS = {**USUAL, "long": LONG}
+LONG_OPTIM = replace(NFTConfig.optim, learning_rate=4e-4)  # for as much noise in the end
+PRESETS = {**USUAL, "long": replace(USUAL["long"], optim=LONG_OPTIM)}
 
 
 def build(components: Components[NFTConfig]) -> Algorithm:

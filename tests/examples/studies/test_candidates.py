@@ -39,6 +39,7 @@ def test_a_candidate_overrides_what_all_runs_share():
     assert (config.rollout.groups, config.rollout.group_size, config.seed) == (4, 2, 5)
     assert (config.output_dir, config.trackers) == (Path("folder"), ())
     assert config.optim.warmup_iterations == WARMUP_ITERATIONS
+    assert (config.renoise.times_per_sample, config.loss.kl_share) == (2, 1.0)  # runs are short
     with pytest.raises(ValueError, match="images in whole groups of 3, got 8"):
         candidate_config(CONFIG, Candidate(name="n", options={"rollout.group_size": 3}), 5, Path("folder"))
 
