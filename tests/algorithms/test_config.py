@@ -142,14 +142,15 @@ def test_workers_on_another_machine_take_no_core_of_this_one():
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_presets_of_a_recipe_differ_in_length_alone(name):
+def test_presets_of_a_recipe_differ_in_length_and_the_rate_of_long_nft(name):
     found = import_module(ALGORITHMS[name]).PRESETS
     default, smoke, long = (found[key] for key in ("default", "smoke", "long"))
     assert smoke.iterations == 2 < default.iterations < long.iterations
     assert {type(config) for config in found.values()} == {type(default)} and default.output_dir == Path("runs", name)
     assert len({config.output_dir for config in found.values()}) == 3
+    rate = replace(default.optim, learning_rate=4e-4) if name == "nft" else default.optim
     same = {"iterations": 1, "output_dir": Path("x")}
-    assert replace(long, **same) == replace(default, **same)
+    assert replace(long, **same) == replace(default, optim=rate, **same)
     assert (smoke.optim, smoke.reward) == (default.optim, default.reward)
     shorter = {"critic_warmup": smoke.loss.critic_warmup} if name == "ppo" else {}  # than two iterations
     assert smoke.loss == replace(default.loss, **shorter)

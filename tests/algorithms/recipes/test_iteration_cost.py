@@ -2,7 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from algorithms.config import OldPolicyRolloutConfig, SDERolloutConfig, TrainingEvalConfig, TrainingRewardConfig
+from algorithms.config import (
+    OldPolicyRolloutConfig,
+    RenoiseConfig,
+    SDERolloutConfig,
+    TrainingEvalConfig,
+    TrainingRewardConfig,
+)
 from algorithms.estimate import Estimate
 from algorithms.recipes import iteration_cost, nft, ppo
 from algorithms.recipes.iteration_cost import estimate_post_training
@@ -24,6 +30,8 @@ def config(save_base, own_reward, monkeypatch):
         mixed_precision="no",
         reward=TrainingRewardConfig(terms=own_reward),
         rollout=OldPolicyRolloutConfig(groups=2, group_size=2, batch_size=4),
+        renoise=RenoiseConfig(times_per_sample=TIMES),
+        loss=nft.NFTLossConfig(kl_share=1.0),
         eval=TrainingEvalConfig(contexts=4),
     )
 

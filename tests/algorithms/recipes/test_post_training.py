@@ -131,7 +131,7 @@ def test_flags_of_renoising_reach_the_training(run):
 def test_a_run_with_every_lever_resumes_bit_for_bit(run):
     flags = "--cooldown 0.5 --optimizer muon --train-on 3 --t-max 0.8 --stratified --pretraining-weight 0.1"
     check_training(run, "loss_pretraining", flags)
-    assert [line["lr"] for line in run.log("straight")] == pytest.approx([0.01 / 10, 0.01 * 2 / 10])
+    assert [line["lr"] for line in run.log("straight")] == pytest.approx([0.01 / 5, 0.01 * 2 / 5])
 
 
 def test_compiled_networks_train_as_others_and_are_not_evaluated(run, monkeypatch):
