@@ -72,5 +72,5 @@ plt.axis("off")
 plt.show()
 
 # %%
-# For the real thing, ``cellfluxrl train nft`` trains 80 iterations of 144 images and evaluates the result beside its
+# For the real thing, ``cellfluxrl train nft`` trains 60 iterations of 144 images and evaluates the result beside its
 # base and real cells.
