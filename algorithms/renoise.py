@@ -64,7 +64,7 @@ def row_streams(seed: int, iteration: int, index: Tensor, times_per_sample: int)
 class Renoise:
     """From a rollout to training rows: x0 (the source x0'), x1, t, condition, advantage, r and group, batch size [n].
 
-    The K rows of a sample are consecutive.
+    The K rows of a sample are consecutive. Their key `row` is the number of a row within the iteration, over all ranks.
     """
 
     coupling: Coupling
@@ -95,8 +95,10 @@ class Renoise:
         """Rows of all these images, with advantages among them."""
         A = advantage(reward, rollout["group"], batch_std(reward, self.gather))  # (B,)
         rngs = row_streams(self.seed, iteration, rollout[self.noise_per], self.times_per_sample)
-        sample = torch.arange(len(rollout), device=rollout.device).repeat_interleave(self.times_per_sample)  # (n,)
+        K = self.times_per_sample
+        sample = torch.arange(len(rollout), device=rollout.device).repeat_interleave(K)  # (n,)
         rows = rollout[sample]
+        draw = torch.arange(len(rows), device=rows.device) % K  # (n,)
         t = self.times(self.levels(rows, rngs, iteration)).to(A.device)
         return TensorDict(
             {
@@ -107,6 +109,7 @@ class Renoise:
                 "advantage": A[sample],
                 "r": optimality(A)[sample],
                 "group": rows["group"],
+                "row": rows["sample"] * K + draw,
             },
             batch_size=[len(sample)],
         )

@@ -58,13 +58,13 @@ def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def spread_rows(n: int, share: float) -> Tensor:
-    """Indices of about share n of n rows, at least one, ascending: i where i times the golden ratio mod 1 < share.
+def in_share(row: Tensor, share: float) -> Tensor:
+    """Which rows are in a share of all, by their numbers: row x golden ratio mod 1 < share, (n,) int64 -> (n,) bool.
 
     Every k-th row could be always the same time draw of a sample, since the draws of a sample are consecutive rows. The
     golden ratio takes the same share of every such class.
     """
-    return torch.nonzero(torch.arange(n, dtype=torch.float64) * GOLDEN_RATIO % 1 < share).squeeze(1)
+    return row.double() * GOLDEN_RATIO % 1 < share
 
 
 class RegressionInputs(NamedTuple):
@@ -123,13 +123,16 @@ class MatchingLoss(LossModule):
         omega: `kl_time_weight`. With 1, as published, most of kl comes from times near 1, where no sampler asks and
         where a step of AdamW moves the velocity most: the gradient of the penalty then drowns that of the reward. With
         3 (1 - t)^2, late times are left free, and the texture of the images smooths. 2 (1 - t) is between.
-        All on a share kl_share of the rows (`spread_rows`), chosen by their place in the micro-batch alone, so that the
-        estimates are unbiased.
+        All on a share kl_share of the rows, of which `row` is the number over all ranks (`in_share`), and kl divided by
+        that share: neither ranks nor micro-batches change what rows are taken, nor what they weigh.
         """
-        some = spread_rows(len(inputs.t), self.kl_share).to(inputs.t.device)
+        n = len(inputs.t)
+        taken = in_share(rows["row"], self.kl_share) if self.kl_share < 1 else inputs.t.new_ones(n, dtype=torch.bool)
+        some = taken.nonzero().squeeze(1) if taken.any() else slice(1)  # sharded, the base needs a pass on every rank
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
         v_theta = inputs.v_theta[some]
-        kl = (self.kl_time_weight(inputs.t[some]) * flow_matching(v_theta, v_ref)).mean()
+        omega = self.kl_time_weight(inputs.t[some]) * taken[some]
+        kl = (omega * flow_matching(v_theta, v_ref)).sum() / (self.kl_share * n)
         square, square_ref = (v.square().mean() for v in at_least_fp32(v_theta.detach(), v_ref))
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

@@ -58,6 +58,7 @@ def rows(**more):
         "x1": draw(*SHAPE, seed=2).float(),
         "condition": draw(4, 5, seed=3).float(),
         "t": torch.tensor([0.1, 0.5, 0.8, 0.999]),
+        "row": torch.arange(4),
     }
     return TensorDict(data | more, batch_size=[4])
 

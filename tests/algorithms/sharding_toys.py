@@ -18,7 +18,7 @@ from tests.algorithms.ddp_toys import nan_on_one_rank
 from tests.algorithms.sde_toys import tiny_unet, toy_generator, toy_ppo
 
 USUAL = "--preset smoke --threads 1 --mixed-precision no --show-every 9 --save-every 9 --trackers"
-STEPS = "--learning-rate 1e-2 --optimizer-steps 2 --micro-batch-size 3 --kl-share 1"
+STEPS = "--learning-rate 1e-2 --optimizer-steps 2 --micro-batch-size 3"
 EVALUATION = {"rows": {row: {"n_contexts": 4} for row in ("base", "rl")}, "paired": {}, "baselines": {}, "rewards": []}
 
 

@@ -102,6 +102,7 @@ def test_rows_keep_sample_optimality_and_condition_together(data):
     sample = (rows["x1"][:, 0, 0, 0] * 100).round().long()
     assert torch.equal(sample, torch.arange(12).repeat_interleave(3))
     assert torch.equal(rows["condition"], td["condition"][sample])
+    assert torch.equal(rows["row"], torch.arange(36))
     assert (rows["r"][sample % 4 == 3] > 0.5).all() and (rows["r"][sample % 4 == 0] < 0.5).all()
     assert len(rows["t"].unique()) == 36
     level = rows["x0"].flatten(1)[:, 1:].std(1)

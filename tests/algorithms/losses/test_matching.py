@@ -11,8 +11,8 @@ from algorithms.losses.matching import (
     at_least_fp32,
     end_point_weight,
     flow_matching,
+    in_share,
     scaled_square,
-    spread_rows,
 )
 from algorithms.training_times import uniform_time
 from cellenv.path import lift
@@ -79,14 +79,12 @@ def test_kl_penalty_moves_theta_towards_the_reference():
 
 @pytest.mark.parametrize("share", [0.2, 1 / 3, 0.5, 0.7, 1.0])
 @pytest.mark.parametrize("period", [1, 2, 3, 4, 6])
-def test_rows_are_spread_over_groups_and_time_draws(share, period):
+def test_a_share_is_spread_over_groups_and_time_draws(share, period):
     """Of each place in a sample or in a group, and of each group, the same share."""
-    some = spread_rows(480, share)
-    assert some.unique().equal(some)
+    taken = in_share(torch.arange(480), share)
     for label in (torch.arange(480) % period, torch.arange(480) // (480 // period)):
-        counts = torch.bincount(label[some], minlength=period)
+        counts = torch.bincount(label[taken], minlength=period)
         assert (counts - share * 480 / period).abs().max() <= 2
-    assert spread_rows(1, 0.01).tolist() == [0] and spread_rows(5, 1.0).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("weighting", TIME_WEIGHTS)
@@ -96,12 +94,24 @@ def test_kl_is_estimated_on_a_share_of_the_rows(weighting):
     evaluated = []
     loss.model_ref.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
     out = loss.kl_penalty(loss.regression_inputs(data), data)
-    some = spread_rows(4, share)
-    assert evaluated == [len(some)] == [2]
+    assert evaluated == [2]
     v_theta, _, v_ref, _ = velocities_of(loss, data)
-    kl = (omega(weighting, data["t"])[some] * (v_theta - v_ref)[some].square().flatten(1).mean(1)).mean()
+    square = omega(weighting, data["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)
+    kl = square[[0, 2]].sum() / (share * 4)  # 0 and 2 x 1.618 = 3.236 are less than a half above an integer
     torch.testing.assert_close(out["kl"], kl.detach())
     torch.testing.assert_close(out["loss_kl"], 0.3 * kl)
+
+
+def test_the_pull_on_a_share_of_the_rows_is_that_of_their_parts():
+    """Even of a part without a row in the share, where the base is evaluated all the same: its shards wait for all."""
+    theta, old, ref = models()
+    loss = MatchingLoss(theta, old, ref, kl_share=1 / 3)
+    data = torch.cat([rows(), rows()]).set("row", torch.arange(8))
+    whole = loss.kl_penalty(loss.regression_inputs(data), data)["kl"]
+    parts = [loss.kl_penalty(loss.regression_inputs(part), part) for part in data[torch.randperm(8)].split(1)]
+    torch.testing.assert_close(torch.stack([part["kl"] for part in parts]).mean(), whole)
+    nothing = [part for part in parts if part["kl"] == 0]
+    assert 0 < len(nothing) < 8 and all(part["norm_ratio"].isfinite() for part in nothing)
 
 
 def test_norm_ratio_is_the_size_of_theta_beside_the_reference():
