@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from algorithms.ema import EMA
     from algorithms.evaluation.comparison import evaluate_models
     from algorithms.evaluation.evaluator import build_evaluator
-    from algorithms.evaluation.metrics import Evaluator, evaluate
+    from algorithms.evaluation.measurement import Evaluator
+    from algorithms.evaluation.metrics import evaluate
     from algorithms.launch import start_accelerator
     from algorithms.losses import AWMLoss, FlowAWRLoss, GRPOLoss, NFTLoss, PPOLoss, RAMLoss, RFTLoss, RWRLoss
     from algorithms.renoise import Renoise
@@ -21,7 +22,7 @@ MODULES = {
     "AWMLoss": "losses",
     "Algorithm": "trainer",
     "EMA": "ema",
-    "Evaluator": "evaluation.metrics",
+    "Evaluator": "evaluation.measurement",
     "FlowAWRLoss": "losses",
     "GRPOLoss": "losses",
     "NFTLoss": "losses",

@@ -81,7 +81,7 @@ def estimate_evaluation(
     """Estimate an evaluation: sampling this number of images with each generator; measuring them, and as many real."""
     from algorithms.build import build_cells, build_judge, build_rewards
     from algorithms.evaluation.evaluator import build_evaluator
-    from algorithms.evaluation.metrics import measure_images
+    from algorithms.evaluation.measurement import measure_images
 
     sampling = estimate_sampling(generators, images, config.batch_size)
     data = build_cells(config.data, "test", unseen=config.unseen)

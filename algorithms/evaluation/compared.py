@@ -18,7 +18,7 @@ from algorithms.train_config import DistributedConfig
 
 if TYPE_CHECKING:
     from algorithms.evaluation.image_folder import ImageFolder
-    from algorithms.evaluation.metrics import Evaluator
+    from algorithms.evaluation.measurement import Evaluator
     from cellenv.data.cells import CellData
     from cellenv.generator import CellFlux
 

@@ -25,15 +25,8 @@ from algorithms.evaluation.evaluated_cells import (
 from algorithms.evaluation.headline import shown_pairs
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder, draw_references
-from algorithms.evaluation.metrics import (
-    EvaluationOptions,
-    Evaluator,
-    Figures,
-    Row,
-    compute_metrics,
-    evaluate,
-    measure_references,
-)
+from algorithms.evaluation.measurement import Evaluator, Row, measure_references, measure_row
+from algorithms.evaluation.metrics import EvaluationOptions, Figures, evaluate
 from algorithms.evaluation.pages.outlines import area_path, outline_path, outside_cells
 from algorithms.evaluation.pages.report_page import page, save_page
 from algorithms.evaluation.report import tables
@@ -135,7 +128,7 @@ def evaluate_models(
     size = options.batch_size
     reference = measure_references(real_row(data, references), len(references), evaluator, batch_size=size)
     values = {
-        row: compute_metrics(source, contexts, evaluator, batch_size=size, what=f"evaluate {row}")
+        row: measure_row(source, contexts, evaluator, batch_size=size, what=f"evaluate {row}")
         for row, source in all_rows.items()
     }
     evaluation = evaluate(values, reference, evaluator.population(contexts), evaluator, settings)
@@ -206,7 +199,7 @@ def evaluate_alone(
     row, rng = options.baseline, torch.Generator().manual_seed(options.seed)
     rows = draw_references(contexts["perturbation"], data, rng)
     reference = measure_references(real_row(data, rows), len(rows), evaluator, batch_size=batch_size)
-    values = compute_metrics(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
+    values = measure_row(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
     figures: Figures = evaluate({row: values}, reference, evaluator.population(contexts), evaluator, options)["rows"][
         row
     ]
@@ -225,7 +218,7 @@ def collect_cells(
 ) -> EvaluatedCells:
     """All values, and pictures of chosen contexts: control, and the first image of every row, made anew.
 
-    values: what `compute_metrics` found of each row, batch [n, G]. The gain by which contexts are chosen is that of the
+    values: what `measure_row` found of each row, batch [n, G]. The gain by which contexts are chosen is that of the
     first trained row. seed: of the random ones.
     """
     found = {row: {name: value.numpy() for name, value in x["interval"].items()} for row, x in values.items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from algorithms.build import RewardSuite, build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.inception import inception_features
-from algorithms.evaluation.metrics import Evaluator
+from algorithms.evaluation.measurement import Evaluator
 from cellenv.data.cells import CellData
 from rewards import JudgeClassifier, JudgeSegmenter, judge_rewards
 from rewards.classifier import Classifier

@@ -1,16 +1,15 @@
-"""Rows of images on the same contexts -> one dictionary of figures, with intervals and paired differences.
+"""Values of the images of rows on the same contexts -> one dictionary of figures, with intervals and differences.
 
-Every row has the same n contexts; a row of a generator has G samples of each, which differ by their noise alone.
+Every row has the same n contexts; a row of a generator has G samples of each (`measurement`).
 Figures that depend on the number of images (Frechet, kernel, Wasserstein) are computed draw by draw, n images against n
 real ones, and averaged over the G draws, so that rows of any G, and real against real, are on one scale.
 What each figure means: docs/evaluation.md.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from algorithms.evaluation.distances import diversity, frechet_distance, kernel_distance, standardise
 from algorithms.evaluation.gap import ContextMeans, GapShares, gap_shares, judge_margins
+from algorithms.evaluation.measurement import Evaluator
 from algorithms.evaluation.statistics import (
     Interval,
     bootstrap_counts,
@@ -27,117 +27,9 @@ from algorithms.evaluation.statistics import (
     nan_mean,
     wasserstein_by_group,
 )
-from algorithms.processes import map_batches
-from rewards.segmentation import Masks
 from rewards.suite.spec import RewardSpec
 
 Figures = dict[str, Any]
-
-
-class Row(NamedTuple):
-    """G images of each of n contexts, each made or read when it is measured, by one process."""
-
-    images_at: Callable[[Tensor], Tensor]  # indices (B,), of sample g of context i: i G + g -> images (B, C, H, W)
-    group_size: int  # G
-
-    @classmethod
-    def of(cls, images: Tensor) -> Self:
-        """A row of images in memory, (n, G, C, H, W)."""
-        return cls(images.flatten(0, 1).__getitem__, images.shape[1])
-
-    def all_images(self, n: int, batch_size: int = 64) -> Tensor:
-        """All images, (n, G, C, H, W), made by this process alone."""
-        images = [self.images_at(index) for index in torch.arange(n * self.group_size).split(batch_size)]
-        return torch.cat(images).unflatten(0, (n, self.group_size))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluator:
-    """What images are measured with; every callable takes images (B, C, H, W).
-
-    specs: the rewards that are reported, in order.
-    score: rewards by name, "total" among them, (B,) or (B, 1), of images in their contexts [B].
-    judge_scores: the rewards that have a held-out judge, measured by it, by name, (B,) or (B, 1).
-    classify: (probabilities (B, M), features (B, F)) of the held-out classifier; None without mechanisms of action.
-    measure: measures by reward name, (B,), nan where undefined; each gets a Wasserstein distance `w1_NAME`.
-    sigma: for each measure its standard deviation on real images of each population of the reference, (M,), > 0.
-    population: id of the population of each context, (B,): of its MoA, for example.
-    features: further networks by name, images -> (B, F); each gets `frechet_NAME`, `kernel_NAME`, `diversity_NAME`.
-    segment: masks of images, for their outlines; None: none are drawn.
-    device: where the callables want their images and contexts.
-    """
-
-    specs: Sequence[RewardSpec]
-    score: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
-    judge_scores: Callable[[Tensor, TensorDict], Mapping[str, Tensor]]
-    classify: Callable[[Tensor], tuple[Tensor, Tensor]] | None
-    measure: Callable[[Tensor], Mapping[str, Tensor]]
-    sigma: Mapping[str, Tensor]
-    population: Callable[[TensorDict], Tensor] = itemgetter("moa")
-    features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    segment: Callable[[Tensor], Masks] | None = None
-    device: torch.device | str = "cpu"
-
-
-def compute_metrics(
-    row: Row, contexts: TensorDict, evaluator: Evaluator, *, batch_size: int = 64, what: str = "measure"
-) -> TensorDict:
-    """All values of every image of a row on the contexts [n], batch [n, G], on every process.
-
-    Keys: those of `measure_images`. what: the text of the progress bar.
-    """
-    n, G = len(contexts), row.group_size
-    parts = map_batches(
-        lambda index: measure_images(row.images_at(index), contexts[index // G], evaluator),
-        torch.arange(n * G).split(batch_size),
-        what,
-    )
-    return torch.cat(parts).reshape(n, G)
-
-
-@torch.no_grad()
-def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -> TensorDict:
-    """All values of a batch of images (B, C, H, W), each in its own context, [B], on the CPU.
-
-    Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
-    `right`: the held-out classifier names the MoA; both of it only if there is one.
-    """
-    images, contexts = images.to(evaluator.device), contexts.to(evaluator.device)
-    interval = {name: finite_or_nan(value) for name, value in evaluator.score(images, contexts).items()}
-    for name, value in evaluator.judge_scores(images, contexts).items():
-        interval[f"judge_{name}"] = finite_or_nan(value)
-    values: dict[str, Any] = {
-        "interval": interval,
-        "measure": {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()},
-        "features": _features(images, evaluator),
-    }
-    if evaluator.classify is not None:
-        values["right"] = evaluator.classify(images)[0].argmax(1) == contexts["moa"]
-    return TensorDict(values, batch_size=[len(images)]).cpu()
-
-
-def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: int = 64) -> TensorDict:
-    """Features and measures of n reference images, one a context, batch [n], on every process."""
-
-    @torch.no_grad()
-    def measure(index: Tensor) -> TensorDict:
-        images = real.images_at(index).to(evaluator.device)
-        measures = {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()}
-        return TensorDict({"features": _features(images, evaluator), "measure": measures}, [len(images)]).cpu()
-
-    return torch.cat(map_batches(measure, torch.arange(n).split(batch_size), "measure real images"))
-
-
-def _features(images: Tensor, evaluator: Evaluator) -> dict[str, Tensor]:
-    """Features by network, (B, F) each: of the held-out classifier, if there is one, and of the further ones."""
-    judge = {} if evaluator.classify is None else {"judge": evaluator.classify(images)[1]}
-    return judge | {name: network(images) for name, network in evaluator.features.items()}
-
-
-def finite_or_nan(value: Tensor) -> Tensor:
-    """One value an image, (B,); an infinite one is undefined, as in training."""
-    value = value.reshape(-1)
-    return value.where(value.isfinite(), torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +54,7 @@ def evaluate(
 ) -> Figures:
     """{"rows": {row: figures}, "paired": {"row-baseline": differences}, "gap": ..., "rewards": [...], ...} for JSON.
 
-    values: for each row what `compute_metrics` found of its images, batch [n, G] on the same contexts; G may differ.
+    values: for each row what `measure_row` found of its images, batch [n, G] on the same contexts; G may differ.
     real: `measure_references` of real images of the same compounds, [n], none of them in a row: where distances are
         taken to.
     population: ids of the contexts, (n,), of `Evaluator.population`.
@@ -187,9 +79,9 @@ def evaluate(
         name: {key: nan_mean(value.numpy(), axis=1) for key, value in row["interval"].items()}
         for name, row in values.items()
     }
-    numbers = {
-        name: _numbers(row, real, population, evaluator.sigma, is_real=name == "real") for name, row in values.items()
-    }
+    numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
+    if "real" in rows:
+        numbers["real"] |= compound_diversity(values["real"], real)
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
         "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
@@ -238,17 +130,14 @@ def _gap_figures(shares: GapShares) -> Figures:
     return {"share": figure(shares.share), "own": {name: figure(interval) for name, interval in shares.own.items()}}
 
 
-def _numbers(
-    row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor], *, is_real: bool
-) -> dict[str, float]:
+def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
     """The figures of a whole row; those that depend on n as means over the G draws. population: (n,) ids."""
     each_draw = row.unbind(1)  # G times [n]
     figures: dict[str, Any] = {"moa_accuracy": row["right"].double().mean()} if "right" in row else {}
     for name, raw in real["features"].items():
         features, reference = standardise(row["features", name], raw), standardise(raw, raw)  # (n, G, F), (n, F)
         figures |= distances(name, features, reference)
-        pairs = torch.cat([features, reference.unsqueeze(1)], 1) if is_real else features  # of one compound, or context
-        figures[metric_key("diversity", name)] = diversity(pairs)
+        figures[metric_key("diversity", name)] = diversity(features)
     for name, reference in real["measure"].items():
         per_draw = [
             wasserstein_by_group(draw["measure", name], population, reference, population, sigma[name])
@@ -259,6 +148,18 @@ def _numbers(
         figures["w1_mean"] = np.mean([figures[f"w1_{name}"] for name in measured])
         figures["undefined"] = torch.stack([v.isnan().double().mean() for v in row["measure"].values()]).mean()
     return {name: float(value) for name, value in figures.items()} | {"n_contexts": len(row)}
+
+
+def compound_diversity(row: TensorDict, real: TensorDict) -> dict[str, float]:
+    """Diversity of real images: of the one that a context has and its reference image, which are of one compound.
+
+    row: of real images, [n, 1]. real: the reference images, [n].
+    """
+    pairs = {name: torch.cat([row["features", name], x.unsqueeze(1)], 1) for name, x in real["features"].items()}
+    return {
+        metric_key("diversity", name): diversity(standardise(both, real["features", name]))  # both: (n, 2, F)
+        for name, both in pairs.items()
+    }
 
 
 def distances(network: str, features: Tensor, real: Tensor) -> dict[str, float]:

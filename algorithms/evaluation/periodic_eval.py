@@ -17,7 +17,8 @@ from algorithms.evaluation.comparison import sampled_row
 from algorithms.evaluation.distances import diversity, standardise
 from algorithms.evaluation.feature_distances import features_of
 from algorithms.evaluation.held_out import held_out
-from algorithms.evaluation.metrics import Evaluator, Row, compute_metrics, distances, json_number
+from algorithms.evaluation.measurement import Evaluator, Row, measure_row
+from algorithms.evaluation.metrics import distances, json_number
 from algorithms.evaluation.statistics import nan_mean
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
@@ -92,7 +93,7 @@ class PeriodicEval:
         return result, own.squeeze(1), real
 
     def _compare(self, row: Row) -> tuple[EvalResult, Tensor, Tensor]:
-        found = compute_metrics(row, self.contexts, self.evaluator, what="evaluate")  # [n, G]
+        found = measure_row(row, self.contexts, self.evaluator, what="evaluate")  # [n, G]
         own, real = (standardise(x, self.features) for x in (found["features", "judge"], self.features))
         values = {name: nan_mean(value.numpy(), axis=1) for name, value in found["interval"].items()}  # (n,) each
         figures = distances("judge", own, real) | ({"diversity": diversity(own)} if row.group_size > 1 else {})

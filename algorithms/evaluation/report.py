@@ -53,7 +53,8 @@ def sections(evaluation: Figures) -> list[Section]:
     )
     variety = {"diversity": "diversity in group", "moa_accuracy": "accuracy, judge", "undefined": "undefined measures"}
     cost = Section("Cost", "evaluations of the network for one image; guidance doubles them", {"nfe": "NFE"})
-    return [*found, Section("Variety and recognition", "", variety), cost]
+    note = "diversity: between two images of one context, of real cells between two of one compound"
+    return [*found, Section("Variety and recognition", note, variety), cost]
 
 
 class Difference(NamedTuple):

@@ -21,17 +21,8 @@ from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.comparison import real_row
 from algorithms.evaluation.held_out import held_out
-from algorithms.evaluation.metrics import (
-    EvaluationOptions,
-    Evaluator,
-    Figures,
-    compute_metrics,
-    evaluate,
-    finite_or_nan,
-    intervals,
-    measure_images,
-    measure_references,
-)
+from algorithms.evaluation.measurement import Evaluator, finite_or_nan, measure_images, measure_references, measure_row
+from algorithms.evaluation.metrics import EvaluationOptions, Figures, evaluate, intervals
 from algorithms.evaluation.report import figure_tables
 from algorithms.evaluation.statistics import bootstrap_counts
 from algorithms.evaluation.stored_run import save_evaluation
@@ -95,7 +86,7 @@ def compare_models(
         raise ValueError(f"need a scorer of {', '.join(known)}; got {config.scorer!r}")
     selected = {name: select(model.eval(), contexts, evaluator, config) for name, model in models.items()}
     size = config.batch_size
-    real = compute_metrics(real_row(data, rows), contexts, evaluator, batch_size=size)
+    real = measure_row(real_row(data, rows), contexts, evaluator, batch_size=size)
     reference = measure_references(real_row(data, references), len(references), evaluator, batch_size=size)
     about = flatten_config(asdict(config)) | {"preset": config.reward.shaping}
     best_of = {}

@@ -28,7 +28,7 @@ from algorithms.config import RESUMABLE_FIELDS, PostTrainingConfig, RenoisedConf
 from algorithms.evaluation.comparison import Comparison, evaluate_models, held_out_cells
 from algorithms.evaluation.evaluator import build_evaluator
 from algorithms.evaluation.held_out import split_pairs
-from algorithms.evaluation.metrics import Evaluator
+from algorithms.evaluation.measurement import Evaluator
 from algorithms.evaluation.model_card import describe_evaluation, describe_training
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_accelerator

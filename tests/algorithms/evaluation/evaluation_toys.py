@@ -15,7 +15,8 @@ from algorithms.evaluation.evaluated_cells import (
     rounded,
     webp,
 )
-from algorithms.evaluation.metrics import Evaluator, describe
+from algorithms.evaluation.measurement import Evaluator
+from algorithms.evaluation.metrics import describe
 from algorithms.evaluation.pages.outlines import area_path, outline_path
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux, Sampling

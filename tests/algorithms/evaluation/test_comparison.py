@@ -22,7 +22,7 @@ from algorithms.evaluation.evaluated_cells import EvaluatedCells
 from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
-from algorithms.evaluation.metrics import Row, compute_metrics
+from algorithms.evaluation.measurement import Row, measure_row
 from algorithms.evaluation.pages.outlines import area_path, outline_path
 from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
@@ -207,7 +207,7 @@ def test_pictures_and_values_are_those_of_the_rows_and_contexts(data):
     base = level.expand(30, 2, *data.size).clone()
     base[:, 1] = 1  # a second sample, which is not shown
     rows = {"base": Row.of(base), "rl": Row.of(base + 0.5 * (level > -0.5))}
-    values = {name: compute_metrics(row, contexts, toy.evaluator) for name, row in rows.items()}
+    values = {name: measure_row(row, contexts, toy.evaluator) for name, row in rows.items()}
     evaluation = {"rows": dict.fromkeys(rows), "paired": {"rl-base": {}}, "baselines": {}, "config": {"seed": 0}}
     cells = collect_cells(evaluation, values, contexts, rows, data, toy.evaluator, seed=0)
     assert cells.classes == tuple(data.class_names(contexts)) and cells.seeds == tuple(contexts["seed"].tolist())

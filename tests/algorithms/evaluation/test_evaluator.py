@@ -8,7 +8,7 @@ import torch
 from algorithms.build import build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.evaluator import CachedCall, build_evaluator
-from algorithms.evaluation.metrics import Row, compute_metrics
+from algorithms.evaluation.measurement import Row, measure_row
 from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, Reference
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
@@ -39,7 +39,7 @@ def test_results_are_cached_for_the_same_images_and_computed_anew_for_others():
 
 def test_rewards_and_judges_agree_that_real_cells_are_real(embedded, cells):
     images, contexts = cells
-    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, embedded)
+    values = measure_row(Row.of(images.unsqueeze(1)), contexts, embedded)
     assert list(values["interval"].keys()) == ["total", *WEIGHTS, "judge_moa", "judge_containment"]
     weighted = sum(weight * values["interval", name] for name, weight in WEIGHTS.items())
     torch.testing.assert_close(values["interval", "total"], weighted)
@@ -54,9 +54,9 @@ def test_a_misplaced_nucleus_lowers_the_reward_and_the_judge(embedded, cells, da
     images, contexts = cells
     dna, moved = data.channels.index("DNA"), images.clone()
     moved[:, dna] = moved[:, dna].roll((40, 40), (1, 2))
-    values = compute_metrics(Row.of(moved.unsqueeze(1)), contexts, embedded)["interval"]
+    values = measure_row(Row.of(moved.unsqueeze(1)), contexts, embedded)["interval"]
     assert values["containment"].mean() < 0.75 and values["judge_containment"].mean() < 0.75
-    black = compute_metrics(Row.of(-torch.ones_like(images[:4]).unsqueeze(1)), contexts[:4], embedded)["interval"]
+    black = measure_row(Row.of(-torch.ones_like(images[:4]).unsqueeze(1)), contexts[:4], embedded)["interval"]
     assert (black["containment"] == 0).all() and (black["judge_containment"] == 0).all()
 
 
@@ -88,7 +88,7 @@ def test_what_is_reported_follows_the_terms_of_the_rewards(cells, data, tmp_path
     terms = ("moa=0", "roundness=0", f"light={tmp_path / 'mine.py'}:brightness:3")
     evaluator = build_evaluator(data, build_rewards(RewardConfig(terms=terms), "cpu"))
     images, contexts = (values[:6] for values in cells)
-    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, evaluator)["interval"]
+    values = measure_row(Row.of(images.unsqueeze(1)), contexts, evaluator)["interval"]
     names = [spec.name for spec in evaluator.specs]
     assert names == [name for name in WEIGHTS if name not in ("moa", "roundness")] + ["light"]
     assert list(values.keys()) == ["total", *names, "judge_containment"]
@@ -103,7 +103,7 @@ def test_without_judged_rewards_and_measures_only_the_others_are_computed(cells,
     terms = (*(f"{name}=0" for name in WEIGHTS), f"light={tmp_path / 'mine.py'}:brightness")
     evaluator = build_evaluator(data, build_rewards(RewardConfig(terms=terms), "cpu"))
     images, contexts = (values[:3] for values in cells)
-    values = compute_metrics(Row.of(images.unsqueeze(1)), contexts, evaluator)
+    values = measure_row(Row.of(images.unsqueeze(1)), contexts, evaluator)
     assert list(values["interval"].keys()) == ["total", "light"] and list(values["measure"].keys()) == []
     assert torch.equal(values["interval", "total"], values["interval", "light"])
 
@@ -118,15 +118,15 @@ def test_cells_without_mechanisms_are_measured_by_their_compounds(data, cells, t
     config = RewardConfig(reference=tmp_path / "reference.json")
     images, contexts = (values[:6] for values in cells)
     row = Row.of(images.unsqueeze(1))
-    expected = compute_metrics(row, contexts, build_evaluator(data, build_rewards(config, "cpu", data)))
+    expected = measure_row(row, contexts, build_evaluator(data, build_rewards(config, "cpu", data)))
     monkeypatch.setattr(type(data), "moas", ())
     evaluator = build_evaluator(data, build_rewards(config, "cpu", data))
-    values = compute_metrics(row, contexts.exclude("moa"), evaluator)
+    values = measure_row(row, contexts.exclude("moa"), evaluator)
     assert "right" in expected and "right" not in values and not list(values["features"].keys())
     assert torch.equal(values["interval", "cell_size"], expected["interval", "cell_size"])
     assert "moa" not in values["interval"] and "judge_containment" in values["interval"]
     with_judge = build_evaluator(data, build_rewards(config, "cpu", data), judge=JudgeClassifier.from_pretrained())
-    values = compute_metrics(row, contexts.exclude("moa"), with_judge)
+    values = measure_row(row, contexts.exclude("moa"), with_judge)
     assert torch.equal(values["features", "judge"], expected["features", "judge"]) and "right" not in values
 
 

@@ -4,60 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tensordict import TensorDict
 
 from algorithms.evaluation.distances import frechet_distance, standardise
-from algorithms.evaluation.metrics import (
-    EvaluationOptions,
-    Evaluator,
-    Row,
-    compute_metrics,
-    evaluate,
-    measure_references,
-)
+from algorithms.evaluation.measurement import Row, measure_references, measure_row
+from algorithms.evaluation.metrics import EvaluationOptions, evaluate
 from algorithms.evaluation.stored_run import save_evaluation
-from rewards import custom_reward
-
-MOAS = 3
-N, G = 30, 4
-
-
-def brightness(images: torch.Tensor) -> torch.Tensor:
-    """(B, 3): mean of each channel."""
-    return images.mean((2, 3))
-
-
-def toy_score(images, contexts):
-    """A toy world: MoA m makes channel m bright; the reward is that channel's brightness."""
-    bright = brightness(images).gather(1, contexts["moa"].unsqueeze(1))  # (B, 1)
-    return {"total": 2 * bright, "bright": bright}
-
-
-def toy_measure(images):
-    size = brightness(images).sum(1)
-    return {"size": size.where(size > -2.9, torch.nan)}  # a black image has no object
-
-
-TOY = Evaluator(
-    specs=[replace(custom_reward(lambda images: images, name="bright", weight=2.0), has_judge=True)],
-    score=toy_score,
-    judge_scores=lambda images, contexts: {"bright": brightness(images)[:, 0]},
-    classify=lambda images: (torch.softmax(8 * brightness(images), 1), brightness(images)),
-    measure=toy_measure,
-    sigma={"size": torch.full((MOAS,), 0.5)},
-)
-
-
-def toy_contexts(n: int = N) -> TensorDict:
-    return TensorDict({"moa": torch.arange(n) % MOAS}, batch_size=[n])
-
-
-def toy_images(strength: float, *, n: int = N, size: int = G, seed: int = 0, noise: float = 0.2) -> torch.Tensor:
-    """(n, G, 3, 4, 4): grey noise, the channel of the MoA `strength` brighter."""
-    rng = torch.Generator().manual_seed(seed)
-    images = noise * torch.randn(n, size, 3, 1, 1, generator=rng).expand(-1, -1, -1, 4, 4).clone()
-    images[torch.arange(n), :, toy_contexts(n)["moa"]] += strength
-    return images.clamp(-1, 1)
+from tests.algorithms.evaluation.metrics_toys import TOY, G, N, brightness, toy_contexts, toy_images, toy_score
 
 
 def toy_evaluation(**changed) -> dict:
@@ -68,7 +20,7 @@ def toy_evaluation(**changed) -> dict:
     }
     given = {"rows": rows, "reference": REFERENCE, "evaluator": TOY, "options": EvaluationOptions()} | changed
     evaluator, contexts, reference = given["evaluator"], toy_contexts(), given["reference"]
-    values = {name: compute_metrics(Row.of(images), contexts, evaluator) for name, images in given["rows"].items()}
+    values = {name: measure_row(Row.of(images), contexts, evaluator) for name, images in given["rows"].items()}
     real = measure_references(Row.of(reference.unsqueeze(1)), len(reference), evaluator)
     return evaluate(values, real, contexts["moa"], evaluator, given["options"])
 
@@ -148,17 +100,6 @@ def test_a_row_may_have_a_further_baseline():
     share = evaluation["gap"]["rl-8-base-8"]["share"]["mean"]
     assert share == pytest.approx(step / (means["real"] - means["base-8"]), rel=1e-6)
     assert evaluation["baselines"] == {"rl-8": "base-8"}
-
-
-def test_each_image_is_scored_in_its_own_context():
-    images, contexts = toy_images(0.6, noise=0.0), toy_contexts()
-    values = compute_metrics(Row.of(images), contexts, TOY, batch_size=7)  # 7 divides neither N nor G
-    assert values["right"].all() and values["interval", "bright"].allclose(torch.tensor(0.6))
-    others = TensorDict({"moa": (contexts["moa"] + 1) % MOAS}, batch_size=[N])
-    shuffled = compute_metrics(Row.of(images), others, TOY)
-    assert not shuffled["right"].any() and shuffled["interval", "bright"].allclose(torch.tensor(0.0))
-    whole = compute_metrics(Row.of(images), contexts, TOY, batch_size=1000)
-    torch.testing.assert_close(values["features", "judge"], whole["features", "judge"])
 
 
 def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
@@ -251,7 +192,7 @@ def test_an_infinite_reward_is_undefined_and_the_evaluation_is_saved(tmp_path):
         return {**found, "bright": found["bright"].where(found["bright"] > 0.1, -torch.inf)}
 
     evaluator = replace(TOY, score=score)
-    metrics = compute_metrics(Row.of(toy_images(0.2)), toy_contexts(), evaluator)["interval", "bright"]
+    metrics = measure_row(Row.of(toy_images(0.2)), toy_contexts(), evaluator)["interval", "bright"]
     assert metrics.isnan().any() and not metrics.isinf().any()
     rows = {"base": toy_images(0.2), "rl": toy_images(0.4)}
     save_evaluation(toy_evaluation(rows=rows, evaluator=evaluator), tmp_path / "a.json")

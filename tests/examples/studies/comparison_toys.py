@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from algorithms.evaluation.metrics import Evaluator
+from algorithms.evaluation.measurement import Evaluator
 from algorithms.evaluation.periodic_eval import EvalResult
 from examples.studies.results import CandidateRun, Point, Results
 from rewards import SUITE, custom_reward
