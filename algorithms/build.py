@@ -11,6 +11,7 @@ from torch import nn
 from torchrl.envs import Compose
 
 from algorithms.config import (
+    PARENT,
     DataConfig,
     EvalConfig,
     FolderConfig,
@@ -108,20 +109,23 @@ def check_generators(data: CellData, *generators: CellFlux) -> None:
             )
 
 
-def build_base(config: TrainingEvalConfig, data: CellData) -> CellFlux | None:
-    """Generator of the report's row "base"; None: the one that training starts from.
+def build_base(config: TrainingEvalConfig, data: CellData, start: CellFlux) -> CellFlux | None:
+    """Generator of the report's row "base"; None: the one that training starts from, `start`.
 
     Raises:
         FileNotFoundError: there is no such generator.
-        ValueError: its files are damaged, or it draws other cells than these.
+        ValueError: its files are damaged, or it draws other cells than these, or the start's own base is unknown.
     """
     if config.base is None:
         return None
-    base = CellFlux.from_pretrained(config.base)
+    path = start.metadata.get("base") if config.base == PARENT else config.base
+    if not isinstance(path, str):
+        raise ValueError(f"--eval.base {PARENT}: --generator does not say what it was trained from; give --eval.base")
     try:
+        base = CellFlux.from_pretrained(path)
         check_generators(data, base)
-    except ValueError as error:
-        raise ValueError(f"--eval.base {config.base}: {error}") from None
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--eval.base {path}: {error}") from None
     return base
 
 

@@ -91,11 +91,15 @@ class EvalConfig:
     judge: Path | None = None  # weights of the held-out classifier; None: the embedded world's
 
 
+PARENT = "parent"  # in place of a path: what the generator that training starts from was itself trained from
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingEvalConfig(EvalConfig):
     """The evaluation of a training, and what is watched during it."""
 
-    base: str | None = None  # generator of the report's row of this name; None: the one that training starts from
+    # generator of the report's row of this name; None: the one that training starts from; parent: that one's own base
+    base: str | None = None
     stop_on_collapse: bool = False  # end the run at a sign of collapse, with the weights from before; else only warn
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import (
+    PARENT,
     OldPolicyRolloutConfig,
     RenoiseConfig,
     RenoisedConfig,
@@ -53,7 +54,7 @@ class DistilConfig(RenoisedConfig):
     optim: OptimConfig = OptimConfig(learning_rate=2e-4, warmup_iterations=5, cooldown=0.5, micro_batch_size=48)
     # the total is normalised, so that the log tells no shares of rewards in a signal that is not learned from
     loss: DistillationLossConfig = DistillationLossConfig(normalise="total", weighting="linear")
-    eval: TrainingEvalConfig = TrainingEvalConfig(base="embedded")
+    eval: TrainingEvalConfig = TrainingEvalConfig(base=PARENT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +63,8 @@ class DistilConfig(RenoisedConfig):
 
 
 USUAL = presets(DistilConfig())
-PRESETS = {"default": USUAL["default"], "smoke": replace(USUAL["smoke"], generator="embedded")}
+SMOKE_EVAL = replace(USUAL["smoke"].eval, base=None)  # the embedded generator has no base
+PRESETS = {"default": USUAL["default"], "smoke": replace(USUAL["smoke"], generator="embedded", eval=SMOKE_EVAL)}
 
 
 def build(components: Components[DistilConfig]) -> Algorithm:

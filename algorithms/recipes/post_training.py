@@ -222,7 +222,7 @@ def train_and_evaluate(
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
     copy_base, copy_trained = whole_copier(components.ref), whole_copier(components.theta)
-    other_base = build_base(config.eval, components.data)
+    other_base = build_base(config.eval, components.data, components.ref)
     with components.scorer:
         ema = train(
             accelerator,

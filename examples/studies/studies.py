@@ -1,7 +1,7 @@
 """The paper's questions, each as a set of DiffusionNFT runs that differ in one setting and cost the same.
 
     python -m examples.studies.studies single        # one reward alone against all seven; others: docs/studies.md
-    python -m examples.studies.studies kl --full     # the larger grid, three seeds, runs as long as `train nft`
+    python -m examples.studies.studies kl --full     # the larger grid, three seeds, 80 iterations a run
     python -m examples.studies.studies levers --full --only default muon --seeds 1
     python -m examples.studies.studies form --preset smoke
 

@@ -6,18 +6,20 @@ import torch
 from algorithms.recipes import distil
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNet
-from tests.algorithms.recipes.recipe_toys import check_flags, check_training
+from tests.algorithms.recipes.recipe_toys import check_flags, check_training, weights
 from tests.conftest import TINY
 
 SAMPLING = Sampling(steps=2, noise_level=0.5)
 
 
+def flattened(model: CellFlux) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
 @pytest.fixture
 def distiller(runner):
-    """The recipe on the tiny generator, which is also the base of its report."""
-    found = runner(distil, SAMPLING)
-    found.terms = [*found.terms, "--eval.base", str(found.base)]
-    return found
+    """The recipe on the tiny generator, which has no base of its own."""
+    return runner(distil, SAMPLING)
 
 
 def test_it_trains_and_resumes(distiller):
@@ -35,12 +37,27 @@ def test_the_report_compares_with_another_generator_than_the_teacher(distiller, 
         next(other.parameters()).mul_(2)
     other.save_pretrained(tmp_path / "other")
     distiller.run("against", f"--groups 1 --iterations 1 --eval.base {tmp_path / 'other'}")
-    reported = distiller.evaluated[-1][0]["base"].state_dict()
-    assert all(torch.equal(value, reported[name]) for name, value in other.state_dict().items())
+    assert torch.equal(flattened(distiller.evaluated[-1][0]["base"]), flattened(other))
+
+
+def test_the_default_compares_with_what_the_teacher_was_trained_from(distiller, tmp_path):
+    assert distil.DistilConfig().eval.base == "parent"
+    teacher = CellFlux.from_pretrained(distiller.base)
+    with torch.no_grad():
+        next(teacher.parameters()).mul_(2)
+    teacher.save_pretrained(tmp_path / "teacher", {"base": str(distiller.base)})
+    distiller.run("child", f"--groups 1 --iterations 1 --eval.base parent --generator {tmp_path / 'teacher'}")
+    reported = flattened(distiller.evaluated[-1][0]["base"])
+    assert torch.equal(reported, weights(distiller.base)) and not torch.equal(reported, flattened(teacher))
+
+
+def test_a_teacher_that_does_not_say_what_it_was_trained_from_is_refused(distiller):
+    with pytest.raises(ValueError, match=r"--eval\.base parent: --generator does not say what it was trained from"):
+        distiller.run("orphan", "--eval.base parent")
 
 
 def test_a_base_that_is_not_there_is_missed_before_the_training(distiller, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no generator at"):
+    with pytest.raises(FileNotFoundError, match=r"--eval\.base .*nothing: no generator at"):
         distiller.run("missing", f"--eval.base {tmp_path / 'nothing'}")
     assert not (tmp_path / "missing" / "log.jsonl").exists()
 
