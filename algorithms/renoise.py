@@ -65,6 +65,7 @@ class Renoise:
     """From a rollout to training rows: x0 (the source x0'), x1, t, condition, advantage, r and group, batch size [n].
 
     The K rows of a sample are consecutive. Their key `row` is the number of a row within the iteration, over all ranks.
+    Of a rollout it reads group and sample, which are numbers over all ranks, x0, plate, condition, action and rewards.
     """
 
     coupling: Coupling
@@ -98,7 +99,7 @@ class Renoise:
         K = self.times_per_sample
         sample = torch.arange(len(rollout), device=rollout.device).repeat_interleave(K)  # (n,)
         rows = rollout[sample]
-        draw = torch.arange(len(rows), device=rows.device) % K  # (n,)
+        draw = torch.arange(len(rows), device=rows["sample"].device) % K  # (n,)
         t = self.times(self.levels(rows, rngs, iteration)).to(A.device)
         return TensorDict(
             {
@@ -109,7 +110,7 @@ class Renoise:
                 "advantage": A[sample],
                 "r": optimality(A)[sample],
                 "group": rows["group"],
-                "row": rows["sample"] * K + draw,
+                "row": (rows["sample"] * K + draw).to(A.device),
             },
             batch_size=[len(sample)],
         )

@@ -43,13 +43,13 @@ def is_clipped(rho: Tensor, A: Tensor, clip_epsilon: float) -> Tensor:
 
 
 class AWMLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, advantage, condition; writes loss_awm (`awm_loss`), loss_kl and metrics.
+    """Reads x0 (the source x0'), x1, t, advantage, condition, row; writes loss_awm (`awm_loss`), loss_kl and metrics.
 
     kl, norm_ratio: see `MatchingLoss.kl_penalty`. drift = mean((v_theta - v_old)^2). clip_ratio: fraction of rows that
     the clip stops.
     """
 
-    in_keys = ["x0", "x1", "t", "advantage", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "advantage", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_awm", "loss_kl", "kl", "norm_ratio", "drift", "clip_ratio"]  # noqa: RUF012
 
     def __init__(

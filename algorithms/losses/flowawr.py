@@ -29,12 +29,12 @@ def flowawr_loss(v_theta: Tensor, v_old: Tensor, v: Tensor, t: Tensor, A: Tensor
 
 
 class FlowAWRLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, advantage, condition; writes loss_flowawr, loss_kl and metrics.
+    """Reads x0 (the source x0'), x1, t, advantage, condition, row; writes loss_flowawr, loss_kl and metrics.
 
     kl and norm_ratio: see `MatchingLoss`. drift = mean((v_theta - v_old)^2).
     """
 
-    in_keys = ["x0", "x1", "t", "advantage", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "advantage", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_flowawr", "loss_kl", "kl", "norm_ratio", "drift"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:

@@ -5,6 +5,7 @@ B batch, C channels, H, W pixels, D condition size.
 """
 
 from collections.abc import Callable, Mapping
+from math import sqrt
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,6 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from algorithms.training_times import GOLDEN_RATIO
 from cellenv.path import interpolate, velocity
 
 TimeWeight = Callable[[Tensor], Tensor]  # t (B,) -> omega (B,), the weight of a row's squared error
@@ -59,12 +59,13 @@ def at_least_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def in_share(row: Tensor, share: float) -> Tensor:
-    """Which rows are in a share of all, by their numbers: row x golden ratio mod 1 < share, (n,) int64 -> (n,) bool.
+    """Which rows are in a share of all, by their numbers: row x sqrt(3) mod 1 < share, (n,) int64 -> (n,) bool.
 
-    Every k-th row could be always the same time draw of a sample, since the draws of a sample are consecutive rows. The
-    golden ratio takes the same share of every such class.
+    Every k-th row could be always the same time draw of a sample, since the draws of a sample are consecutive rows. An
+    irrational step takes the same share of every such class, and of every micro-batch. The golden ratio is no choice:
+    the times of `stratified_levels` follow it, and those of the share would fill a part of [0, 1).
     """
-    return row.double() * GOLDEN_RATIO % 1 < share
+    return row.double() * sqrt(3) % 1 < share
 
 
 class RegressionInputs(NamedTuple):
@@ -124,15 +125,15 @@ class MatchingLoss(LossModule):
         where a step of AdamW moves the velocity most: the gradient of the penalty then drowns that of the reward. With
         3 (1 - t)^2, late times are left free, and the texture of the images smooths. 2 (1 - t) is between.
         All on a share kl_share of the rows, of which `row` is the number over all ranks (`in_share`), and kl divided by
-        that share: neither ranks nor micro-batches change what rows are taken, nor what they weigh.
+        that share: neither ranks nor micro-batches change what rows are taken, nor what they weigh. Without one of them
+        the base is evaluated on the first row, for norm_ratio alone: its shards need a pass on every rank.
         """
-        n = len(inputs.t)
-        taken = in_share(rows["row"], self.kl_share) if self.kl_share < 1 else inputs.t.new_ones(n, dtype=torch.bool)
-        some = taken.nonzero().squeeze(1) if taken.any() else slice(1)  # sharded, the base needs a pass on every rank
+        taken = in_share(rows["row"], self.kl_share)  # (n,)
+        some = taken.nonzero().squeeze(1) if taken.any() else slice(1)
         with torch.no_grad():
             v_ref = self.model_ref(inputs.x_t[some], inputs.t[some], rows["condition"][some])
         v_theta = inputs.v_theta[some]
-        omega = self.kl_time_weight(inputs.t[some]) * taken[some]
-        kl = (omega * flow_matching(v_theta, v_ref)).sum() / (self.kl_share * n)
+        omega = self.kl_time_weight(inputs.t[some]) * taken[some].to(inputs.t)
+        kl = (omega * flow_matching(v_theta, v_ref)).sum() / (self.kl_share * len(taken))
         square, square_ref = (v.square().mean() for v in at_least_fp32(v_theta.detach(), v_ref))
         return {"loss_kl": self.kl_weight * kl, "kl": kl.detach(), "norm_ratio": (square / square_ref).sqrt()}

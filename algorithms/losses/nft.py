@@ -94,12 +94,12 @@ def residual(d: Tensor) -> Tensor:
 
 
 class NFTLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, r, condition; writes loss_nft (`nft_loss`), loss_kl and metrics.
+    """Reads x0 (the source x0'), x1, t, r, condition, row; writes loss_nft (`nft_loss`), loss_kl and metrics.
 
     kl, norm_ratio: see `MatchingLoss.kl_penalty`. drift = mean((v_theta - v_old)^2). residual: see `residual`.
     """
 
-    in_keys = ["x0", "x1", "t", "r", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "r", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_nft", "loss_kl", "kl", "norm_ratio", "drift", "residual"]  # noqa: RUF012
 
     def __init__(

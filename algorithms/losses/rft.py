@@ -39,16 +39,16 @@ def build_rft_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise
     reward = renoise.reward_fn(rollout, iteration)
     kept = best_rows(reward, rollout["group"], keep=keep)
     scored = reward[kept].isfinite().repeat_interleave(renoise.times_per_sample)
-    return renoise(rollout[kept], iteration).set("scored", scored)
+    return renoise.rows(rollout[kept], reward[kept], iteration).set("scored", scored)
 
 
 class RFTLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, scored, condition; writes loss_rft, and loss_kl and kl of `MatchingLoss`.
+    """Reads x0 (the source x0'), x1, t, scored, condition, row; writes loss_rft, and loss_kl and kl of `MatchingLoss`.
 
     loss_rft is the mean of omega(t) times `rft_loss`.
     """
 
-    in_keys = ["x0", "x1", "t", "scored", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "scored", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_rft", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:

@@ -49,12 +49,12 @@ def build_rwr_batch(rollout: TensorDictBase, iteration: int, *, renoise: Renoise
 
 
 class RWRLoss(MatchingLoss):
-    """Reads x0 (the source x0'), x1, t, weight, condition; writes loss_rwr, and loss_kl and kl of `MatchingLoss`.
+    """Reads x0 (the source x0'), x1, t, weight, condition, row; writes loss_rwr, and loss_kl and kl of `MatchingLoss`.
 
     loss_rwr is the mean of omega(t) times `rwr_loss`.
     """
 
-    in_keys = ["x0", "x1", "t", "weight", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "weight", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_rwr", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:

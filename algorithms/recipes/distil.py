@@ -60,6 +60,8 @@ class DistilConfig(RenoisedConfig):
         super().__post_init__()
         if self.control != "none":
             raise ValueError(f"distillation learns from no reward, which --control {self.control} would replace")
+        if self.rollout.train_on is not None:
+            raise ValueError("distillation learns from every image, whatever its reward: leave out --rollout.train-on")
 
 
 USUAL = presets(DistilConfig())

@@ -234,8 +234,10 @@ def memory_of(network: str, rows: int, device: str = "meta") -> TrainingMemory:
         x, t = torch.zeros(rows, *config.size), torch.zeros(rows)
         condition = torch.zeros(rows, config.condition_dim)
     loss = NFTLoss(theta, old, ref)
+    numbers = torch.arange(rows)  # not on "meta": which rows are in the pull is computed
+    data = {"x0": x, "x1": x, "t": t, "r": t, "condition": condition, "row": numbers}
     with saved_activations(loss) as saved:
-        out = loss(TensorDict({"x0": x, "x1": x, "t": t, "r": t, "condition": condition}, batch_size=[rows]))
+        out = loss(TensorDict(data, batch_size=[rows]))
         (out["loss_nft"] + out["loss_kl"]).backward()
     optimizer = torch.optim.AdamW(theta.parameters())
     optimizer.step()

@@ -48,9 +48,9 @@ assert imitation_loss(v + 1, v, worse).eq(0).all()
 
 
 class ImitationLoss(MatchingLoss):
-    """Reads x0, x1, t, advantage, condition; writes loss_imitation, loss_kl and metrics."""
+    """Reads x0, x1, t, advantage, condition, row; writes loss_imitation, loss_kl and metrics."""
 
-    in_keys = ["x0", "x1", "t", "advantage", "condition"]  # noqa: RUF012 - TorchRL's form
+    in_keys = ["x0", "x1", "t", "advantage", "condition", "row"]  # noqa: RUF012 - TorchRL's form
     out_keys = ["loss_imitation", "loss_kl", "kl", "norm_ratio"]  # noqa: RUF012
 
     def forward(self, rows: TensorDict) -> TensorDict:

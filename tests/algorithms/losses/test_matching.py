@@ -14,7 +14,7 @@ from algorithms.losses.matching import (
     in_share,
     scaled_square,
 )
-from algorithms.training_times import uniform_time
+from algorithms.training_times import stratified_levels, uniform_time
 from cellenv.path import lift
 from tests.algorithms.matching_toys import SHAPE, Scale, draw, models, omega, rows, velocities_of
 
@@ -84,7 +84,23 @@ def test_a_share_is_spread_over_groups_and_time_draws(share, period):
     taken = in_share(torch.arange(480), share)
     for label in (torch.arange(480) % period, torch.arange(480) // (480 // period)):
         counts = torch.bincount(label[taken], minlength=period)
-        assert (counts - share * 480 / period).abs().max() <= 2
+        assert (counts - share * 480 / period).abs().max() <= 3
+
+
+@pytest.mark.parametrize("parts", [18, 36, 72, 89])
+def test_a_share_is_spread_over_micro_batches(parts):
+    taken = in_share(torch.arange(864), 1 / 3)
+    assert taken.sum() == 288
+    counts = torch.stack([taken[m::parts].sum() for m in range(parts)])
+    assert (counts - 288 / parts).abs().max() <= 3 and counts.min() > 0
+
+
+def test_the_times_of_a_share_are_spread_like_those_of_all():
+    """Of one stratified time per image, for any shift of the levels: a share by the golden ratio has one window."""
+    row = torch.arange(144)
+    for seed in range(20):
+        u = stratified_levels(row, 0 * row, K=1, rng=torch.Generator().manual_seed(seed))
+        assert u[in_share(row, 1 / 3)].mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("weighting", TIME_WEIGHTS)
@@ -94,10 +110,10 @@ def test_kl_is_estimated_on_a_share_of_the_rows(weighting):
     evaluated = []
     loss.model_ref.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
     out = loss.kl_penalty(loss.regression_inputs(data), data)
-    assert evaluated == [2]
+    assert evaluated == [3]
     v_theta, _, v_ref, _ = velocities_of(loss, data)
     square = omega(weighting, data["t"]) * (v_theta - v_ref).square().flatten(1).mean(1)
-    kl = square[[0, 2]].sum() / (share * 4)  # 0 and 2 x 1.618 = 3.236 are less than a half above an integer
+    kl = square[[0, 2, 3]].sum() / (share * 4)  # 0, 2 x 1.732 = 3.464 and 5.196 are less than a half above an integer
     torch.testing.assert_close(out["kl"], kl.detach())
     torch.testing.assert_close(out["loss_kl"], 0.3 * kl)
 

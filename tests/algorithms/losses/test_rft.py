@@ -90,6 +90,19 @@ def test_kept_samples_without_a_finite_reward_are_not_scored():
     assert batch["scored"].tolist() == [False, False, True, True, True, True, True, True]
 
 
+def test_an_iteration_asks_once_for_rewards():
+    """A reward_fn may have a state, as running returns have."""
+    asked = []
+
+    def reward_fn(rollout, iteration):
+        asked.append(len(rollout))
+        return total_reward(rollout, iteration)
+
+    data = rollout([1.0, 5.0, 2.0, 3.0, 0.0, 9.0], [4, 4, 4, 9, 9, 9])
+    build_rft_batch(data, 0, renoise=renoiser(reward_fn=reward_fn), keep=1)
+    assert asked == [6]
+
+
 def test_the_reward_fn_of_renoise_chooses():
     data = rollout([1.0, 5.0, 2.0, 3.0, 0.0, 9.0], [4, 4, 4, 9, 9, 9])
     batch = build_rft_batch(data, 0, renoise=renoiser(reward_fn=flipped_reward), keep=1)

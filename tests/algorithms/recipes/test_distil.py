@@ -69,6 +69,9 @@ def test_a_base_of_other_cells_is_refused_by_the_name_of_its_flag(distiller, tmp
         distiller.run("refused", f"--eval.base {tmp_path / 'other'}")
 
 
-def test_a_control_of_rewards_is_refused():
+def test_what_chooses_by_reward_is_refused():
     with pytest.raises(ValueError, match="learns from no reward, which --control zero would replace"):
         distil.DistilConfig(control="zero")
+    usual = distil.DistilConfig().rollout
+    with pytest.raises(ValueError, match=r"leave out --rollout\.train-on"):
+        distil.DistilConfig(rollout=replace(usual, train_on=2))
