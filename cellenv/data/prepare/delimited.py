@@ -9,7 +9,7 @@ BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\
 
 
 def read_rows(file: Path) -> list[Row]:
-    """Rows of a table by column, without blanks around names and values, and without empty rows.
+    """Rows of a table by column, without blanks around names and values, empty rows, and columns without a name.
 
     The text is UTF-8, UTF-16 with its mark, or else Windows' code page 1252; the file may be gzipped (.gz).
 
@@ -27,7 +27,7 @@ def read_rows(file: Path) -> list[Row]:
     for number, line in enumerate(lines[1:], 2):
         if any(line[len(names) :]):
             raise ValueError(f"{file}, row {number}: {len(line)} values, {len(names)} columns; quote what holds commas")
-    return [dict(zip(names, [*line, *[""] * len(names)])) for line in lines[1:]]
+    return [{name: value for name, value in zip(names, [*line, *[""] * len(names)]) if name} for line in lines[1:]]
 
 
 def read_cells(file: Path) -> list[list[str]]:

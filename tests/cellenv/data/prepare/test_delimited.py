@@ -50,3 +50,9 @@ def test_short_rows_are_filled_and_long_ones_refused(tmp_path):
             read_rows(file)
     with pytest.raises(FileNotFoundError, match="no table"):
         read_rows(tmp_path / "none.csv")
+
+
+def test_a_column_without_a_name_is_left_out(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text(",a,\n0,1,x\n1,2,y\n")  # the first is the index that pandas writes
+    assert read_rows(file) == [{"a": "1"}, {"a": "2"}]

@@ -44,6 +44,14 @@ def test_the_published_table(tmp_path):
     assert second.planes == (Plane(folder / "a2.tif", None), Plane(folder / "d2.tif", None))
 
 
+def test_an_index_column_is_none_of_the_values(tmp_path):
+    header, *rows = TABLE.splitlines()
+    table = "\n".join([f",{header}", *(f"{7 + i},{row}" for i, row in enumerate(rows))])
+    columns = Columns(**{**vars(BBBC021), "dose": ""})
+    assert listed(tmp_path, table, columns) == listed(tmp_path, columns=columns)
+    assert [field.moa for field in listed(tmp_path, table, columns)] == [""] * 3
+
+
 def test_folders_of_another_machine_are_left_out(tmp_path):
     (tmp_path / "images" / "Week4_27481").mkdir(parents=True)
     (tmp_path / "images" / "Week4_27481" / "a2.tif").touch()

@@ -52,6 +52,11 @@ def test_wells_join_by_plate_and_well(tmp_path):
     assert [f.compound for f in add_wells([BARE, other], by_well)] == ["aspirin", "aspirin"]
 
 
+def test_an_index_column_of_a_table_of_wells_is_none_of_its_values(tmp_path):
+    (found,) = add_wells([BARE], write(tmp_path / "w.csv", ",well,compound\n7,A01,aspirin\n"))
+    assert found == replace(BARE, compound="aspirin")
+
+
 def test_structures_join_by_compound(tmp_path):
     file = write(tmp_path / "c.csv", "compound,smiles\nTAXOL,CCO\n")
     assert [f.smiles for f in add_structures(FIELDS, file)] == ["CCO", "CCO", "", ""]
