@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 SEPARATORS = ",;\t|"
@@ -14,7 +14,7 @@ Row = dict[str, str]
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every line that has more than blanks and separators.
+    """(line number, cells without blanks around them) of every line that has more than blanks and separators.
 
     UTF-8 or, with a byte order mark, UTF-16. The separator is the one of SEPARATORS that the first line has most often.
 
@@ -30,29 +30,41 @@ def parse_lines(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=first.count))
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
+            if any(stripped := [cell.strip() for cell in cells]):
+                yield reader.line_num, stripped
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
 
 
-def read_rows(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+def raise_error(error: Exception) -> None:
+    """Raise it."""
+    raise error
+
+
+def read_rows(
+    file: Path, columns: Mapping[str, str], refuse: Callable[[ValueError], None] = raise_error
+) -> Iterator[tuple[str, Row]]:
     """(file and line, {column: cell}) of every line below the header. A short row lacks its last columns.
 
-    columns: that the header must have, others are read as well -> what to do without it, or "".
+    columns: that the header must have, others are read as well -> what to do without it, or "". refuse: is called with
+    the error of a row that has more cells than the header; if it does not raise, the row is left out.
 
     Raises:
         ValueError: the header lacks a column, or has one twice; see also `read_lines`.
     """
     lines = read_lines(file)
-    header = [name.strip() for name in next(lines, (0, [""]))[1]]
+    header = next(lines, (0, [""]))[1]
     if missing := [name for name in columns if name not in header]:
         hints = "".join(f"; {columns[name]}" for name in missing if columns[name])
         raise ValueError(f"{file} lacks the columns {missing}; it has {_shorten(header)}{hints}")
     if double := [name for name in columns if header.count(name) > 1]:
         raise ValueError(f"{file} has the column {double[0]} twice")
     for number, cells in lines:
-        yield f"{file}, line {number}", dict(zip(header, cells))
+        where = f"{file}, line {number}"
+        if any(cells[len(header) :]):
+            refuse(ValueError(f"{where}: {len(cells)} values, {len(header)} columns; quote what holds commas"))
+        else:
+            yield where, dict(zip(header, cells))
 
 
 def spreadsheet_text(text: str) -> str:

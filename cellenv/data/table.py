@@ -36,12 +36,16 @@ class RowErrors:
             try:
                 check(item)
             except (ValueError, FileNotFoundError) as error:
-                if not self.skip:
-                    raise
-                self.found.append(str(error))
+                self.refuse(error)
             else:
                 passed.append(item)
         return passed
+
+    def refuse(self, error: ValueError | FileNotFoundError) -> None:
+        """Raise the error of a row, or with `skip` list it."""
+        if not self.skip:
+            raise error
+        self.found.append(str(error))
 
 
 def find_file(path: Path, pattern: str, flag: str = "") -> Path:
@@ -73,7 +77,7 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
     columns = dict.fromkeys(layout.columns, "")
     if layout.label is not None:
         columns[layout.label] = "a layout with label=None needs no mechanism of action"
-    located = read_rows(file, columns)
+    row_errors = row_errors or RowErrors()
     keys: set[str] = set()
 
     def check(located: tuple[str, Row]) -> None:
@@ -81,7 +85,7 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
         check_row(row, where, layout, keys)
         keys.add(row["SAMPLE_KEY"])
 
-    passed = (row_errors or RowErrors()).filter(located, check)
+    passed = row_errors.filter(read_rows(file, columns, row_errors.refuse), check)
     rows = [row for _, row in passed if layout.states[row[layout.state]] is not None]
     return [row | {"SPLIT": layout.splits.get(row["SPLIT"], row["SPLIT"])} for row in rows]
 

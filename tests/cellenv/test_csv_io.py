@@ -54,11 +54,17 @@ def test_a_wrong_header_is_named(tmp_path, header, message):
         list(read_rows(file, {"key": "", "name": "do this"}))
 
 
-def test_a_short_row_lacks_columns_and_a_long_one_loses_cells(tmp_path):
+def test_a_short_row_lacks_columns_and_a_long_one_is_refused(tmp_path):
     file = tmp_path / "table.csv"
     with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([[" key ", "name"], ["a"], ["a", "b", "c"]])
-    assert [row for _, row in read_rows(file, COLUMNS)] == [{"key": "a"}, {"key": "a", "name": "b"}]
+        csv.writer(stream).writerows([[" key ", "name"], [" a"], ["b", "2", "4-D"], ["c", "d ", " "]])
+    errors = []
+    rows = [row for _, row in read_rows(file, COLUMNS, errors.append)]
+    assert rows == [{"key": "a"}, {"key": "c", "name": "d"}]
+    message = f"{file}, line 3: 3 values, 2 columns; quote what holds commas"
+    assert [str(error) for error in errors] == [message]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        list(read_rows(file, COLUMNS))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1"])

@@ -34,7 +34,7 @@ def read_cells(file: Path) -> list[list[str]]:
     """Cells of all rows, the header too, without blanks around them; see `read_rows`."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no table {file}")
-    return [[value.strip() for value in cells] for _, cells in parse_lines(_decode(file), file)]
+    return [cells for _, cells in parse_lines(_decode(file), file)]
 
 
 def _decode(file: Path) -> str:

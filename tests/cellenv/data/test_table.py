@@ -72,6 +72,7 @@ BAD_ROWS = [
     (("W1_10_z", "taxol", "Stab", "2", "train"), "line 2.*W1_10_z.*STATE as one of 1, trt, 0, control; got '2'"),
     (("W1_10_z", "taxol", "", "1", "train"), "line 2.*W1_10_z.*mechanism of action in ANNOT"),
     (("W1_10_z", "taxol", "Stab", "1"), "line 2.*shorter"),
+    (("W1_10_z", "2", "4-D", "Stab", "1", "train"), "line 2: 9 values, 8 columns; quote what holds commas"),
     (ROWS[1], "line 4.*W1_11_b_1.0 appears twice"),
 ]
 
@@ -84,6 +85,13 @@ def test_invalid_rows_are_named_or_skipped(table, row, message):
     row_errors = RowErrors(skip=True)
     assert sorted(row["SAMPLE_KEY"] for row in read_table(file, row_errors=row_errors)) == sorted(r[0] for r in ROWS)
     assert len(row_errors.found) == 1 and re.search(message, row_errors.found[0])
+
+
+def test_blanks_around_values_do_not_matter(table, tmp_path):
+    sound = read_table(table(ROWS))
+    assert read_table(table([tuple(f" {value} " for value in row) for row in ROWS])) == sound
+    write_csv(tmp_path / "emb_fp.csv", [[f"{name} ", *values] for name, *values in EMBEDDING])
+    assert "taxol" in read_embedding(tmp_path / "emb_fp.csv")
 
 
 def test_a_control_needs_no_mechanism():
