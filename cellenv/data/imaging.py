@@ -20,7 +20,7 @@ from cellenv.csv_io import Row
 from cellenv.data.cells import CellData
 from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles, PackedImages
-from cellenv.data.table import RowErrors, condition_of, find_file, read_embedding, read_table
+from cellenv.data.table import RowErrors, condition_of, find_file, is_held_out, read_embedding, read_table
 from cellenv.images import from_uint8
 
 SHOWN = 5  # row errors that a warning lists
@@ -178,9 +178,7 @@ class ImagingCells(CellData):
 
     def _is_selected(self, row: Row, unseen: bool | None) -> bool:
         """Whether `unseen` keeps the row; controls are always kept."""
-        marked = row.get("UNSEEN")  # a column that `cellfluxrl prepare` writes
-        is_held_out = marked == "1" if marked else row[self.layout.compound] in self.layout.unseen
-        return unseen is None or not self._is_treated(row) or is_held_out == unseen
+        return unseen is None or not self._is_treated(row) or is_held_out(row, self.layout) == unseen
 
     def _control_check(self, table: list[Row], indices: list[int]) -> Callable[[int], None]:
         """A check that the plate of the treated image at an index has a control among these indices."""

@@ -15,6 +15,7 @@ from cellenv.csv_io import Row, read_lines, read_rows
 from cellenv.data.layouts import BBBC021, Layout
 
 Item = TypeVar("Item")
+UNSEEN = "UNSEEN"  # column that `cellfluxrl prepare` writes
 HIDDEN = (".", "~$")  # how the names of files begin that macOS and Excel leave beside a table
 
 
@@ -109,8 +110,20 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
         raise ValueError(f"{where} ({key}): need {layout.state} as one of {known}; got {state!r:.100} (--state-names)")
     if layout.label and layout.states[state] and not row[layout.label]:
         raise ValueError(f"{where} ({key}): need a mechanism of action in {layout.label}; it is empty")
+    if layout.states[state] is not None and not row[layout.pairing]:
+        raise ValueError(
+            f"{where} ({key}): need {layout.pairing}, which an image shares with its controls; it is empty (--pairing)"
+        )
+    if (unseen := row.get(UNSEEN, "")) not in ("", "0", "1"):
+        raise ValueError(f"{where} ({key}): need {UNSEEN} as 1 (held out), 0 or empty; got {unseen!r:.100}")
     if key in keys:
         raise ValueError(f"{where}: SAMPLE_KEY {key} appears twice")
+
+
+def is_held_out(row: Row, layout: Layout) -> bool:
+    """Whether a treated row is of a held-out compound: 1 in a column UNSEEN, or if that is empty as the layout says."""
+    marked = row.get(UNSEEN)
+    return marked == "1" if marked else row[layout.compound] in layout.unseen
 
 
 def read_embedding(file: Path) -> dict[str, Tensor | str]:

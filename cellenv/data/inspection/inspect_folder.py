@@ -27,7 +27,7 @@ from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles
 from cellenv.data.table import RowErrors, find_file, read_embedding, read_table
 
-VERSION = 1  # of what an inspection finds; part of its fingerprint
+VERSION = 2  # of what an inspection finds; part of its fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)

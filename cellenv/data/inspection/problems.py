@@ -12,7 +12,7 @@ from cellenv.data.inspection.findings import ClassRow, PlateRow, Problem
 from cellenv.data.inspection.image_scan import ImageScan
 from cellenv.data.layouts import Layout
 from cellenv.data.prepare.splits import HOW_TO_TEST
-from cellenv.data.table import RowErrors
+from cellenv.data.table import RowErrors, is_held_out
 
 NAMED = 20  # rows that a problem names
 FEW_CONTROLS = 2  # a plate of a split with fewer starts all its contexts from one image
@@ -33,8 +33,8 @@ class TableRows:
     ):
         self.layout, self.splits = layout, splits
         self.treated = [row for row in table if layout.states[row[layout.state]]]
-        self.held_out = [] if include_unseen else [r for r in self.treated if r[layout.compound] in layout.unseen]
-        self.seen = [r for r in self.treated if include_unseen or r[layout.compound] not in layout.unseen]
+        self.held_out = [] if include_unseen else [row for row in self.treated if is_held_out(row, layout)]
+        self.seen = [row for row in self.treated if include_unseen or not is_held_out(row, layout)]
         self.controls = [row for row in table if not layout.states[row[layout.state]]]
         self.split_of = {row["SAMPLE_KEY"]: row["SPLIT"] for row in table}
 
@@ -54,7 +54,7 @@ class TableRows:
 
     def classes(self) -> tuple[ClassRow, ...]:
         """The classes by name."""
-        held_out = {row[self.layout.compound] for row in self.held_out}
+        held_out = {row["SAMPLE_KEY"] for row in self.held_out}
         members: dict[str, list[Row]] = defaultdict(list)
         for row in self.treated:
             members[row[self.class_column]].append(row)
@@ -63,8 +63,8 @@ class TableRows:
                 name=name,
                 compounds=len({row[self.layout.compound] for row in own}),
                 doses=len({(row[self.layout.compound], row.get("DOSE")) for row in own}),
-                cells=dict(Counter(row["SPLIT"] for row in own if row[self.layout.compound] not in held_out)),
-                held_out=sum(row[self.layout.compound] in held_out for row in own),
+                cells=dict(Counter(row["SPLIT"] for row in own if row["SAMPLE_KEY"] not in held_out)),
+                held_out=sum(row["SAMPLE_KEY"] in held_out for row in own),
             )
             for name, own in sorted(members.items())
         )

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from cellenv.data.layouts import BBBC021, RXRX1
-from cellenv.data.table import RowErrors, check_row, condition_of, find_file, read_embedding, read_table
+from cellenv.data.table import RowErrors, check_row, condition_of, find_file, is_held_out, read_embedding, read_table
 from tests.cellenv.imaging_toys import EMBEDDING, ROWS, write_csv, write_table
 
 
@@ -108,6 +108,27 @@ def test_missing_columns_are_named(table, column):
     file.write_text(file.read_text().replace(column, "OTHER", 1))
     with pytest.raises(ValueError, match=rf"lacks the columns \['{column}'\].*OTHER"):
         read_table(file)
+
+
+def test_an_image_needs_the_name_of_its_plate():
+    row = {"SAMPLE_KEY": "W1_10_a", "SPLIT": "train", "CPD_NAME": "taxol", "BATCH": "", "STATE": "1", "ANNOT": "Stab"}
+    for state in ("1", "0"):
+        with pytest.raises(ValueError, match=r"here \(W1_10_a\): need BATCH, .* it is empty \(--pairing\)"):
+            check_row(row | {"STATE": state}, "here", BBBC021, ())
+    check_row(row | {"STATE": "spare"}, "here", replace(BBBC021, states={"spare": None}), ())
+
+
+@pytest.mark.parametrize("compound", ["taxol", "docetaxel"])
+def test_a_column_says_what_is_held_out(compound):
+    row = {"SAMPLE_KEY": "W1_10_a", "SPLIT": "train", "CPD_NAME": compound, "BATCH": "W1", "STATE": "1", "ANNOT": "a"}
+    by_layout = compound in BBBC021.unseen
+    assert is_held_out(row, BBBC021) == is_held_out(row | {"UNSEEN": ""}, BBBC021) == by_layout
+    for value, held_out in (("1", True), ("0", False)):
+        check_row(row | {"UNSEEN": value}, "here", BBBC021, ())
+        assert is_held_out(row | {"UNSEEN": value}, BBBC021) == held_out
+    for value in ("1.0", "True"):
+        with pytest.raises(ValueError, match=rf"W1_10_a.*UNSEEN as 1 \(held out\), 0 or empty; got '{value}'"):
+            check_row(row | {"UNSEEN": value}, "here", BBBC021, ())
 
 
 def test_rows_that_are_neither_treated_nor_control_are_dropped(tmp_path):

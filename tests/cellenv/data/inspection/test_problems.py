@@ -90,6 +90,23 @@ def test_a_split_without_a_seen_image_stops_a_run(tmp_path):
     assert not {"taxol", "ALLN"} & {*BBBC021_UNSEEN}
 
 
+@pytest.mark.parametrize("held_out", ["taxol", "docetaxel"])
+def test_the_column_of_held_out_compounds_is_read_as_the_reader_does(tmp_path, held_out):
+    rows = [(key, "docetaxel" if name == "ALLN" else name, *rest) for key, name, *rest in ROWS]
+    write_sound(tmp_path, rows, [*EMBEDDING[:2], ["docetaxel", 3, 4]])
+    file = tmp_path / "toy_df_all.csv"
+    header, *lines = file.read_text().splitlines()
+    lines = [f"{line},{int(f',{held_out},' in line)}" for line in lines]
+    file.write_text("\n".join([f"{header},UNSEEN", *lines, ""]))
+    (problem,) = problems(tmp_path)
+    assert problem.rows == (f"{held_out} (4 images)",) and not problem.stops
+    classes = {row.name: row for row in inspect_folder(CellFolder.read(tmp_path)).classes}
+    moa = {"taxol": "Stab", "docetaxel": "Degr"}[held_out]
+    assert [(name, row.held_out) for name, row in classes.items() if row.held_out] == [(moa, 4)]
+    data = ImagingCells(tmp_path)
+    assert {data.compounds[i] for i in data.perturbation if i >= 0} == {*("taxol", "docetaxel")} - {held_out}
+
+
 def test_classes_with_few_images_are_named_from_the_smallest(tmp_path):
     write_sound(tmp_path, [row for row in ROWS if row[0] != KEYS[0]])
     problem = only(tmp_path)
