@@ -30,7 +30,7 @@ def split_wells(
     by: "well": of every compound a share of its wells is tested, at least one if there are two; "plate": a share of the
     plates; "compound": a share of the compounds, whole. test: that share. unseen: compounds that are tested whole.
     Controls follow their plate for "plate", otherwise a share of every plate's control wells is tested; a plate with
-    one control well is trained on as a whole.
+    one control well has no test, and trains on all its wells but those of compounds that are tested whole.
 
     Raises:
         ValueError: if there is nothing to choose from: one plate for "plate", one compound for "compound".
@@ -50,11 +50,9 @@ def split_wells(
             tested_controls |= {(plate, name) for name in _choose(controls, test, rng, "control wells")}
     treated = [well for well in wells if not well.is_control and well.plate not in single]
     compounds = sorted({well.compound for well in treated} - set(unseen))
-    tested_wells = {(well.plate, well.name) for well in treated if well.compound in unseen}
-    if by == "compound":
-        tested = _choose(compounds, test, rng, "compounds")
-        tested_wells |= {(well.plate, well.name) for well in treated if well.compound in tested}
-    else:
+    whole = {*unseen, *(_choose(compounds, test, rng, "compounds") if by == "compound" else ())}
+    tested_wells = {(well.plate, well.name) for well in wells if not well.is_control and well.compound in whole}
+    if by == "well":
         for compound in compounds:
             own = sorted((well.plate, well.name) for well in treated if well.compound == compound)
             if len(own) > 1:

@@ -50,8 +50,19 @@ def test_by_plate_and_by_compound():
 def test_a_plate_with_one_control_well_is_trained_on():
     wells = [*WELLS, *plate("r", controls=1), *plate("s", controls=0)]
     split = split_wells(wells, "well", 0.5, ("b",), seed=0)
-    assert {split[well.plate, well.name] for well in wells if well.plate in "rs"} == {"train"}
-    assert without_controls(wells, split) == {(w.plate, w.name) for w in plate("s", controls=0)}
+    assert {split[well.plate, well.name] for well in wells if well.plate in "rs" and well.compound != "b"} == {"train"}
+    on_r = {("r", f"b{k}") for k in range(5)}
+    assert without_controls(wells, split) == {(w.plate, w.name) for w in plate("s", controls=0)} | on_r
+
+
+@pytest.mark.parametrize(("by", "unseen"), [("compound", ()), ("well", ("b",)), ("compound", ("c",))])
+def test_a_compound_that_is_tested_whole_is_trained_on_nowhere(by, unseen):
+    wells = [*WELLS, *plate("r", controls=1)]
+    split = split_wells(wells, by, 0.3, unseen, seed=0)
+    of = {c: {split[well.plate, well.name] for well in wells if well.compound == c} for c in "abc"}
+    whole = {c for c, found in of.items() if found == {"test"}}
+    assert whole > set(unseen) if by == "compound" else whole == set(unseen)
+    assert all(found == {"train"} for c, found in of.items() if c not in whole and by == "compound")
 
 
 def test_a_compound_of_one_well_is_trained_on():
