@@ -82,6 +82,8 @@ def _decode(file: Path, page: Any) -> NDArray[Any]:
 def _read_png(plane: Plane) -> NDArray[Any]:
     """The plane of a PNG; 16-bit grey comes as such."""
     with Image.open(plane.file, formats=["PNG"]) as image:
+        if image.mode == "P":
+            raise ValueError("need grey values, it has numbers of colours in a palette: save it as grey")
         pixels: NDArray[Any] = np.asarray(image)
     if pixels.dtype == np.int32:  # 16-bit grey, as older versions of Pillow give it
         pixels = pixels.astype(np.uint16)

@@ -76,6 +76,13 @@ def test_a_picture_in_colours_is_to_be_saved_as_grey(tmp_path):
         read_plane(Plane(tmp_path / "a.png", None))
 
 
+def test_a_png_with_a_palette_is_to_be_saved_as_grey(tmp_path):
+    Image.fromarray((STACK[0] / 250).astype(np.uint8)).quantize(16).save(tmp_path / "a.png")
+    for number in (None, 0):
+        with pytest.raises(ValueError, match=r"a\.png: need grey values, .*palette: save it as grey"):
+            read_plane(Plane(tmp_path / "a.png", number))
+
+
 def test_a_png_is_one_and_whole(tmp_path):
     file = tmp_path / "a.png"
     Image.fromarray(STACK[0]).save(file)
