@@ -60,11 +60,15 @@ def read_conditions(file: Path, compounds: Sequence[str]) -> list[list[str]]:
     The table needs no header.
 
     Raises:
-        ValueError: if compounds are missing, a value is no number, or a row has more or fewer than the first.
+        ValueError: if compounds are missing or have two rows, a value is no number, or a row has more or fewer than the
+            first.
     """
-    lines = [[name, *filter(None, numbers)] for name, *numbers in read_cells(file)]
+    lines = [_without_blank_end(cells) for cells in read_cells(file)]
     named = lines[1:] if lines and is_header(lines[0]) else lines
     known = {name.casefold(): numbers for name, *numbers in named}
+    count = Counter(name.casefold() for name, *_ in named)
+    if double := [compound for compound in compounds if count[compound.casefold()] > 1]:
+        raise ValueError(f"{file} has two rows for {', '.join(double)}: remove one, upper and lower case do not count")
     if missing := [compound for compound in compounds if compound.casefold() not in known]:
         raise ValueError(f"{file} has no row for {', '.join(missing)}; its first column names the compounds")
     rows = [[compound, *known[compound.casefold()]] for compound in compounds]
@@ -76,6 +80,12 @@ def read_conditions(file: Path, compounds: Sequence[str]) -> list[list[str]]:
         except ValueError as error:
             raise ValueError(f"{file}, {compound!r}: {error}") from error
     return rows
+
+
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """The name, and the cells after it up to the last that is not empty."""
+    last = max((k for k, cell in enumerate(cells) if cell), default=0)
+    return cells[: last + 1]
 
 
 def compute_conditions(smiles: Mapping[str, str]) -> list[list[str]]:

@@ -64,6 +64,10 @@ def test_conditions_of_a_table(tmp_path):
     file.write_text("name,x,y\na,1,\n")
     with pytest.raises(ValueError, match=r"'a': 1 numbers, the first row has 2"):
         read_conditions(file, ["a"])
+    for row, message in (("a,,1", "'a'.*''"), ("a,1,2\nA,3,4", "two rows for a: remove one")):
+        file.write_text(f"name,x,y\n{row}\n")
+        with pytest.raises(ValueError, match=message):
+            read_conditions(file, ["a"])
     file.write_text("name,x\nc,many\n")
     with pytest.raises(ValueError, match=r"'c'.*many"):
         read_conditions(file, ["c"])
