@@ -23,7 +23,7 @@ from cellenv.data.imaging import ImagingCells
 from cellenv.data.layouts import BBBC021_UNSEEN
 from cellenv.data.prepare.crops import CropRules
 from cellenv.data.prepare.delimited import read_rows
-from cellenv.data.prepare.fields import Columns, Field, fields_of_pattern, fields_of_table, parse_stains
+from cellenv.data.prepare.fields import Columns, Field, fields_of_pattern, fields_of_table, parse_sources
 from cellenv.data.prepare.filters import FilterRules
 from cellenv.data.prepare.illumination import SAMPLES, ScaleRules, fit_scale, merge
 from cellenv.data.prepare.nuclei import FindNuclei, find_nuclei
@@ -82,7 +82,7 @@ def read_plan(config: PrepareConfig) -> Plan:
     fields, treatments, folder = config.fields, config.treatments, config.folder
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    stains = parse_stains(fields.stains)
+    stains = parse_sources(fields.stains)
     if fields.pattern is not None:
         found = fields_of_pattern(folder, fields.pattern, stains)
     else:
@@ -164,7 +164,7 @@ def cell_rules(config: PrepareConfig) -> CellRules:
     """How fields become cells."""
     scale, crops = config.scale, config.crops
     return CellRules(
-        channels=tuple(parse_stains(config.fields.stains)),
+        channels=tuple(parse_sources(config.fields.stains)),
         nucleus=config.fields.nucleus,
         scale=ScaleRules(
             divide_light=scale.illumination,
@@ -191,7 +191,7 @@ def zoom_of(config: PrepareConfig) -> Zoom:
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """What the cells depend on; not what the tables alone do."""
     segmenter = build_nucleus_segmenter(config.segmenter)[1]
-    stains = [f"{name}={source}" for name, source in parse_stains(config.fields.stains).items()]
+    stains = [f"{name}={source}" for name, source in parse_sources(config.fields.stains).items()]
     seen = {"stains": stains, "nucleus": config.fields.nucleus, "segmenter": segmenter}
     return seen | asdict(config.scale) | asdict(config.crops)
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Field:
         return f"{self.batch}_{self.plate}_{self.well}_s{self.site}"
 
 
-def parse_stains(stains: Sequence[str]) -> dict[str, str]:
+def parse_sources(stains: Sequence[str]) -> dict[str, str]:
     """{"actin": "Actin"} of ("actin=Actin",): channels of the output, and what the table or file names call them.
 
     Those called actin, tubulin and DNA come in this order, in which a reader takes them to be.
@@ -101,11 +102,10 @@ def fields_of_table(rows: Sequence[Row], folder: Path, columns: Columns, stains:
         if empty := [name for name in (*names, columns.plate, columns.well) if not row[name]]:
             raise ValueError(f"row {number} of the table of fields: {empty[0]} is empty")
         files = [folder.joinpath(*parts[foreign:]) for parts in paths]
-        batch, plate = split_plate(row.get(columns.batch, ""), row[columns.plate])
         found.append(
             Field(
-                batch=batch,
-                plate=plate,
+                batch=row.get(columns.batch, ""),
+                plate=row[columns.plate],
                 well=row[columns.well],
                 site=row.get(columns.site, ""),
                 planes=tuple(Plane(file, None) for file in files) if by_stain else _planes(files[0], sources),
@@ -115,7 +115,7 @@ def fields_of_table(rows: Sequence[Row], folder: Path, columns: Columns, stains:
                 smiles=row.get(columns.smiles, ""),
             )
         )
-    return unique(number_sites(found))
+    return unique(name_fields(found))
 
 
 def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> list[Field]:
@@ -154,16 +154,15 @@ def fields_of_pattern(folder: Path, pattern: str, stains: Mapping[str, str]) -> 
         )
 
     def field(place: tuple[str, ...], own: Mapping[str, Path]) -> Field:
-        batch, plate = split_plate(place[0], place[1] or "plate")
         if set(own) == {""}:
             sources = _planes(own[""], list(stains.values()))
         else:
             parts = dict(zip(PLACE, place))
             named = {source: folder / pattern.format(**parts, channel=source) for source in stains.values()}
             sources = tuple(Plane(own.get(source, file), None) for source, file in named.items())
-        return Field(batch=batch, plate=plate, well=place[2], site=place[3], planes=sources)
+        return Field(batch=place[0], plate=place[1] or "plate", well=place[2], site=place[3], planes=sources)
 
-    return unique(number_sites([field(place, own) for place, own in planes.items()]))
+    return unique(name_fields([field(place, own) for place, own in planes.items()]))
 
 
 def _planes(file: Path, sources: Sequence[str]) -> tuple[Plane, ...]:
@@ -203,16 +202,32 @@ def key_part(name: str) -> str:
     return part
 
 
-def number_sites(fields: Sequence[Field]) -> list[Field]:
-    """The fields with a site each: those without one are numbered from 1 in their well."""
+def name_fields(fields: Sequence[Field]) -> list[Field]:
+    """The fields with names fit for sample keys in place of written ones; sites without one are numbered in their well.
+
+    Raises:
+        ValueError: if two plates, or two wells of a plate, get one name.
+    """
     count: Counter[tuple[str, str, str]] = Counter()
-    numbered = []
+    written: dict[tuple[str, ...], str] = {}
+    named = []
     for field in fields:
-        place = (field.batch, field.plate, field.well)
+        batch, plate = split_plate(field.batch, field.plate)
+        place = (batch, plate, key_part(field.well))
         count[place] += 1
+        check_one_name(written, place[:2], " ".join(filter(None, (field.batch, field.plate))))
+        check_one_name(written, place, field.well)
         site = key_part(field.site) if field.site else str(count[place])
-        numbered.append(replace(field, well=key_part(field.well), site=site))
-    return numbered
+        named.append(replace(field, batch=batch, plate=plate, well=place[2], site=site))
+    return named
+
+
+def check_one_name(written: dict[tuple[str, ...], str], key: tuple[str, ...], name: str) -> None:
+    """Note the name that a key comes from; raise ValueError if it came from another one before."""
+    if (other := written.setdefault(key, name)) != name:
+        raise ValueError(
+            f"{other!r} and {name!r} are both {key[-1]!r} in sample keys, of letters, digits, points and dashes: rename one"
+        )
 
 
 def unique(fields: list[Field]) -> list[Field]:
@@ -224,11 +239,14 @@ def unique(fields: list[Field]) -> list[Field]:
 
 
 def parse_dose(text: str, where: str) -> float:
-    """A concentration; 0 for an empty one."""
+    """A concentration; 0 for an empty one. A comma is a decimal one, and in 1,000 it could be either."""
     try:
-        return float(text.replace(",", ".") or 0)
+        dose = nan if re.match(r"[+-]?[1-9]\d{0,2},\d{3}(?!\d)", text) else float(text.replace(",", ".") or 0)
     except ValueError:
-        raise ValueError(f"{where}: need a number as concentration, got {text!r}") from None
+        dose = nan
+    if not isfinite(dose):
+        raise ValueError(f"{where}: need a number as concentration, got {text!r}; write 1000 for 1,000")
+    return dose
 
 
 def check_columns(rows: Sequence[Row], names: Sequence[str], table: str) -> None:

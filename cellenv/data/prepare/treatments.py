@@ -1,13 +1,13 @@
 """What each well was treated with: compound, concentration, mechanism of action (MoA), structure, control or not."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cellenv.csv_io import Row
 from cellenv.data.prepare.delimited import read_rows
-from cellenv.data.prepare.fields import Field, key_part, parse_dose
+from cellenv.data.prepare.fields import Field, check_one_name, key_part, parse_dose
 
 ALIASES = {  # names of columns in tables of wells, mechanisms and compounds; case, blanks and signs do not count
     "plate": ("plate", "metadata plate", "barcode", "assay plate barcode"),
@@ -25,15 +25,19 @@ def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
     Wells are joined by plate and well, or by well alone if the table names no plate.
 
     Raises:
-        ValueError: if the table lacks well or compound, names a well twice, or holds no well of the fields.
+        ValueError: if the table lacks well or compound, names a well twice, or holds no well of the fields; if two
+            names of plates become one.
     """
     rows = read_rows(file)
     find = _finder(rows, file)
     well, compound, plate = find("well", True), find("compound", True), find("plate", False)
     dose, moa, smiles = find("dose", False), find("moa", False), find("smiles", False)
     of_well: dict[tuple[str, str], Row] = {}
+    written: dict[tuple[str, ...], str] = {}
     for row in rows:
         key = (key_part(row[plate]) if plate else "", normal_well(row[well]))
+        if plate:
+            check_one_name(written, key[:1], row[plate])
         if key in of_well:
             raise ValueError(f"{file} has two rows for well {row[well]}{' of plate ' + row[plate] if plate else ''}")
         of_well[key] = row
@@ -173,11 +177,3 @@ def _finder(rows: Sequence[Row], file: Path) -> Callable[[str, bool], str]:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
-
-
-def plates_of(fields: Sequence[Field]) -> Mapping[tuple[str, str], list[Field]]:
-    """{(batch, plate): its fields}, in order."""
-    plates: dict[tuple[str, str], list[Field]] = {}
-    for field in fields:
-        plates.setdefault((field.batch, field.plate), []).append(field)
-    return plates

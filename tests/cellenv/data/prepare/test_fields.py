@@ -1,7 +1,15 @@
 import pytest
 
 from cellenv.data.prepare.delimited import read_rows
-from cellenv.data.prepare.fields import Columns, Plane, fields_of_pattern, fields_of_table, parse_stains, split_plate
+from cellenv.data.prepare.fields import (
+    Columns,
+    Plane,
+    fields_of_pattern,
+    fields_of_table,
+    parse_dose,
+    parse_sources,
+    split_plate,
+)
 
 BBBC021 = Columns(
     file="Image_FileName_{stain}",
@@ -15,7 +23,7 @@ BBBC021 = Columns(
     moa="",
     smiles="",
 )
-STAINS = parse_stains(("actin=Actin", "DNA=DAPI"))
+STAINS = parse_sources(("actin=Actin", "DNA=DAPI"))
 TABLE = """TableNumber,Image_FileName_DAPI,Image_PathName_DAPI,Image_FileName_Actin,Image_PathName_Actin,\
 Image_Metadata_Plate_DAPI,Image_Metadata_Well_DAPI,Image_Metadata_Compound,Image_Metadata_Concentration
 4,d1.tif,Week4/Week4_27481,a1.tif,Week4/Week4_27481,Week4_27481,G10,5-fluorouracil,3e-4
@@ -133,16 +141,47 @@ def test_plates_become_parts_of_keys():
         split_plate("a", "__")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("Week4_27481,G11", "Week4_27481+,G11"), "'Week4_27481' and 'Week4_27481\\+' are both '27481'.*rename"),
+        (("Week4_27481,G11", "Week4_27481,G10+"), "'G10' and 'G10\\+' are both 'G10'.*rename"),
+    ],
+)
+def test_two_plates_or_wells_whose_names_differ_in_signs_are_refused(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path, TABLE.replace(*change))
+
+
+def test_two_folders_of_plates_that_differ_in_signs_are_refused(tmp_path):
+    for plate in ("siRNA+", "siRNA-"):
+        (tmp_path / plate).mkdir()
+        (tmp_path / plate / "A01_1.tif").touch()
+    with pytest.raises(ValueError, match=r"'siRNA\+' and 'siRNA-' are both 'siRNA'"):
+        fields_of_pattern(tmp_path, "{plate}/{well}_{channel}.tif", {"DNA": "1"})
+
+
+@pytest.mark.parametrize(("text", "dose"), [("", 0), ("0,125", 0.125), ("2,5", 2.5), ("1000", 1000), ("3e-4", 3e-4)])
+def test_doses_with_a_point_or_a_decimal_comma(text, dose):
+    assert parse_dose(text, "here") == dose
+
+
+@pytest.mark.parametrize("text", ["1,000", "-20,500", "1,000,000", "1,000.5", "1.000,5", "nan", "inf", "much"])
+def test_what_is_no_dose_or_could_be_two_is_refused(text):
+    with pytest.raises(ValueError, match=f"here: need a number as concentration, got '{text}'"):
+        parse_dose(text, "here")
+
+
 def test_channels_come_in_the_order_in_which_they_are_read():
-    assert list(parse_stains(("DNA=0", "tubulin=1", "actin=2")).items()) == [
+    assert list(parse_sources(("DNA=0", "tubulin=1", "actin=2")).items()) == [
         ("actin", "2"),
         ("tubulin", "1"),
         ("DNA", "0"),
     ]
-    assert list(parse_stains(("DNA=0", "ER=1"))) == ["DNA", "ER"]
+    assert list(parse_sources(("DNA=0", "ER=1"))) == ["DNA", "ER"]
 
 
 @pytest.mark.parametrize("stains", [("DNA",), ("DNA=1", "DNA=2"), (), ("=DAPI",)])
 def test_wrong_stains_are_refused(stains):
     with pytest.raises(ValueError, match="CHANNEL=NAME"):
-        parse_stains(stains)
+        parse_sources(stains)

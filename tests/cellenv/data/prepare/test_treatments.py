@@ -70,6 +70,7 @@ def test_structures_join_by_compound(tmp_path):
         (add_wells, "well,compound\nA1,x\nA01,y\n", "two rows for well A01"),
         (add_wells, "well,compound\nH12,x\n", "no well of the fields: its first is well 'H12', .* well A01"),
         (add_wells, "plate,well,compound\nP2,A1,x\n", "its first is plate 'P2', well 'A1', .* plate W_1, well A01"),
+        (add_wells, "plate,well,compound\nsiRNA+,A01,x\nsiRNA-,A02,y\n", r"'siRNA\+' and 'siRNA-' are both 'siRNA'"),
         (add_structures, "compound\ntaxol\n", "needs a column smiles"),
     ],
 )
