@@ -226,7 +226,8 @@ def check_one_name(written: dict[tuple[str, ...], str], key: tuple[str, ...], na
     """Note the name that a key comes from; raise ValueError if it came from another one before."""
     if (other := written.setdefault(key, name)) != name:
         raise ValueError(
-            f"{other!r} and {name!r} are both {key[-1]!r} in sample keys, of letters, digits, points and dashes: rename one"
+            f"{other!r} and {name!r} are both {key[-1]!r} in sample keys, which hold no other signs than points and"
+            " dashes: rename one"
         )
 
 

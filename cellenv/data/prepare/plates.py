@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from io import BytesIO
+from itertools import islice
 from math import inf, pi, sqrt
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +32,7 @@ from cellenv.data.prepare.wells import (
     NOTES,
     CellRules,
     WellJob,
+    digest_fields,
     enlarge,
     notes_of,
     prepare_well,
@@ -65,10 +66,11 @@ class Zoom:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredZoom:
-    """What zoom.json says: the factor of all plates, and the fields in which nuclei were measured."""
+    """What zoom.json says: the factor of all plates, the fields in which nuclei were measured, and their digest."""
 
     zoom: float
     fields: tuple[str, ...]
+    digest: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom < inf:
@@ -101,26 +103,20 @@ def prepare_plates(
     with open_pool(workers, make_finder) as pool, tqdm(total=len(fields), desc="prepare", unit="field") as bar:
         factor: float | None = None
         for name, own in plates.items():
-            wells = group_wells(own)
-            scale = plate_scale(own, wells, out, rules, pool)
-            factor = read_zoom(out, zoom, own, scale, rules, make_finder) if factor is None else factor
+            wells, digest = group_wells(own), digest_fields(own)
+            scale = plate_scale(wells, notes_of(out, own[0]) / f"scale-{digest}.npz", rules, pool)
+            if factor is None:
+                factor = read_zoom(out, zoom, fields, own, scale, rules, make_finder)
+            known = f"{digest}-{factor:g}"
             drawn = frozenset(f.name for f in own[:: max(1, len(own) // DRAWN)][:DRAWN])
             jobs = []
             for well in wells:
-                if (record := finished(record_of(out, well[0]), digest_fields(own))) is not None:
+                if (record := finished(record_of(out, well[0]), known)) is not None:
                     add_record(result, record)
                     bar.update(len(well))
                 else:
                     jobs.append(
-                        WellJob(
-                            out=out,
-                            fields=well,
-                            scale=scale,
-                            zoom=factor,
-                            rules=rules,
-                            drawn=drawn,
-                            digest=digest_fields(own),
-                        )
+                        WellJob(out=out, fields=well, scale=scale, zoom=factor, rules=rules, drawn=drawn, digest=known)
                     )
             for job, record in zip(jobs, pool(_prepare_well, jobs)):
                 add_record(result, record)
@@ -143,13 +139,8 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{file.parents[1]} was begun with other settings: {was}. Give another --out, or remove it")
 
 
-def digest_fields(fields: Sequence[Field]) -> str:
-    """Digest of the fields of a plate: its scale is that of these."""
-    return sha256("\n".join(field.name for field in fields).encode()).hexdigest()[:16]
-
-
 def finished(file: Path, digest: str) -> dict[str, Any] | None:
-    """The record of a well, if it was written with the scale of these fields of the plate, and all were readable."""
+    """The record of a well, if it was written with this digest, and all its fields were readable."""
     record = read_json(file, dict[str, Any]) if file.is_file() else {}
     return record if record.get("digest") == digest and not record["unreadable"] else None
 
@@ -162,14 +153,11 @@ def group_wells(fields: Sequence[Field]) -> list[tuple[Field, ...]]:
     return [tuple(well) for well in wells.values()]
 
 
-def plate_scale(
-    fields: Sequence[Field], wells: Sequence[tuple[Field, ...]], out: Path, rules: CellRules, pool: Any
-) -> Scale:
+def plate_scale(wells: Sequence[tuple[Field, ...]], file: Path, rules: CellRules, pool: Any) -> Scale:
     """Light and scale of a plate, from the file if they are known."""
-    file = notes_of(out, fields[0]) / f"scale-{digest_fields(fields)}.npz"
     if file.is_file():
         return load_scale(file)
-    samples = max(1000, SAMPLES // len(fields))
+    samples = max(1000, SAMPLES // sum(map(len, wells)))
     summaries = pool(partial(summarize_well, samples=samples, skip_bad=rules.skip_bad), wells)
     scale = fit_scale(merge(one for one in summaries if one is not None), rules.scale, rules.channels)
     content = BytesIO()
@@ -196,27 +184,51 @@ def read_zoom(
     out: Path,
     zoom: Zoom,
     fields: Sequence[Field],
+    own: Sequence[Field],
     scale: Scale,
     rules: CellRules,
     make_finder: Callable[[], FindNuclei],
 ) -> float:
-    """px of the crop for one px of a field; a measured one is noted in the folder."""
+    """px of the crop for one px of a field; a measured one is noted in the folder.
+
+    fields: of all plates, among which a noted one may have been measured. own: of the plate with this scale.
+    """
     if zoom.factor is not None:
         return zoom.factor
     file = out / NOTES / "zoom.json"
     if zoom.diameter is not None:
         return near_one(zoom.nucleus / zoom.diameter)
     if file.is_file():
-        return read_json(file, MeasuredZoom).zoom
-    pilots = [field for field in fields if field.is_control][:PILOTS] or list(fields[:PILOTS])
+        noted = read_json(file, MeasuredZoom)
+        pilots = [field for field in fields if field.name in noted.fields]
+        if not pilots or digest_fields(pilots) == noted.digest:
+            return noted.zoom
+    pilots = choose_pilots(own, rules.skip_bad)
     factor, find = 1.0, make_finder()
     for _ in range(2):  # the second time at the size for which the finder was made
         diameters = [d for field in pilots for d in _diameters(field, scale, factor, rules, find)]
         if not diameters:
             raise ValueError(f"no nucleus in {', '.join(f.name for f in pilots)}: give --nucleus-diameter in px")
         factor = near_one(zoom.nucleus / float(np.median(diameters)))
-    write_atomically(file, dump_json(MeasuredZoom(zoom=factor, fields=tuple(field.name for field in pilots))))
+    noted = MeasuredZoom(zoom=factor, fields=tuple(field.name for field in pilots), digest=digest_fields(pilots))
+    write_atomically(file, dump_json(noted))
     return factor
+
+
+def choose_pilots(fields: Sequence[Field], skip_bad: bool) -> list[Field]:
+    """The first controls of a plate, fields if it has none; with `skip_bad` those that can be read."""
+    for candidates in ([field for field in fields if field.is_control], fields):
+        if pilots := list(islice((f for f in candidates if not skip_bad or _is_readable(f)), PILOTS)):
+            return pilots
+    return []
+
+
+def _is_readable(field: Field) -> bool:
+    try:
+        read_planes(field.planes)
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
 
 
 def near_one(factor: float) -> float:

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ class CellRules:
 class WellJob:
     """One well of a plate.
 
-    zoom: px of the crop for one px of the field. drawn: names of the fields of the contact sheet. digest: of the fields
-    of the plate.
+    zoom: px of the crop for one px of the field. drawn: names of the fields of the contact sheet. digest: of what the
+    cells depend on, the fields of the plate and the zoom.
     """
 
     out: Path
@@ -67,6 +68,21 @@ def notes_of(out: Path, field: Field) -> Path:
 def record_of(out: Path, field: Field) -> Path:
     """Record of the field's well."""
     return notes_of(out, field) / f"{field.well}.json"
+
+
+def digest_fields(fields: Sequence[Field]) -> str:
+    """Digest of fields and their files: names, planes, sizes and times; a folder that is moved keeps it."""
+    names = [(field.name, [(p.file.name, p.number, _size_and_time(p.file)) for p in field.planes]) for field in fields]
+    return sha256(repr(names).encode()).hexdigest()[:16]
+
+
+def _size_and_time(file: Path) -> tuple[int, int] | None:
+    """Bytes, and ns when they were written; None without the file."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def summarize_well(fields: Sequence[Field], samples: int, skip_bad: bool) -> FieldStatistics | None:

@@ -86,6 +86,46 @@ def test_a_field_that_was_damaged_is_tried_again(fields, tmp_path):
     assert not again["unreadable"] and len(again["fields"][fields[1].name]["cells"]) == 2
 
 
+MEASURED = Zoom(factor=None, nucleus=24, diameter=None)
+
+
+def test_other_files_of_the_same_names_are_prepared_anew(tmp_path):
+    old, new = write_plate(tmp_path / "old"), write_plate(tmp_path / "new", radius=7.0)
+    first, fresh = run(old, tmp_path / "out", MEASURED), run(new, tmp_path / "fresh", MEASURED)
+    assert first["zoom"] != fresh["zoom"] and [field.name for field in old] == [field.name for field in new]
+    assert run(new, tmp_path / "out", MEASURED) == fresh
+    assert crops(tmp_path / "fresh").items() <= crops(tmp_path / "out").items()
+
+
+def test_a_folder_that_was_moved_is_not_prepared_anew(tmp_path):
+    fields = write_plate(tmp_path / "old")
+    first = run(fields, tmp_path / "out", MEASURED)
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "prepare").rglob("*.json")}
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = [
+        replace(f, planes=tuple(p._replace(file=tmp_path / "new" / p.file.name) for p in f.planes)) for f in fields
+    ]
+    assert run(moved, tmp_path / "out", MEASURED) == first
+    assert stamps == {file: file.stat().st_mtime_ns for file in stamps}
+
+
+def test_plates_that_come_later_have_the_zoom_of_the_first(fields, tmp_path):
+    first = run(fields[:3], tmp_path / "out", MEASURED)
+    assert run(write_plate(tmp_path / "later", "3", radius=6.0), tmp_path / "out", MEASURED)["zoom"] == first["zoom"]
+
+
+def test_damaged_controls_are_no_pilots(tmp_path):
+    fields = write_plate(tmp_path / "fields")
+    fields[1] = replace(fields[1], is_control=True)
+    rules = replace(RULES, skip_bad=True)
+    for damaged, pilot in ((fields[0], "W_1_A02_s1"), (fields[1], "W_1_A03_s1")):
+        damaged.planes[0].file.write_bytes(b"no TIFF")
+        with pytest.raises(ValueError, match=r"1_A01\.tif"):
+            run(fields, tmp_path / f"strict-{pilot}", MEASURED)
+        run(fields, tmp_path / pilot, MEASURED, rules=rules)
+        assert json.loads((tmp_path / pilot / "prepare" / "zoom.json").read_text())["fields"] == [pilot]
+
+
 def test_other_settings_are_refused(fields, tmp_path):
     run(fields[:1], tmp_path)
     with pytest.raises(ValueError, match="begun with other settings: crop was 32, now 64"):
@@ -97,7 +137,7 @@ def test_the_size_of_nuclei_is_measured(tmp_path):
     result = run(fields, tmp_path / "out", zoom)
     assert result["zoom"] == pytest.approx(24 / 16, rel=0.05)
     noted = json.loads((tmp_path / "out" / "prepare" / "zoom.json").read_text())
-    assert noted == {"zoom": result["zoom"], "fields": ["W_1_A01_s1"]}
+    assert noted["zoom"] == result["zoom"] and noted["fields"] == ["W_1_A01_s1"]
     assert run(fields, tmp_path / "out", zoom)["zoom"] == result["zoom"]
     assert run(fields, tmp_path / "given", replace(zoom, diameter=12))["zoom"] == 2.0
     assert near_one(1.01) == 1.0 and near_one(0.97) == 0.97
