@@ -2,8 +2,10 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from cellenv.weights_io import write_atomically
 
 SEPARATORS = ",;\t|"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
@@ -65,6 +67,13 @@ def read_rows(
             refuse(ValueError(f"{where}: {len(cells)} values, {len(header)} columns; quote what holds commas"))
         else:
             yield where, dict(zip(header, cells))
+
+
+def write_rows(file: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, atomically."""
+    content = io.StringIO(newline="")
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    write_atomically(file, content.getvalue().encode())
 
 
 def spreadsheet_text(text: str) -> str:

@@ -9,21 +9,21 @@
 Known cells under uneven light and another brightness of each plate and stain. H, W pixels.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 from tqdm import tqdm
 
+from cellenv.csv_io import write_rows
 from cellenv.data.phenotypes import MECHANISMS, UNTREATED, blend
-from cellenv.data.rendering import Floats, Labels, Optics, focus, render_stains
+from cellenv.data.prepare.nuclei import measure_nuclei
+from cellenv.data.rendering import Floats, Optics, focus, render_stains
 from cellenv.data.scene import draw_field_scene
 from cellenv.data.synthetic import SyntheticCells, draw_optics, refocus
 from cellenv.images import CHANNELS
@@ -55,14 +55,6 @@ class Camera:
         return np.stack([1 - self.falloff * s / s.max() for s in squared]).astype(np.float32)
 
 
-class Nucleus(NamedTuple):
-    """A nucleus: centre in px of the field, area in px^2."""
-
-    y: float
-    x: float
-    area: int
-
-
 class Well(NamedTuple):
     """What stands in a well; no compound: DMSO."""
 
@@ -87,14 +79,11 @@ def photograph(stains: Floats, optics: Optics, camera: Camera, rng: np.random.Ge
     return np.rint(noisy.clip(0, 65535)).astype(np.uint16)
 
 
-def measure_nuclei(labels: Labels) -> list[Nucleus]:
-    """Centre and area of every object of the labels (H, W)."""
-    found = []
-    for k, box in enumerate(find_objects(labels), 1):
-        if box is not None:
-            y, x = np.nonzero(labels[box] == k)
-            found.append(Nucleus(float(y.mean() + box[0].start + 0.5), float(x.mean() + box[1].start + 0.5), len(y)))
-    return found
+def write_tiff(file: Path, pixels: NDArray[np.uint16]) -> None:
+    """Write grey values (H, W), atomically."""
+    content = BytesIO()
+    tifffile.imwrite(content, pixels)
+    write_atomically(file, content.getvalue())
 
 
 def plate_wells(compounds: Sequence[str], controls: int, replicates: int) -> list[Well]:
@@ -116,7 +105,7 @@ def write_plates(
     shape: tuple[int, int] = (1024, 1280),
     seed: int = 0,
 ) -> None:
-    """Draw plates and write files, tables and truth; nothing is written twice for the same arguments.
+    """Draw plates and write files, tables and truth; the same arguments write the same files again.
 
     compounds: of the embedded world. controls, replicates: wells a plate of DMSO, and of each compound. sites: fields
     a well. shape: (H, W), multiples of 4.
@@ -145,7 +134,7 @@ def write_plates(
         for channel, wavelength in WAVELENGTHS.items():
             name = f"{well.name}_s{site}_w{wavelength}{rng.integers(2**32):08X}.tif"
             (folder / place).mkdir(parents=True, exist_ok=True)
-            tifffile.imwrite(folder / place / name, pixels[CHANNELS.index(channel)])
+            write_tiff(folder / place / name, pixels[CHANNELS.index(channel)])
             row |= {f"Image_FileName_{STAINS[channel]}": name, f"Image_PathName_{STAINS[channel]}": place}
         row |= {
             "Image_Metadata_Plate_DAPI": place.split("/")[1],
@@ -155,17 +144,14 @@ def write_plates(
             "Image_Metadata_Concentration": well.dose,
         }
         rows.append(row)
-        truth += [(place.split("/")[1], well.name, site, *nucleus) for nucleus in measure_nuclei(nuclei)]
+        found = measure_nuclei(nuclei)
+        truth += [
+            (place.split("/")[1], well.name, site, *centre, area)
+            for centre, area in zip(found.centres.tolist(), found.areas.tolist())
+        ]
     mechanisms = [(name, dose, moa_of[name]) for name in compounds for dose in DOSES] + [("DMSO", 0, "DMSO")]
     conditions = [(name, *world.conditions[i].tolist()) for name, i in zip(compounds, ids)]
-    write_csv(folder / "truth.csv", [("plate", "well", "site", "y", "x", "area"), *truth])
-    write_csv(folder / "BBBC021_v1_moa.csv", [("compound", "concentration", "moa"), *mechanisms])
-    write_csv(folder / "emb_synthetic.csv", [("", *range(len(conditions[0]) - 1)), *conditions])
-    write_csv(folder / "BBBC021_v1_image.csv", [tuple(rows[0]), *(tuple(row.values()) for row in rows)])
-
-
-def write_csv(file: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Write a table, atomically."""
-    content = StringIO(newline="")
-    csv.writer(content, lineterminator="\n").writerows(rows)
-    write_atomically(file, content.getvalue().encode())
+    write_rows(folder / "truth.csv", [("plate", "well", "site", "y", "x", "area"), *truth])
+    write_rows(folder / "BBBC021_v1_moa.csv", [("compound", "concentration", "moa"), *mechanisms])
+    write_rows(folder / "emb_synthetic.csv", [("", *range(len(conditions[0]) - 1)), *conditions])
+    write_rows(folder / "BBBC021_v1_image.csv", [tuple(rows[0]), *(tuple(row.values()) for row in rows)])

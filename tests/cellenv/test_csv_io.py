@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from cellenv.csv_io import read_lines, read_rows, spreadsheet_text
+from cellenv.csv_io import read_lines, read_rows, spreadsheet_text, write_rows
 
 ROWS = [["key", "name"], ["a", "latrunculin B"], ["b", "mevinolin, lovastatin"], ["µ", ""]]
 COLUMNS = {"key": "", "name": ""}
@@ -65,6 +65,12 @@ def test_a_short_row_lacks_columns_and_a_long_one_is_refused(tmp_path):
     assert [str(error) for error in errors] == [message]
     with pytest.raises(ValueError, match=re.escape(message)):
         list(read_rows(file, COLUMNS))
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_rows(tmp_path / "table.csv", ROWS)
+    assert [cells for _, cells in read_lines(tmp_path / "table.csv")] == ROWS
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1"])

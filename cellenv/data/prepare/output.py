@@ -1,17 +1,15 @@
 """The tables of a prepared folder: one row a cell, one row a compound, as `ImagingCells` reads them."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cellenv.csv_io import write_rows
 from cellenv.data.fingerprints import morgan_counts
 from cellenv.data.prepare.delimited import read_cells
 from cellenv.data.prepare.fields import Field
 from cellenv.data.table import is_header
-from cellenv.weights_io import write_atomically
 
 INDEX, EMBEDDING = "cells_df_all.csv", "emb_compounds.csv"
 COLUMNS = (
@@ -117,13 +115,6 @@ def write_tables(out: Path, rows: Sequence[Mapping[str, object]], conditions: Se
     write_rows(out / EMBEDDING, [header, *conditions])
     numbered = [[i, *row.values()] for i, row in enumerate(rows)]
     write_rows(out / INDEX, [["", *COLUMNS], *numbered])
-
-
-def write_rows(file: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, atomically."""
-    content = StringIO(newline="")
-    csv.writer(content, lineterminator="\n").writerows(rows)
-    write_atomically(file, content.getvalue().encode())
 
 
 def count_plates(fields: Sequence[Field], records: Mapping[str, Record]) -> dict[str, dict[str, int]]:

@@ -1,14 +1,16 @@
 import csv
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
 from cellenv.data.phenotypes import UNTREATED
+from cellenv.data.prepare.nuclei import measure_nuclei
 from cellenv.data.rendering import Optics, render_stains
 from cellenv.data.scene import draw_field_scene
-from cellenv.data.synthetic_plates import LIGHT, OFFSET, Camera, measure_nuclei, photograph, plate_wells, write_plates
+from cellenv.data.synthetic_plates import LIGHT, OFFSET, Camera, photograph, plate_wells, write_plates
 
 SHAPE = (160, 224)
 
@@ -42,6 +44,18 @@ def test_plates_are_tiffs_and_the_published_tables(tmp_path):
     assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
 
 
+def test_no_part_of_a_picture_is_left_if_writing_fails(tmp_path, monkeypatch):
+    def fail(file, pixels):
+        if isinstance(file, Path):
+            file.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path)
+    assert not list(tmp_path.rglob("*.tif"))
+
+
 def test_the_camera_darkens_corners_and_scales_channels():
     camera = Camera(gain=np.array([1.0, 2.0, 0.5]), centre=np.full((3, 2), 0.5), falloff=0.4)
     light = camera.light(SHAPE)
@@ -56,7 +70,7 @@ def test_cells_fill_a_field_of_any_shape():
     scene = draw_field_scene(UNTREATED, SHAPE, np.random.default_rng(0))
     stains, nuclei, cells = render_stains(scene, UNTREATED, SHAPE, np.random.default_rng(1))
     assert stains.shape == (3, *SHAPE) and nuclei.shape == cells.shape == SHAPE
-    assert 2 < len(measure_nuclei(nuclei)) <= len(scene.nucleus_cell)
+    assert 2 < len(measure_nuclei(nuclei).areas) <= len(scene.nucleus_cell)
     assert ((nuclei > 0) <= (cells > 0)).all() and (stains[:, cells == 0] == 0).all()
 
 
