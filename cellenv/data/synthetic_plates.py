@@ -80,7 +80,8 @@ def photograph(stains: Floats, optics: Optics, camera: Camera, rng: np.random.Ge
 
 
 def write_tiff(file: Path, pixels: NDArray[np.uint16]) -> None:
-    """Write grey values (H, W), atomically."""
+    """Write grey values (H, W), atomically, and the folder they lie in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     tifffile.imwrite(content, pixels)
     write_atomically(file, content.getvalue())
@@ -133,7 +134,6 @@ def write_plates(
         row: dict[str, object] = {"TableNumber": 1 + plate, "ImageNumber": number}
         for channel, wavelength in WAVELENGTHS.items():
             name = f"{well.name}_s{site}_w{wavelength}{rng.integers(2**32):08X}.tif"
-            (folder / place).mkdir(parents=True, exist_ok=True)
             write_tiff(folder / place / name, pixels[CHANNELS.index(channel)])
             row |= {f"Image_FileName_{STAINS[channel]}": name, f"Image_PathName_{STAINS[channel]}": place}
         row |= {
