@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -138,7 +139,9 @@ def test_the_manifest_accounts_for_every_nucleus(fields, cells):
 
 def test_another_split_of_finished_cells_reads_no_field(fields, cells, capsys):
     for file in fields.rglob("*.tif"):
-        file.write_bytes(b"")
+        was = file.stat()
+        file.write_bytes(bytes(was.st_size))  # unreadable, and by size and time the file that it was
+        os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
     run("prepare", args=[str(fields), "--out", str(cells), *FLAGS.split(), "--split-by", "compound"])
     assert len(ImagingCells(cells, "test", unseen=None).compounds) == 2
     with pytest.raises(SystemExit, match="2"):
