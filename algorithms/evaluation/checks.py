@@ -1,17 +1,16 @@
 """Acceptance checks of a training, from an evaluation alone; among them reward hacking and mode collapse."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from algorithms.evaluation.gap import CONFIRMED_SHARE
 from algorithms.evaluation.headline import percent_interval
+from algorithms.evaluation.statistics import Figures
 
 CONTROLS = ("zero-reward", "shuffled-reward", "flipped-reward")  # rows that were trained to show no gain
 DISTANCE_RATIO = 1.1  # of the baseline's Frechet and kernel distance, at most
 DIVERSITY_RATIO = 0.8  # of the baseline's diversity inside a group, at least
 GAP_SHARE = 0.5  # of the gap to real images, capped at real in each reward, at least
-
-Figures = Mapping[str, Any]
 
 
 class Check(NamedTuple):

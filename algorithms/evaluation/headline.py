@@ -1,9 +1,10 @@
 """Which rows a report compares, and what it says first: how much of the gap to real images each closes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Figures = Mapping[str, Any]
+from algorithms.evaluation.statistics import Figures
+
 NOTE = (
     "Gain over the baseline, as a share of what real cells are above it. Each reward counts up to the level of real "
     "cells, and only if they exceed the baseline in it."

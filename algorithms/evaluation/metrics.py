@@ -21,8 +21,9 @@ from algorithms.evaluation.distances import diversity, frechet_distance, kernel_
 from algorithms.evaluation.gap import ContextMeans, GapShares, gap_shares, judge_margins
 from algorithms.evaluation.measurement import Evaluator
 from algorithms.evaluation.statistics import (
-    Interval,
+    as_figure,
     bootstrap_counts,
+    json_number,
     mean_interval,
     nan_mean,
     wasserstein_by_group,
@@ -127,7 +128,10 @@ def _differences(
 
 
 def _gap_figures(shares: GapShares) -> Figures:
-    return {"share": figure(shares.share), "own": {name: figure(interval) for name, interval in shares.own.items()}}
+    return {
+        "share": as_figure(shares.share),
+        "own": {name: as_figure(interval) for name, interval in shares.own.items()},
+    }
 
 
 def _numbers(row: TensorDict, real: TensorDict, population: Tensor, sigma: Mapping[str, Tensor]) -> dict[str, float]:
@@ -184,18 +188,8 @@ def metric_key(metric: str, network: str) -> str:
 
 def intervals(values: Mapping[str, NDArray[np.float64]], counts: NDArray[np.float64]) -> Figures:
     """Figure of each; values (n,) by name, counts (K, n) from `bootstrap_counts`."""
-    return {name: figure(mean_interval(value, counts)) for name, value in values.items()}
-
-
-def figure(interval: Interval) -> Figures:
-    """{"mean": m, "ci": [low, high]}, None where undefined."""
-    return {"mean": json_number(interval.mean), "ci": [json_number(interval.low), json_number(interval.high)]}
+    return {name: as_figure(mean_interval(value, counts)) for name, value in values.items()}
 
 
 def _json_numbers(numbers: Mapping[str, float]) -> Figures:
     return {name: json_number(value) for name, value in numbers.items()}
-
-
-def json_number(value: float) -> float | None:
-    """JSON has no nan and no infinity: undefined is None."""
-    return value if math.isfinite(value) else None

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from algorithms.config import PostTrainingConfig
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.headline import shown_pairs
 from algorithms.evaluation.report import lines, sections
+from algorithms.evaluation.statistics import Figures
 from algorithms.provenance import provenance
 from rewards.suite.spec import RewardSpec
 

@@ -18,8 +18,8 @@ from algorithms.evaluation.distances import diversity, standardise
 from algorithms.evaluation.feature_distances import features_of
 from algorithms.evaluation.held_out import held_out
 from algorithms.evaluation.measurement import Evaluator, Row, measure_row
-from algorithms.evaluation.metrics import distances, json_number
-from algorithms.evaluation.statistics import nan_mean
+from algorithms.evaluation.metrics import distances
+from algorithms.evaluation.statistics import json_number, nan_mean
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux
 

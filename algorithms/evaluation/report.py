@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from algorithms.evaluation.checks import CONTROLS, Check, Figures, acceptance_checks
+from algorithms.evaluation.checks import CONTROLS, Check, acceptance_checks
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
+from algorithms.evaluation.statistics import Figures, Interval
 from algorithms.terminal import STYLE
 
 TONES = {1: "green", -1: "red", 0: "dim"}
@@ -229,7 +230,7 @@ def _difference(figure: Mapping[str, Any] | float | None, reach: float) -> Diffe
     if len(_ends(figure)) < 2:
         return Difference(number(figure["mean"], sign=True), "", 0, "", None)
     values = figure["ci"][0], figure["mean"], figure["ci"][1]
-    tone = (values[0] > 0) - (values[2] < 0)
+    tone = Interval.of(figure).sign
     low, mean, high = (number(value, sign=True, decimals=3) for value in values)
     left, middle, right = (50 + 48 * value / (reach or 1) for value in values)
     return Difference(mean, f"({low}, {high})", tone, MARKS[tone], (left, middle, right))

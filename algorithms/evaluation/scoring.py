@@ -40,7 +40,7 @@ PROBABILITY = "moa_probability"
 Record = dict[str, str | float]
 
 
-class Scorer:
+class FolderScorer:
     """Measures, probability of the true MoA, and rewards (`reward_NAME`) of images.
 
     Rewards added with --reward are always scored; those of the suite if a reference is given, and a classifier where
@@ -114,7 +114,7 @@ def translate_ids(ids: Tensor, names: Sequence[str], other_names: Sequence[str])
     return torch.tensor([*(places.get(name, -1) for name in names), -1])[ids]  # id -1 takes the last entry
 
 
-def score_rows(scorer: Scorer, rows: Tensor, batch_size: int) -> list[Record]:
+def score_rows(scorer: FolderScorer, rows: Tensor, batch_size: int) -> list[Record]:
     """One record for each row, on every process: text columns, then numbers."""
     texts, keys = read_texts(scorer.cells), scorer.cells.keys
     parts = map_batches(scorer, rows.split(batch_size), "score")
@@ -150,7 +150,7 @@ def format_value(value: str | float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def write_contact_sheet(scorer: Scorer, rows: Tensor, file: Path) -> None:
+def write_contact_sheet(scorer: FolderScorer, rows: Tensor, file: Path) -> None:
     """Write a picture of the images with outlines of nuclei (white) and cells (amber), with their keys on the left."""
     cells, images = scorer.cells, scorer.cells.images(rows)
     pictures = outlines(images, scorer.segmenter(images, cells.channels), cells.channels)
@@ -184,7 +184,7 @@ def score_folder(config: ScoreConfig) -> None:
     """Score the images, write measures.csv and contact_sheet.png, print a summary."""
     processes = start_processes(timeout=config.distributed.timeout)
     cells = build_folder(config.folder, config.data, None, unseen=None)
-    scorer = Scorer(config, cells)
+    scorer = FolderScorer(config, cells)
     drawn = draw_rows(config, cells)
     records = score_rows(scorer, drawn.sort().values, config.batch_size)
     if not processes.is_main_process:
@@ -203,7 +203,7 @@ def score_folder(config: ScoreConfig) -> None:
 def estimate_scoring(config: ScoreConfig) -> Estimate:
     """Scale the time of scoring one batch of images to all of them."""
     cells = build_folder(config.folder, config.data, None, unseen=None)
-    scorer = Scorer(config, cells)
+    scorer = FolderScorer(config, cells)
     rows = draw_rows(config, cells)
     batch = rows[: config.batch_size]
     seconds = seconds_of(lambda: scorer(batch)) * len(rows) / len(batch)

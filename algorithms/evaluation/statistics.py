@@ -4,11 +4,15 @@ Contexts are resampled, not images: the samples of a context are averaged first.
 n contexts, K bootstrap resamples, B values, M MoAs.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wasserstein_distance
+
+Figures = Mapping[str, Any]  # as evaluation.json holds them
 
 
 class Interval(NamedTuple):
@@ -18,10 +22,26 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @classmethod
+    def of(cls, figure: Figures) -> Self:
+        """What `as_figure` wrote: nan where it says None."""
+        return cls(*(math.nan if value is None else value for value in (figure["mean"], *figure["ci"])))
+
     @property
     def sign(self) -> int:
         """+1 if the interval lies above 0, -1 if below, 0 if it contains 0 or is nan."""
         return int(self.low > 0) - int(self.high < 0)
+
+
+def as_figure(interval: Interval) -> dict[str, Any]:
+    """{"mean": m, "ci": [low, high]}, None where undefined."""
+    mean, low, high = map(json_number, interval)
+    return {"mean": mean, "ci": [low, high]}
+
+
+def json_number(value: float) -> float | None:
+    """JSON has no nan and no infinity: undefined is None."""
+    return value if math.isfinite(value) else None
 
 
 def bootstrap_counts(n: int, rng: np.random.Generator, *, count: int = 4000) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells
+from algorithms.evaluation.statistics import Figures
 from algorithms.files import write_whole
 from algorithms.logs import Log, read_log
 from cellenv.json_io import dump_json, read_json

@@ -30,9 +30,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.headline import mean_of, percent_interval
 from algorithms.evaluation.report import number, sections
+from algorithms.evaluation.statistics import Figures
 from algorithms.evaluation.stored_run import StoredRun, trained_rows
 from examples.studies.comparison_report import TextTable, spread
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import CellPicture, EvaluatedCells, Group, ShownContext
 from algorithms.evaluation.headline import shown_pairs
 from algorithms.evaluation.pages.violations import far_off, limits
 from algorithms.evaluation.report import number
+from algorithms.evaluation.statistics import Figures
 
 GROUPS: tuple[Group, ...] = ("largest gain", "random", "largest loss")
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import CellPicture, EvaluatedCells, ShownContext
 from algorithms.evaluation.headline import mean_of
+from algorithms.evaluation.statistics import Figures
 from algorithms.evaluation.stored_run import BestOfNFile, SelectionCurve, StoredRun, trained_rows
 
 TOLERANCE = 1e-3  # of figures that are equal but for the machine that computed them

@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from algorithms.evaluation.charts import Chart, Line, histogram_chart, line_chart
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells, mean_gain
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
 from algorithms.evaluation.pages.cards import GROUPS, cards
 from algorithms.evaluation.pages.tracks import (
-    as_figure,
     class_gains,
     class_tracks,
     figure_text,
@@ -22,6 +20,7 @@ from algorithms.evaluation.pages.tracks import (
 )
 from algorithms.evaluation.pages.training_curves import training_charts
 from algorithms.evaluation.report import checks_of_rows, lines, notes, number, sections
+from algorithms.evaluation.statistics import Figures, as_figure
 from algorithms.evaluation.stored_run import BestOfNFile, StoredRun
 from algorithms.files import write_whole
 from algorithms.page import render_page

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.evaluation.checks import Figures
 from algorithms.evaluation.evaluated_cells import EvaluatedCells, mean_gain
 from algorithms.evaluation.headline import Pair
 from algorithms.evaluation.pages.violations import violation_shares
 from algorithms.evaluation.report import number
-from algorithms.evaluation.statistics import Interval, bootstrap_counts, mean_interval
+from algorithms.evaluation.statistics import Figures, Interval, as_figure, bootstrap_counts, mean_interval
 
 LOWEST = -0.5  # share of the gap at the left end of an axis, whose right end is real cells
 RESAMPLES = 1000  # of the contexts of a class
@@ -104,16 +103,10 @@ def class_gains(cells: EvaluatedCells, pair: Pair) -> dict[str, Interval]:
     return found
 
 
-def as_figure(interval: Interval) -> Figures:
-    """As evaluation.json holds it: None where undefined."""
-    mean, low, high = (value if math.isfinite(value) else None for value in interval)
-    return {"mean": mean, "ci": [low, high]}
-
-
 def figure_text(figure: Figures) -> Text:
     """A difference, with its interval if it has one."""
     mean, low, high = (number(x, sign=True, decimals=3) for x in (figure["mean"], *figure["ci"]))
-    return Text(mean, "" if None in figure["ci"] else f"{low} to {high}", _sign(figure))
+    return Text(mean, "" if None in figure["ci"] else f"{low} to {high}", Interval.of(figure).sign)
 
 
 def share_text(share: Figures) -> Text:
@@ -121,17 +114,12 @@ def share_text(share: Figures) -> Text:
     if share["mean"] is None:
         return Text("–", "no gap")
     span = "" if None in share["ci"] else " to ".join(map(percent, share["ci"]))
-    return Text(percent(share["mean"]), span, _sign(share))
+    return Text(percent(share["mean"]), span, Interval.of(share).sign)
 
 
 def percent(share: float) -> str:
     """A share as text."""
     return f"{round(100 * share) + 0}\N{NO-BREAK SPACE}%".replace("-", "−")
-
-
-def _sign(figure: Figures) -> int:
-    low, high = (0.0 if value is None else value for value in figure["ci"])
-    return int(low > 0) - int(high < 0)
 
 
 def _at(value: float, low: float, high: float) -> float:

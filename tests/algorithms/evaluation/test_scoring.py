@@ -10,7 +10,7 @@ from algorithms.build import build_folder
 from algorithms.config import FolderConfig, RewardConfig
 from algorithms.evaluation import scoring
 from algorithms.evaluation.score import ScoreConfig
-from algorithms.evaluation.scoring import Scorer, estimate_scoring, score_folder, translate_ids
+from algorithms.evaluation.scoring import FolderScorer, estimate_scoring, score_folder, translate_ids
 from rewards import SUITE
 from rewards.classifier import MoAClassifier
 from rewards.measures import measure
@@ -156,7 +156,7 @@ def test_measures_and_rewards_share_the_masks(folder, config, models, monkeypatc
     segment = ClassicalSegmenter.__call__
     monkeypatch.setattr(ClassicalSegmenter, "__call__", lambda self, *args: calls.append(args) or segment(self, *args))
     cells = build_folder(folder[0], FolderConfig(), None, unseen=None)
-    Scorer(replace(config, reward=models), cells)(torch.arange(4))
+    FolderScorer(replace(config, reward=models), cells)(torch.arange(4))
     assert len(calls) == 1
 
 

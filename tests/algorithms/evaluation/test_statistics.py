@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from algorithms.evaluation.statistics import Interval, bootstrap_counts, mean_interval, nan_mean, wasserstein_by_group
+from algorithms.evaluation.statistics import (
+    Interval,
+    as_figure,
+    bootstrap_counts,
+    mean_interval,
+    nan_mean,
+    wasserstein_by_group,
+)
 
 
 def test_interval_agrees_with_the_normal_limit():
@@ -46,6 +53,13 @@ def test_counts_depend_on_their_generator_alone_and_sum_to_n():
 
 def test_sign_of_an_interval():
     assert [Interval(0, low, high).sign for low, high in ((0.1, 1), (-1, -0.1), (-1, 1), (0, 0))] == [1, -1, 0, 0]
+
+
+def test_an_interval_is_stored_and_read_with_none_for_undefined():
+    stored = as_figure(Interval(0.5, np.nan, np.inf))
+    assert stored == {"mean": 0.5, "ci": [None, None]} and Interval.of(stored).sign == 0
+    known = Interval(0.5, 0.25, 0.75)
+    assert Interval.of(as_figure(known)) == known
 
 
 def test_nan_mean_along_an_axis():
