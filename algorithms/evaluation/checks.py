@@ -1,11 +1,11 @@
 """Acceptance checks of a training, from an evaluation alone; among them reward hacking and mode collapse."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from algorithms.evaluation.gap import CONFIRMED_SHARE
 from algorithms.evaluation.headline import percent_interval
-from algorithms.evaluation.statistics import Figures
+from algorithms.evaluation.statistics import Figures, Interval
 
 CONTROLS = ("zero-reward", "shuffled-reward", "flipped-reward")  # rows that were trained to show no gain
 DISTANCE_RATIO = 1.1  # of the baseline's Frechet and kernel distance, at most
@@ -21,13 +21,24 @@ class Check(NamedTuple):
     figures: str
 
 
+def verdict(name: str, difference: Figures, rewards: Sequence[Figures]) -> int:
+    """+1 if the interval of a paired difference says better, -1 if worse, 0 if neither.
+
+    More is better, but less of a reward of negative weight, its judge and its judge's margin. rewards: as
+    evaluation.json describes them.
+    """
+    turned = [reward["name"] for reward in rewards if reward["weight"] < 0]
+    less = {prefix + reward for reward in turned for prefix in ("", "judge_", "judge_margin_")}
+    return Interval.of(difference).sign * (-1 if name in less else 1)
+
+
 def acceptance_checks(evaluation: Figures, row: str = "rl", baseline: str = "base") -> list[Check]:
     """All checks of a row against its baseline: rewards, distances, diversity, judges and the gap to real images."""
     new, old = evaluation["rows"][row], evaluation["rows"][baseline]
     pair, rewards = f"{row}-{baseline}", evaluation["rewards"]
     gain = evaluation["paired"][pair]
     low, high = gain["total"]["ci"]
-    worse = [r["label"] for r in rewards if r["name"] in gain and (gain[r["name"]]["ci"][1] or 0) < 0]
+    worse = [r["label"] for r in rewards if r["name"] in gain and verdict(r["name"], gain[r["name"]], rewards) < 0]
     checks = [
         Check(
             "Total reward rises, interval above 0",
@@ -61,14 +72,15 @@ def _ratio(name: str, new: float | None, old: float | None, *, at_most: float = 
 
 def _confirmed_by_judge(reward: Figures, gain: Figures) -> Check:
     """The judge sees a gain, and not significantly less than its share of what the reward gained: no reward hacking."""
-    name = reward["name"]
+    name, rewards = reward["name"], [reward]
     criterion = f"Judge sees {CONFIRMED_SHARE:.0%} of the gain in {reward['label']}"
-    if name not in gain or f"judge_{name}" not in gain or (gain[name]["ci"][0] or 0) <= 0:
+    if name not in gain or f"judge_{name}" not in gain or verdict(name, gain[name], rewards) <= 0:
         return Check(criterion, None, "no significant gain to confirm")
     seen, margin = gain[f"judge_{name}"], gain[f"judge_margin_{name}"]
-    least_gain, greatest_margin = seen["ci"][0], margin["ci"][1]
-    undefined = least_gain is None or greatest_margin is None
-    passed = None if undefined else least_gain > 0 and greatest_margin >= 0
+    passed: bool | None = None
+    if None not in (*seen["ci"], *margin["ci"]):
+        confirmed = verdict(f"judge_{name}", seen, rewards) > 0
+        passed = confirmed and verdict(f"judge_margin_{name}", margin, rewards) >= 0
     figures = f"{_signed(seen['mean'])} {_span(*seen['ci'])} of {_signed(gain[name]['mean'])}"
     return Check(criterion, passed, f"{figures}; over {CONFIRMED_SHARE:.0%}: {_span(*margin['ci'])}")
 

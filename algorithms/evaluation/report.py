@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from algorithms.evaluation.checks import CONTROLS, Check, acceptance_checks
+from algorithms.evaluation.checks import CONTROLS, Check, acceptance_checks, verdict
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
-from algorithms.evaluation.statistics import Figures, Interval
+from algorithms.evaluation.statistics import Figures
 from algorithms.terminal import STYLE
 
 TONES = {1: "green", -1: "red", 0: "dim"}
@@ -18,7 +18,7 @@ MARKS = {1: "▲", -1: "▼", 0: "·"}  # significantly better, worse, neither
 
 
 class Section(NamedTuple):
-    """Figures of one unit, label by name. More is better where a figure has an interval: a reward or a judge."""
+    """Figures of one unit, label by name; those of rewards and judges have an interval."""
 
     title: str
     note: str
@@ -90,17 +90,16 @@ def number(value: float | None, *, sign: bool = False, decimals: int | None = No
 
 def lines(section: Section, evaluation: Figures) -> list[Line]:
     """The lines of a section; figures that no row has are left out."""
-    rows, paired = evaluation["rows"], shown_pairs(evaluation)
+    rows, rewards = evaluation["rows"], evaluation["rewards"]
+    differences = [evaluation["paired"][pair.key] for pair in shown_pairs(evaluation)]
     present = {name: label for name, label in section.figures.items() if any(name in row for row in rows.values())}
-    bounds = [
-        abs(bound) for name in present for pair in paired for bound in _ends(evaluation["paired"][pair.key].get(name))
-    ]
+    bounds = [abs(bound) for name in present for found in differences for bound in _ends(found.get(name))]
     reach = max(bounds, default=0)  # one axis a section
     return [
         Line(
             label,
             [_cell(row.get(name)) for row in rows.values()],
-            [_difference(evaluation["paired"][pair.key].get(name), reach) for pair in paired],
+            [_difference(name, found.get(name), rewards, reach) for found in differences],
         )
         for name, label in present.items()
     ]
@@ -223,14 +222,16 @@ def _cell(figure: Mapping[str, Any] | float | None) -> tuple[str, str]:
     return mean, f"{low} to {high}"
 
 
-def _difference(figure: Mapping[str, Any] | float | None, reach: float) -> Difference:
+def _difference(
+    name: str, figure: Mapping[str, Any] | float | None, rewards: Sequence[Figures], reach: float
+) -> Difference:
     """A paired difference; one without an interval gets no mark."""
     if not isinstance(figure, Mapping):
         return Difference(number(figure, sign=True), "", 0, "", None)
     if len(_ends(figure)) < 2:
         return Difference(number(figure["mean"], sign=True), "", 0, "", None)
     values = figure["ci"][0], figure["mean"], figure["ci"][1]
-    tone = Interval.of(figure).sign
+    tone = verdict(name, figure, rewards)
     low, mean, high = (number(value, sign=True, decimals=3) for value in values)
     left, middle, right = (50 + 48 * value / (reach or 1) for value in values)
     return Difference(mean, f"({low}, {high})", tone, MARKS[tone], (left, middle, right))

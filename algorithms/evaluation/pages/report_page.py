@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from algorithms.evaluation.charts import Chart, Line, histogram_chart, line_chart
+from algorithms.evaluation.checks import verdict
 from algorithms.evaluation.evaluated_cells import EvaluatedCells, mean_gain
 from algorithms.evaluation.headline import NOTE, Pair, headline, shown_pairs
 from algorithms.evaluation.pages.cards import GROUPS, cards
@@ -32,7 +33,7 @@ MORE_IS_BETTER = ("diversity", "moa_accuracy")
 
 
 class Worse(NamedTuple):
-    """Something that got worse, with its figures. sure: its interval lies below zero."""
+    """Something that got worse, with its figures. sure: its interval says so, for it excludes 0."""
 
     what: str
     figures: str
@@ -146,7 +147,7 @@ def what_got_worse(evaluation: Figures, pair: Pair, cells: EvaluatedCells | None
         if name not in labels:
             continue
         if isinstance(figure, Mapping):
-            if (high := figure["ci"][1]) is not None and high < 0:
+            if verdict(name, figure, evaluation["rewards"]) < 0:
                 found.append(Worse(labels[name], _in_one(figure), True))
         elif figure is not None and _worse_number(name, figure):
             old, new = (evaluation["rows"][row].get(name) for row in reversed(pair))

@@ -1,6 +1,6 @@
 import pytest
 
-from algorithms.evaluation.checks import acceptance_checks
+from algorithms.evaluation.checks import acceptance_checks, verdict
 from tests.algorithms.evaluation.evaluation_toys import evaluation, interval
 
 NAMES = ("total", "falls", "frechet", "kernel", "diversity", "w1", "judge_moa", "judge_containment", "gap")
@@ -42,6 +42,42 @@ def test_the_bounds_themselves_pass():
     changed["gap"]["rl-base"]["share"] = interval(0.5, 0.1, 0.9)
     changed["paired"]["rl-base"]["cell_size"] = interval(-0.1, -0.3, 0.1)  # not significantly worse
     assert set(answers(changed).values()) == {True}
+
+
+def negative(name: str) -> dict:
+    """The toy's evaluation, but a reward has a negative weight: all that rises in it is worse."""
+    changed = evaluation()
+    next(reward for reward in changed["rewards"] if reward["name"] == name)["weight"] = -1.0
+    return changed
+
+
+def test_less_of_a_reward_of_negative_weight_is_better():
+    changed = negative("moa")
+    rewards, rise, fall = changed["rewards"], interval(0.2, 0.1, 0.3), interval(-0.2, -0.3, -0.1)
+    for name in ("moa", "judge_moa", "judge_margin_moa"):
+        assert [verdict(name, x, rewards) for x in (rise, fall, interval(0.1, -0.1, 0.3))] == [-1, 1, 0]
+    for name in ("total", "containment", "judge_containment"):
+        assert [verdict(name, x, rewards) for x in (rise, fall, interval(None, None, None))] == [1, -1, 0]
+
+
+def test_a_reward_of_negative_weight_falls_when_it_rises():
+    assert not answers(negative("cell_size"))["falls"]
+    assert answers(negative("moa"))["judge_moa"] is None  # it got worse: there is nothing to confirm
+
+
+@pytest.mark.parametrize(
+    ("judge", "margin", "passed"),
+    [
+        (interval(-0.2, -0.3, -0.1), interval(-0.08, -0.15, 0.0), True),
+        (interval(0.2, 0.1, 0.3), interval(-0.08, -0.15, 0.0), False),  # the judge sees the opposite
+        (interval(-0.2, -0.3, -0.1), interval(0.08, 0.01, 0.15), False),  # and here too little
+    ],
+)
+def test_the_judge_of_a_reward_of_negative_weight_has_its_sign(judge, margin, passed):
+    changed = negative("moa")
+    changed["paired"]["rl-base"] |= {"moa": interval(-0.2, -0.3, -0.1), "judge_moa": judge, "judge_margin_moa": margin}
+    found = answers(changed)
+    assert found["judge_moa"] is passed and found["falls"]
 
 
 def test_checks_that_do_not_apply_neither_pass_nor_fail():
@@ -92,7 +128,7 @@ def test_kernel_distance_below_zero_is_compared_by_difference():
 
 def test_rewards_and_judges_are_those_of_the_evaluation():
     changed = evaluation()
-    sharpness = {"name": "sharpness", "label": "sharpness of mine", "judge": True}
+    sharpness = {"name": "sharpness", "label": "sharpness of mine", "weight": 1.0, "judge": True}
     changed["rewards"] = [sharpness]
     changed["paired"]["rl-base"] |= {"sharpness": interval(0.5, 0.4, 0.6), "judge_sharpness": interval(0.1, 0.0, 0.2)}
     changed["paired"]["rl-base"]["judge_margin_sharpness"] = interval(-0.2, -0.3, -0.1)

@@ -60,6 +60,13 @@ def test_marks_and_bars_show_better_worse_and_neither(evaluation):
     assert found["MoA"].bar[2] < 50 < found["MoA, judge"].bar[0]  # drawn left and right of zero
 
 
+def test_a_reward_of_negative_weight_that_rises_is_marked_as_worse(evaluation):
+    evaluation["rewards"][0]["weight"] = -1.0
+    found = {line.label: line.differences[0] for line in lines(sections(evaluation)[1], evaluation)}
+    assert [found[name].mark for name in ("MoA", "MoA, judge", "containment")] == ["▼", "▼", "▲"]
+    assert found["MoA"].bar[0] > 50 and found["MoA"].text == "+0.200"  # drawn as it is
+
+
 def test_bars_of_a_section_share_one_axis_and_stay_inside(evaluation):
     evaluation["paired"]["rl-base"]["moa"] = interval(2.0, 1.0, 4.0)
     found = {line.label: line.differences[0].bar for line in lines(sections(evaluation)[1], evaluation)}
@@ -107,7 +114,14 @@ def test_fixed_decimals_have_no_minus_zero():
 def test_rewards_are_grouped_by_unit_and_own_ones_come_in_a_section_of_their_own(evaluation):
     titles = [section.title for section in sections(evaluation)]
     evaluation["rewards"].append(
-        {"name": "sharpness", "label": "sharpness", "unit": "custom reward", "judge": False, "measure": None}
+        {
+            "name": "sharpness",
+            "label": "sharpness",
+            "unit": "custom reward",
+            "weight": 1.0,
+            "judge": False,
+            "measure": None,
+        }
     )
     evaluation["rows"]["rl"]["sharpness"] = interval(0.7, 0.6, 0.8)
     found = sections(evaluation)

@@ -117,6 +117,14 @@ def test_what_got_worse_is_named_with_its_figures(evaluation):
     assert (moa.what, moa.figures, moa.sure) == ("MoA", "−0.200 (−0.300 to −0.100)", True)
 
 
+def test_a_reward_of_negative_weight_got_worse_when_it_rose(evaluation):
+    assert evaluation["rewards"][0]["name"] == "moa"
+    evaluation["rewards"][0]["weight"] = -1.0
+    evaluation["paired"]["rl-base"]["judge_moa"] = interval(-0.2, -0.3, -0.1)
+    (moa,) = [item for item in what_got_worse(evaluation, RL) if "MoA" in item.what]
+    assert (moa.what, moa.figures, moa.sure) == ("MoA", "+0.200 (+0.100 to +0.300)", True)
+
+
 def test_mechanisms_and_contexts_that_lost_are_counted(evaluation):
     stored = cells()
     for i, name in enumerate(stored.classes):
