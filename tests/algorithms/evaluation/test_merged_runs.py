@@ -76,6 +76,14 @@ def test_another_machine_is_no_other_evaluation():
     check_same_evaluation(evaluation(), other, "a", "b")
 
 
+def test_a_figure_that_one_does_not_have_is_no_difference():
+    other = copy.deepcopy(evaluation())
+    assert other["rows"]["real"]["diversity"] is None
+    other["rows"]["real"]["diversity"] = 7.293
+    check_same_evaluation(evaluation(), other, "a", "b")
+    check_same_evaluation(other, evaluation(), "b", "a")
+
+
 def test_a_run_needs_a_trained_row():
     other = stored(1.5)
     del other.evaluation["rows"]["rl"]
