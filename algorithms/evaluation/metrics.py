@@ -81,11 +81,10 @@ def evaluate(
         for name, row in values.items()
     }
     numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
-    if "real" in rows:
-        numbers["real"] |= compound_diversity(values["real"], real)
+    shown = numbers | ({"real": numbers["real"] | compound_diversity(values["real"], real)} if "real" in rows else {})
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
-        "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
+        "rows": {name: intervals(means[name], counts) | _json_numbers(shown[name]) for name in rows},
         "paired": {f"{a}-{b}": _differences(means[a], means[b], numbers[a], numbers[b], counts) for a, b in pairs},
     }
     if "real" in rows:

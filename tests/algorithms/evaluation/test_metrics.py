@@ -129,6 +129,13 @@ def test_the_diversity_of_real_images_is_that_of_two_of_one_compound():
     assert alone["base"]["diversity"] is None and alone["real"]["diversity"] == pytest.approx(distance, rel=1e-5)
 
 
+def test_two_diversities_that_are_not_alike_have_no_difference():
+    evaluation = toy_evaluation()
+    base, rl, real = (evaluation["rows"][row]["diversity"] for row in ("base", "rl", "real"))
+    assert base > 0 and real > 0 and evaluation["paired"]["real-base"]["diversity"] is None
+    assert evaluation["paired"]["rl-base"]["diversity"] == pytest.approx(rl - base)
+
+
 def test_further_features_get_distances_of_their_own():
     evaluator = replace(TOY, features={"red": lambda images: brightness(images)[:, :2]})
     images = toy_images(0.3, size=1)
