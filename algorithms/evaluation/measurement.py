@@ -6,7 +6,7 @@ A row has G images of each of n contexts, which differ by their noise alone. Wha
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from tensordict import TensorDict
@@ -83,20 +83,16 @@ def measure_images(images: Tensor, contexts: TensorDict, evaluator: Evaluator) -
     """All values of a batch of images (B, C, H, W), each in its own context, [B], on the CPU.
 
     Keys ("interval", NAME): rewards, and judges as `judge_NAME`; ("measure", NAME); ("features", "judge" or NAME);
-    `right`: the held-out classifier names the MoA; both of it only if there is one.
+    `right`: the held-out classifier names the MoA. Without such a classifier there is no `right`, and no "judge" unless
+    a further network is called so.
     """
     images, contexts = images.to(evaluator.device), contexts.to(evaluator.device)
     interval = {name: finite_or_nan(value) for name, value in evaluator.score(images, contexts).items()}
     for name, value in evaluator.judge_scores(images, contexts).items():
         interval[f"judge_{name}"] = finite_or_nan(value)
-    values: dict[str, Any] = {
-        "interval": interval,
-        "measure": {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()},
-        "features": _features(images, evaluator),
-    }
-    if evaluator.classify is not None:
-        values["right"] = evaluator.classify(images)[0].argmax(1) == contexts["moa"]
-    return TensorDict(values, batch_size=[len(images)]).cpu()
+    seen, probabilities = _look_at(images, evaluator)
+    right = {} if probabilities is None else {"right": probabilities.argmax(1) == contexts["moa"]}
+    return TensorDict({"interval": interval, **seen, **right}, batch_size=[len(images)]).cpu()
 
 
 def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: int = 64) -> TensorDict:
@@ -105,16 +101,21 @@ def measure_references(real: Row, n: int, evaluator: Evaluator, *, batch_size: i
     @torch.no_grad()
     def measure(index: Tensor) -> TensorDict:
         images = real.images_at(index).to(evaluator.device)
-        measures = {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()}
-        return TensorDict({"features": _features(images, evaluator), "measure": measures}, [len(images)]).cpu()
+        return TensorDict(_look_at(images, evaluator)[0], [len(images)]).cpu()
 
     return torch.cat(map_batches(measure, torch.arange(n).split(batch_size), "measure real images"))
 
 
-def _features(images: Tensor, evaluator: Evaluator) -> dict[str, Tensor]:
-    """Features by network, (B, F) each: of the held-out classifier, if there is one, and of the further ones."""
-    judge = {} if evaluator.classify is None else {"judge": evaluator.classify(images)[1]}
-    return judge | {name: network(images) for name, network in evaluator.features.items()}
+def _look_at(images: Tensor, evaluator: Evaluator) -> tuple[dict[str, dict[str, Tensor]], Tensor | None]:
+    """What needs no context: measures, (B,) each, and features, (B, F) each; the held-out classifier's probabilities.
+
+    Each network sees the images once. Probabilities are (B, M), or None without that classifier.
+    """
+    measures = {name: finite_or_nan(value) for name, value in evaluator.measure(images).items()}
+    probabilities, judged = (None, None) if evaluator.classify is None else evaluator.classify(images)
+    features = {} if judged is None else {"judge": judged}
+    features |= {name: network(images) for name, network in evaluator.features.items()}
+    return {"measure": measures, "features": features}, probabilities
 
 
 def finite_or_nan(value: Tensor) -> Tensor:

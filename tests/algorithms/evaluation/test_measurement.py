@@ -1,5 +1,7 @@
 """Every image is measured in its own context, in batches of any size, and a row is made image by image."""
 
+from dataclasses import replace
+
 import torch
 from tensordict import TensorDict
 
@@ -30,3 +32,14 @@ def test_reference_images_have_features_and_measures():
     values = measure_references(Row.of(real), N, TOY, batch_size=7)
     torch.testing.assert_close(values["features", "judge"], brightness(real.squeeze(1)))
     torch.testing.assert_close(values["measure", "size"], brightness(real.squeeze(1)).sum(1))
+
+
+def test_the_classifier_sees_each_batch_once_and_without_one_nothing_is_right():
+    seen = []
+    counting = replace(TOY, classify=lambda images: seen.append(len(images)) or TOY.classify(images))
+    values = measure_row(Row.of(toy_images(0.5, size=1)), toy_contexts(), counting, batch_size=N)
+    assert seen == [N] and {"right", "features"} <= set(values.keys())
+    measure_references(Row.of(toy_images(0.5, size=1)), N, counting, batch_size=N)
+    assert seen == [N, N]
+    without = measure_row(Row.of(toy_images(0.5, size=1)), toy_contexts(), replace(TOY, classify=None))
+    assert "right" not in without.keys() and ("features", "judge") not in without.keys(include_nested=True)
