@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from algorithms.build import build_cells
+from algorithms.checkpoint import fingerprint
 from algorithms.clock import Clock
 from algorithms.config import DataConfig
 from algorithms.evaluation.evaluated_cells import (
@@ -137,6 +138,7 @@ def evaluate_models(
         evaluation["rows"][row] = evaluate_alone(images, own, data, evaluator, alone, size)
     for row, model in models.items():
         evaluation["rows"][row]["nfe"] = model.sampling.nfe
+    evaluation["weights"] = {row: fingerprint(model) for row, model in models.items()}
     if PartialState().is_main_process:
         seconds = clock.lap()
         phases = {"sample": seconds["sample"], "measure": seconds["other"]}

@@ -17,6 +17,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
+from algorithms.checkpoint import fingerprint
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.charts import encode_png
 from algorithms.evaluation.comparison import real_row
@@ -94,7 +95,11 @@ def compare_models(
         options = EvaluationOptions(seed=config.seed, config=about | {"best_of": N})
         best = {name: values[:, N - 1 : N] for name, values in selected.items()}  # [n, 1]
         best_of[str(N)] = evaluate(best | {"real": real}, reference, evaluator.population(contexts), evaluator, options)
-    return {"curve": curve({name: values["interval"] for name, values in selected.items()}, config), "best_of": best_of}
+    return {
+        "curve": curve({name: values["interval"] for name, values in selected.items()}, config),
+        "best_of": best_of,
+        "weights": {name: fingerprint(model) for name, model in models.items()},
+    }
 
 
 def curve(figures: Mapping[str, TensorDict], config: BestOfNConfig) -> Figures:

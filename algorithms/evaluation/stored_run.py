@@ -1,7 +1,7 @@
 """What a run left in its folder for a report: evaluation, values and pictures of cells, log, best-of-N selection."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ class EvaluationFile:
     gap: dict[str, dict[str, Any]] = field(default_factory=dict)
     rewards: list[dict[str, Any]]
     baselines: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)  # fingerprint of those of each generator
     config: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -59,11 +60,28 @@ class BestOfNFile:
 
     curve: SelectionCurve
     best_of: dict[str, dict[str, Any]]
+    weights: dict[str, str] = field(default_factory=dict)  # fingerprint of those of each row
 
     @property
     def about(self) -> Figures:
         """The evaluation at the smallest N: its real cells, rewards and config."""
         return next(iter(self.best_of.values()))
+
+    def of_weights(self, weights: Mapping[str, str]) -> Self | None:
+        """The curves of the rows whose weights an evaluation has too; None without the base's.
+
+        weights: fingerprint of those of each row of the evaluation. A row that the evaluation calls otherwise is kept.
+        If either has no fingerprints, as files of older versions, all curves are.
+        """
+        if not self.weights or not weights:
+            return self
+        known = {*weights.values()}
+        kept = {row for row, own in self.weights.items() if own in known and weights.get(row, own) == own}
+        if "base" not in kept:
+            return None
+        rows = {row: at for row, at in self.curve.rows.items() if row in kept}
+        paired = {pair: at for pair, at in self.curve.paired.items() if pair.removesuffix("-base") in kept}
+        return replace(self, curve=replace(self.curve, rows=rows, paired=paired))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +95,18 @@ class StoredRun:
 
     @classmethod
     def of_rows(cls, stem: Path, evaluation: Figures, cells: EvaluatedCells | None, runs: Mapping[str, Path]) -> Self:
-        """An evaluation that is written to {stem}.json, with the logs and the selection in the folders of its rows."""
+        """An evaluation that is written to {stem}.json, with the logs and the selection in the folders of its rows.
+
+        Of the selection only what is of the same cells and weights.
+        """
         logs = {row: log for row, folder in runs.items() if (log := read_log(folder / "log.jsonl"))}
         places = [folder / "best_of_n.json" for folder in (stem.parent, *runs.values())]
         file = next((place for place in places if place.is_file()), None)
         best_of_n = None if file is None else read_json(file, BestOfNFile)
         if best_of_n and best_of_n.about["config"].get("unseen") != (evaluation["config"].get("unseen") or False):
             best_of_n = None
+        if best_of_n:
+            best_of_n = best_of_n.of_weights(evaluation.get("weights", {}))
         return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=best_of_n)
 
     @classmethod

@@ -105,6 +105,7 @@ def evaluation() -> dict:
         "gap": {"rl-base": {"share": interval(0.65, 0.5, 0.75), "own": shares}},
         "rewards": [describe(spec) for spec in SUITE],
         "baselines": {},
+        "weights": {"base": "0a", "rl": "1b"},
         "config": {"preset": "default", "seed": 0},
     }
 
@@ -158,4 +159,4 @@ def best_of_n() -> dict:
     figures = [{name: interval(n, n - 0.1, n + 0.1) for name in ("total", *JUDGES)} for n in (1.0, 2.0, 3.0)]
     about = evaluation() | {"config": {"scorer": "total", "unseen": False}}
     curve = {"n": [1, 2, 4], "rows": {"base": figures, "rl": figures}, "paired": {"rl-base": figures}}
-    return {"curve": curve, "best_of": {"1": about}}
+    return {"curve": curve, "best_of": {"1": about}, "weights": {"base": "0a", "rl": "1b"}}

@@ -48,6 +48,8 @@ def test_equal_generators_draw_equal_images_and_both_files_are_written(data, tmp
     assert evaluation["paired"]["rl-base"]["total"] == {"mean": 0, "ci": [0, 0]}
     assert evaluation["paired"]["zero-reward-base"]["total"]["ci"][0] > 0
     assert evaluation["rows"]["base"]["diversity"] > 0  # the noise inside a group differs
+    weights = evaluation["weights"]
+    assert list(weights) == [*models] and weights["base"] == weights["rl"] != weights["zero-reward"]
     assert evaluation["config"] == evaluation["config"] | {"preset": "default", "contexts": CONTEXTS, "seed": 0}
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
     html = (tmp_path / "evaluation.html").read_text()

@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import pytest
 
+from algorithms.checkpoint import fingerprint
 from algorithms.config import EvalConfig
 from algorithms.evaluation import selection
 from algorithms.evaluation.best_of_n import BestOfNConfig
 from algorithms.evaluation.comparison import sampled_row
 from algorithms.evaluation.held_out import held_out
 from algorithms.evaluation.selection import compare_models, publish
+from cellenv.generator import CellFlux
 from tests.algorithms.evaluation.evaluation_toys import BrightnessEvaluator, generator
 
 CONFIG = BestOfNConfig(most=8, tables=(1, 4, 8), batch_size=7, eval=EvalConfig(contexts=10))
@@ -67,6 +69,15 @@ def test_tables_are_evaluations_of_the_selected_images(data):
             for figure in ("total", "judge_bright", "dark"):  # dark depends on the context too
                 assert evaluation["rows"][name][figure]["mean"] == pytest.approx(at[figure]["mean"], abs=1e-6)
         assert evaluation["paired"]["rl-base"]["total"]["ci"][0] > 0 and evaluation["rows"]["base"]["frechet"] > 0
+
+
+def test_weights_are_told_apart_as_in_an_evaluation_also_after_they_were_saved(data, save_base, tmp_path):
+    model = CellFlux.from_pretrained(save_base())
+    model.save_pretrained(tmp_path / "again")
+    assert fingerprint(CellFlux.from_pretrained(tmp_path / "again")) == fingerprint(model)
+    result, models, _ = compare(data)
+    assert result["weights"] == {name: fingerprint(model) for name, model in models.items()}
+    assert result["weights"]["base"] != result["weights"]["rl"]
 
 
 def test_another_scorer_selects_other_images(data):

@@ -34,6 +34,31 @@ def test_a_selection_on_other_compounds_is_left_out(folder):
     assert StoredRun.read(folder).best_of_n is None
 
 
+@pytest.mark.parametrize(
+    ("weights", "shown"),
+    [
+        ({"base": "0a", "rl": "1b"}, ["base", "rl"]),
+        ({"base": "0a", "rl": "2c"}, ["base"]),  # it was trained further
+        ({"base": "3d", "rl": "1b"}, []),
+        ({"base": "0a", "nft": "1b"}, ["base", "rl"]),  # called otherwise
+        ({"base": "0a", "nft": "2c"}, ["base"]),
+        ({"base": "0a", "rl": "2c", "before": "1b"}, ["base"]),  # the name is another model's now
+        ({}, ["base", "rl"]),  # of an older version
+    ],
+)
+def test_only_the_curves_of_the_evaluated_weights_are_kept(folder, weights, shown):
+    (folder / "best_of_n.json").write_text(json.dumps(best_of_n()))
+    run = StoredRun.of_rows(folder / "evaluation", evaluation() | {"weights": weights}, None, {})
+    curve = run.best_of_n and run.best_of_n.curve
+    assert (list(curve.rows) if curve else []) == shown
+    assert curve is None or list(curve.paired) == [f"{row}-base" for row in shown if row != "base"]
+
+
+def test_a_selection_without_fingerprints_is_shown(folder):
+    (folder / "best_of_n.json").write_text(json.dumps({k: v for k, v in best_of_n().items() if k != "weights"}))
+    assert list(StoredRun.read(folder).best_of_n.curve.rows) == ["base", "rl"]
+
+
 def test_logs_and_selection_of_a_row_are_in_the_folder_of_its_training(folder, tmp_path):
     training = tmp_path / "runs" / "nft"
     training.mkdir(parents=True)
