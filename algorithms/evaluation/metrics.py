@@ -81,13 +81,13 @@ def evaluate(
         for name, row in values.items()
     }
     numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
-    shown = numbers | ({"real": numbers["real"] | compound_diversity(values["real"], real)} if "real" in rows else {})
     pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
-        "rows": {name: intervals(means[name], counts) | _json_numbers(shown[name]) for name in rows},
+        "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
         "paired": {f"{a}-{b}": _differences(means[a], means[b], numbers[a], numbers[b], counts) for a, b in pairs},
     }
     if "real" in rows:
+        found["rows"]["real"] |= _json_numbers(compound_diversity(values["real"], real))
         found["gap"] = {
             f"{a}-{b}": _gap_figures(gap_shares(means[a], means[b], means["real"], evaluator.specs, counts))
             for a, b in pairs
