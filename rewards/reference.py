@@ -166,10 +166,13 @@ class Reference:
         mean, std = self.mean[name], self.std[name]
         return (std**2 + 1 / 12).sqrt() if name in COUNTS else torch.maximum(std, 0.02 * mean.abs())
 
-    def zscore(self, name: str, value: Tensor, population: Tensor | None = None) -> Tensor:
-        """(value - mean) / sigma among real images of the population; nan stays nan. value, population (B,) -> (B,).
+    def zscore(
+        self, name: str, value: Tensor, population: Tensor | None = None, *, undefined: float | Tensor = torch.nan
+    ) -> Tensor:
+        """(value - mean) / sigma among real images of the population. value, population (B,) -> (B,).
 
-        population: ids; None: there is one.
+        population: ids; None: there is one. One without statistics (see `arrange`) gives nan, whatever the value.
+        undefined: z-score of a value that is nan, one for all images or (B,).
 
         Raises:
             ValueError: an unknown measure, or an id outside 0..M-1.
@@ -183,7 +186,8 @@ class Reference:
         low, high = (int(population.min()), int(population.max())) if population.numel() else (0, 0)
         if not 0 <= low <= high < len(self.populations):
             raise ValueError(f"{TITLES[self.by]} ids must lie in 0..{len(self.populations) - 1}, got {low}..{high}")
-        return (value - self.mean[name].to(value)[population]) / self.sigma(name).to(value)[population]
+        mean, sigma = self.mean[name].to(value)[population], self.sigma(name).to(value)[population]
+        return torch.where(value.isnan() & ~mean.isnan(), undefined, (value - mean) / sigma)
 
     def save(self, path: str | Path) -> None:
         """Write JSON, atomically."""

@@ -13,6 +13,7 @@ functions see it flattened to one dimension. C channels, H, W pixels.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import Transform
 
 from rewards.measures import MEASURES, measure
+from rewards.reference import Reference
 from rewards.segmentation.protocol import CHANNELS, Masks, Segmenter
+from rewards.shaping import Shaping, clipped_square
 
 NUCLEI, CELLS = ("masks", "nuclei"), ("masks", "cells")
 TRANSIENT = ("masks", "measures")  # shared by the rewards of one step, then removed
@@ -145,6 +148,31 @@ class ImageReward(StepTransform):
     def transform_reward_spec(self, reward_spec: Composite) -> Composite:
         reward_spec[self.out_keys[0]] = Unbounded((*reward_spec.shape, 1), device=reward_spec.device)
         return reward_spec
+
+
+class ReferenceReward(ImageReward):
+    """An image reward that compares measures with those of real images.
+
+    Args:
+        name: of the reward.
+        function: takes one tensor per measure, the ids of the populations where the reference has several, and by
+            keyword `reference` and `shaping`; returns (B,).
+        measures: names of the measures.
+        reference: statistics of real images.
+        shaping: z -> reward, (B,) -> (B,).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Tensor],
+        measures: Sequence[str],
+        reference: Reference,
+        shaping: Shaping = clipped_square,
+    ):
+        in_keys: list[NestedKey] = [*(("measures", key) for key in measures), *reference.id_keys]
+        super().__init__(name, partial(function, reference=reference, shaping=shaping), in_keys)
+        self.reference = reference
 
 
 HINTS = {

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rewards.reference import Reference
 from rewards.shaping import Shaping, clipped_square
-from rewards.transforms import ImageReward
+from rewards.transforms import ReferenceReward
 
 
 def count_reward(
@@ -22,7 +22,7 @@ def count_reward(
         shaping: z -> reward, (B,) -> (B,).
 
     Returns:
-        (B,).
+        (B,); nan for a population without statistics.
 
     Raises:
         ValueError: the reference has no such measure, or not this population.
@@ -41,17 +41,17 @@ def count_reward(
     return shaping(reference.zscore(measure, count, population))
 
 
-class NucleusCount(ImageReward):
+class NucleusCount(ReferenceReward):
     """("rewards", "nucleus_count")."""
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
-        function = partial(count_reward, measure="nucleus_count", reference=reference, shaping=shaping)
-        super().__init__("nucleus_count", function, [("measures", "nucleus_count"), *reference.id_keys])
+        function = partial(count_reward, measure="nucleus_count")
+        super().__init__("nucleus_count", function, ["nucleus_count"], reference, shaping)
 
 
-class CellCount(ImageReward):
+class CellCount(ReferenceReward):
     """("rewards", "cell_count")."""
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
-        function = partial(count_reward, measure="cell_count", reference=reference, shaping=shaping)
-        super().__init__("cell_count", function, [("measures", "cell_count"), *reference.id_keys])
+        function = partial(count_reward, measure="cell_count")
+        super().__init__("cell_count", function, ["cell_count"], reference, shaping)

@@ -1,15 +1,13 @@
 """Are the nuclei as round as those of real cells of the same mechanism of action, or compound? B batch."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from rewards.reference import Reference
 from rewards.shaping import Z_MAX, Shaping, clipped_square
-from rewards.transforms import ImageReward
+from rewards.transforms import ReferenceReward
 
-ALL_ON_BORDER = -1.0  # reward where no nucleus can be measured: what a real image earns on average, E[-z^2]
+Z_ON_BORDER = 1.0  # where no nucleus can be measured: -z^2 is then what a real image earns on average, E[-z^2]
 
 
 def roundness_reward(
@@ -30,8 +28,8 @@ def roundness_reward(
         shaping: z -> reward, (B,) -> (B,).
 
     Returns:
-        (B,). An image without a nucleus counts as z = 5, so that removing nuclei does not pay; one whose
-        nuclei all touch the border gets -1.
+        (B,). An image without a nucleus counts as z = 5, so that with the default shaping removing nuclei does not
+        pay; one whose nuclei all touch the border counts as z = 1. nan for a population without statistics.
 
     Raises:
         ValueError: the reference has no roundness, or not this population.
@@ -47,17 +45,12 @@ def roundness_reward(
         >>> roundness_reward(roundness, nucleus_count, moa, reference=reference, shaping=square)
         tensor([ -4.0000,  -1.0000, -25.0000])
     """
-    z = reference.zscore("roundness", roundness, population)
-    present = nucleus_count > 0
-    reward = shaping(torch.where(present, z, Z_MAX))
-    return torch.where(present & roundness.isnan(), ALL_ON_BORDER, reward)
+    undefined = torch.where(nucleus_count > 0, Z_ON_BORDER, Z_MAX)
+    return shaping(reference.zscore("roundness", roundness, population, undefined=undefined))
 
 
-class Roundness(ImageReward):
+class Roundness(ReferenceReward):
     """("rewards", "roundness")."""
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
-        function = partial(roundness_reward, reference=reference, shaping=shaping)
-        super().__init__(
-            "roundness", function, [("measures", "roundness"), ("measures", "nucleus_count"), *reference.id_keys]
-        )
+        super().__init__("roundness", roundness_reward, ["roundness", "nucleus_count"], reference, shaping)

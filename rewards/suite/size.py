@@ -5,18 +5,19 @@ B batch.
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from rewards.reference import Reference
 from rewards.shaping import Z_MAX, Shaping, clipped_square
-from rewards.transforms import ImageReward
+from rewards.transforms import ReferenceReward
 
 
 def size_reward(
     area: Tensor, population: Tensor | None = None, *, measure: str, reference: Reference, shaping: Shaping
 ) -> Tensor:
     """shaping(z) of the area of the largest object; an image without an object counts as z = 5.
+
+    With the default shaping no z is worth less, so that deleting does not pay; with the paper's -z^2 some are.
 
     Args:
         area: (B,) px^2; nan without an object.
@@ -26,7 +27,7 @@ def size_reward(
         shaping: z -> reward, (B,) -> (B,).
 
     Returns:
-        (B,).
+        (B,); nan for a population without statistics.
 
     Raises:
         ValueError: the reference has no such measure, or not this population.
@@ -34,6 +35,7 @@ def size_reward(
     Source: CellFluxRL, arXiv:2603.21743.
 
     Example:
+        >>> import torch
         >>> from rewards.shaping import square
         >>> name = "cell_area_max"
         >>> moments = dict(mean={name: torch.tensor([2000.0])}, std={name: torch.tensor([300.0])})
@@ -42,21 +44,20 @@ def size_reward(
         >>> size_reward(area, moa, measure=name, reference=reference, shaping=square)
         tensor([ -4., -25.])
     """
-    z = reference.zscore(measure, area, population)
-    return shaping(torch.where(area.isnan(), Z_MAX, z))
+    return shaping(reference.zscore(measure, area, population, undefined=Z_MAX))
 
 
-class NucleusSize(ImageReward):
+class NucleusSize(ReferenceReward):
     """("rewards", "nucleus_size")."""
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
-        function = partial(size_reward, measure="nucleus_area_max", reference=reference, shaping=shaping)
-        super().__init__("nucleus_size", function, [("measures", "nucleus_area_max"), *reference.id_keys])
+        function = partial(size_reward, measure="nucleus_area_max")
+        super().__init__("nucleus_size", function, ["nucleus_area_max"], reference, shaping)
 
 
-class CellSize(ImageReward):
+class CellSize(ReferenceReward):
     """("rewards", "cell_size")."""
 
     def __init__(self, reference: Reference, shaping: Shaping = clipped_square):
-        function = partial(size_reward, measure="cell_area_max", reference=reference, shaping=shaping)
-        super().__init__("cell_size", function, [("measures", "cell_area_max"), *reference.id_keys])
+        function = partial(size_reward, measure="cell_area_max")
+        super().__init__("cell_size", function, ["cell_area_max"], reference, shaping)

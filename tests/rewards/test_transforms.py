@@ -14,9 +14,9 @@ import rewards.transforms
 from cellenv.env import VirtualCellEnv
 from rewards.measures import MEASURES, measure
 from rewards.segmentation.protocol import CHANNELS
-from rewards.transforms import CELLS, NUCLEI, Discard, ImageReward, Measure, Segment, WeightedSum
+from rewards.transforms import CELLS, NUCLEI, Discard, ImageReward, Measure, ReferenceReward, Segment, WeightedSum
 from tests.cellenv.toy_cells import ToyCells
-from tests.rewards.reward_toys import CountingSegmenter, toy_segmenter
+from tests.rewards.reward_toys import REFERENCE, CountingSegmenter, toy_segmenter
 
 
 def images(n, seed=0):
@@ -205,6 +205,17 @@ def test_absent_inputs_are_named_with_a_hint():
         ImageReward("known", area, ["moa"])(td)
     with pytest.raises(ValueError, match="needs the rewards nuclear; there are bright"):
         Compose(ImageReward("bright", brightness), WeightedSum({"bright": 1, "nuclear": 1}))(td)
+
+
+def test_a_reward_with_a_reference_reads_its_measures_and_the_population():
+    def ratio(area, count, moa, *, reference, shaping):
+        return shaping(area / reference.mean["cell_area_max"][moa] * count)
+
+    measures = {"cell_area_max": torch.tensor([2000.0, 4400.0]), "cell_count": torch.tensor([1.0, 2.0])}
+    td = TensorDict({"measures": TensorDict(measures, [2]), "moa": torch.tensor([0, 1])}, [2])
+    reward = ReferenceReward("ratio", ratio, ["cell_area_max", "cell_count"], REFERENCE)
+    torch.testing.assert_close(reward(td)["rewards", "ratio"], torch.tensor([[-1.0], [-16.0]]))
+    assert reward.clone().reference is REFERENCE
 
 
 def test_each_mask_has_its_key():

@@ -20,5 +20,12 @@ def test_each_count_is_judged_by_its_own_measure_and_moa(build, name):
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
+def test_a_population_that_the_reference_does_not_know_is_not_scored():
+    measures = TensorDict({"cell_count": torch.tensor([0.0, 1.0])}, [2])
+    reference = REFERENCE.arrange(("new", *REFERENCE.populations))
+    td = CellCount(reference)(TensorDict({"measures": measures, "moa": torch.tensor([0, 1])}, [2]))
+    assert td["rewards", "cell_count"].isnan().tolist() == [[True], [False]]
+
+
 def test_the_example_of_the_documentation():
     assert doctest.testmod(rewards.suite.count).failed == 0

@@ -36,5 +36,11 @@ def test_another_shaping():
     torch.testing.assert_close(found, torch.tensor([[0.0], [-16.0], [-1.0]]))
 
 
+def test_a_population_that_the_reference_does_not_know_is_not_scored_with_an_object_or_without():
+    reference = REFERENCE.arrange(("new", *REFERENCE.populations))
+    found = reward_of(NucleusSize(reference), nucleus_area_max=[NAN, NAN, 400.0])["nucleus_size"].squeeze(1)
+    assert found.isnan().tolist() == [True, False, True] and found[1] == -25
+
+
 def test_the_example_of_the_documentation():
     assert doctest.testmod(rewards.suite.size).failed == 0
