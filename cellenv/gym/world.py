@@ -1,6 +1,6 @@
 """What a task runs on: a frozen generator, cells, and rewards of images. B batch, C, H, W image, F features.
 
-The only module of `cellenv` that imports `rewards`, and only when a default is needed.
+The only module of `cellenv` that imports `rewards`, and only when a world is built or asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,8 @@ class World:
     Copying a world returns the same object, so that any number of environments can share one.
 
     Raises:
-        ValueError: if precision or a term of rewards is invalid, or both suite and rewards are given.
+        ValueError: if precision or a term of rewards is invalid, both suite and rewards are given, or a classifier
+            or reference of the suite knows other MoAs, or compounds, than the data.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class World:
         self.device = torch.device(device)
         self.generator = deepcopy(generator).eval().to(self.device)
         self.data = SyntheticCells("train") if data is None else data
+        check_names(self.data, suite)
         self.suite = suite.clone().to(self.device)  # a transform can have only one parent
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
         self._features, self._precision = features, precision
@@ -121,10 +123,35 @@ class World:
 
 def embedded_suite(rewards: Sequence[str] = ()) -> Transform:
     """Default rewards of the embedded world, changed by terms such as "moa=2" (see `World`)."""
-    from rewards import cellflux_rewards
-    from rewards.suite.spec import configure
+    from rewards import cellflux_rewards, configure
 
     return cellflux_rewards(suite=configure(rewards))
+
+
+def check_names(data: CellData, suite: Transform) -> None:
+    """Check that classifiers and references of the suite know the MoAs, or compounds, of the data in their order.
+
+    Raises:
+        ValueError: if one knows others, with whose ids it would score the images of these data.
+    """
+    from rewards.classifier import Classifier
+    from rewards.transforms import ImageReward, ReferenceReward
+
+    known: list[tuple[str, str, Sequence[str], Sequence[str]]] = []
+    for reward in suite.modules():
+        if isinstance(reward, ReferenceReward) and reward.reference.by == "moa":
+            known.append(("reference", "MoAs", reward.reference.populations, data.moas))
+        elif isinstance(reward, ReferenceReward) and reward.reference.by == "compound":
+            known.append(("reference", "compounds", reward.reference.populations, data.compounds))
+        elif isinstance(reward, ImageReward) and "moa" in reward.in_keys:
+            models = [model for model in reward.modules() if isinstance(model, Classifier)]
+            known += [("classifier", "MoAs", model.moas, data.moas) for model in models]
+    for owner, kind, names, needed in known:
+        if tuple(names) != tuple(needed):
+            raise ValueError(
+                f"the {owner} of the suite knows the {kind} {', '.join(names):.200}; the data have"
+                f" {', '.join(needed) or 'none':.200}: give World(suite=) rewards made for these data, in this order"
+            )
 
 
 def classifier_features(suite: Transform) -> Callable[[Tensor], Tensor]:

@@ -8,8 +8,10 @@ from torchrl.envs import Compose
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.gym import Steer, World
 from cellenv.streams import rng_at
+from rewards import AveragedOverOrientations, MoAClassifier, Reference
 from rewards.segmentation import Masks
-from rewards.transforms import Segment
+from rewards.suite import CellCount, MoAProbability
+from rewards.transforms import Segment, WeightedSum
 from tests.cellenv.toy_bandit import toy_generator, toy_suite, toy_world
 from tests.cellenv.toy_cells import ToyCells
 
@@ -109,6 +111,41 @@ def test_rewards_change_the_default_suite(monkeypatch, tmp_path):
 def test_wrong_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         toy_world(**changes)
+
+
+def counts(by, populations):
+    moments = {"cell_count": torch.ones(len(populations))}
+    count = torch.full((len(populations),), 40)
+    reference = Reference(by=by, populations=populations, count=count, mean=moments, std=moments, about={})
+    return Compose(CellCount(reference), WeightedSum({"cell_count": 1.0}))
+
+
+def probabilities(*moas):
+    return Compose(MoAProbability(AveragedOverOrientations(MoAClassifier(moas))), WeightedSum({"moa": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        (lambda: None, "classifier of the suite knows the MoAs .*; the data have p, q: give"),
+        (lambda: probabilities("q", "p"), "classifier of the suite knows the MoAs q, p; the data have p, q"),
+        (lambda: counts("moa", ("p", "q", "r")), "reference of the suite knows the MoAs p, q, r; the data have p, q"),
+        (lambda: counts("compound", ("b", "a", "c", "d/e")), "knows the compounds b, a, c, d/e; the data have a, b"),
+    ],
+)
+def test_rewards_made_for_other_data_are_refused(suite, message):
+    with pytest.raises(ValueError, match=message):
+        toy_world(suite=suite())
+
+
+def test_rewards_made_for_the_data_are_taken():
+    for suite in (
+        probabilities("p", "q"),
+        counts("moa", ("p", "q")),
+        counts("compound", ToyCells.compounds),
+        counts("controls", ("controls",)),
+    ):
+        assert len(toy_world(suite=suite).rewards) == 1
 
 
 def test_features_need_a_classifier():
