@@ -123,11 +123,14 @@ class CellData(ABC):
             batch_size=[len(controls)],
         )
 
+    def moa_names(self, perturbation: Tensor) -> list[str]:
+        """The MoA of each of these compounds, ids (n,): "unknown" where it is, or if the data set has no MoAs."""
+        return [self.moas[m] if m >= 0 else "unknown" for m in self.compound_moa[perturbation.cpu()].tolist()]
+
     def class_names(self, contexts: TensorDictBase) -> list[str]:
         """The MoA of each context, or its compound if the data set has no MoAs."""
-        if self.moas:
-            return [self.moas[m] for m in contexts["moa"].tolist()]
-        return [self.compounds[p] for p in contexts["perturbation"].tolist()]
+        perturbation = contexts["perturbation"]
+        return self.moa_names(perturbation) if self.moas else [self.compounds[p] for p in perturbation.tolist()]
 
     def draw_contexts(self, n: int, rng: torch.Generator) -> TensorDict:
         """n random contexts."""

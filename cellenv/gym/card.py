@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class Card:
     def margin(self) -> int:
         """Width of the text in px: that of the longest compound or reward."""
         data = self.world.data
-        moas = [data.moas[moa] for moa in data.compound_moa.tolist()]
+        moas = data.moa_names(torch.arange(len(data.compounds)))
         lines = [_compound_line(*names) for names in zip(data.compounds, moas, strict=True)]
         lines += [_reward_line(name, WIDEST) for name in ("reward", *self.world.rewards)]
         return label_margin(lines, ZOOM * data.size[1])

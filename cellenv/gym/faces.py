@@ -42,7 +42,7 @@ def scene_info(task: Task, scene: TensorDict, outcome: TensorDict | None) -> Inf
     data = task.world.data
     info: Info = {
         "compound": np.array([data.compounds[i] for i in scene["perturbation"].tolist()], object),
-        "moa": np.array([data.moas[i] for i in scene["moa"].tolist()], object),
+        "moa": np.array(data.moa_names(scene["perturbation"]), object),
     }
     if outcome is not None:
         info["rewards"] = {name: value.cpu().numpy() for name, value in outcome.get("rewards", {}).items()}

@@ -26,6 +26,7 @@ CONTEXTS = 500
 SCALES = ASSETS / "gym.json"
 REBUILD = "python -m examples.studies.fit_gym"
 BATCH = 32  # contexts per batch
+IDENTIFYING = ("perturbation", "condition", "moa", "plate", "seed")  # keys of a context; some cells have no moa
 PROBES = 8  # control images whose rewards identify the suite
 
 Policy = Callable[[dict[str, NDArray[Any]]], ArrayLike]  # a batch of observations -> a batch of actions
@@ -55,7 +56,7 @@ class Fingerprint:
             version=VERSION,
             task=task.name,
             generator=_digest(generator.state_dict(), asdict(generator.sampling)),
-            contexts=_digest(contexts.select("perturbation", "condition", "moa", "plate", "seed"), {}),
+            contexts=_digest(contexts.select(*IDENTIFYING, strict=False), {}),
             rewards=tuple(round(value, 4) for value in probes.tolist()),
         )
 

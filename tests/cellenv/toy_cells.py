@@ -23,3 +23,10 @@ class ToyCells(CellData):
 
     def images(self, rows):
         return self.pixels[rows]
+
+
+class UnlabelledCells(ToyCells):
+    """The same without mechanisms."""
+
+    moas = ()
+    compound_moa = torch.full((4,), -1)

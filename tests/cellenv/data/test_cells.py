@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.cellenv.toy_cells import ToyCells
+from tests.cellenv.toy_cells import ToyCells, UnlabelledCells
 
 
 @pytest.fixture
@@ -71,3 +71,16 @@ def test_compounds_are_found_by_name(cells):
     assert cells.compound_id("d/e") == 3
     with pytest.raises(ValueError, match="unknown compound 'aspirin'; this data set has a, b, c, d/e"):
         cells.compound_id("aspirin")
+
+
+def test_an_unknown_mechanism_is_called_so():
+    cells = ToyCells()
+    cells.compound_moa = torch.tensor([0, -1, 1, 0])
+    contexts = cells.contexts_of(torch.tensor([1, 2, 0]), cells.controls[:3], rng())
+    assert cells.moa_names(contexts["perturbation"]) == cells.class_names(contexts) == ["unknown", "q", "p"]
+
+
+def test_cells_without_mechanisms_are_named_by_their_compounds():
+    cells = UnlabelledCells()
+    contexts = cells.contexts_of(torch.tensor([3, 0]), cells.controls[:2], rng())
+    assert cells.moa_names(contexts["perturbation"]) == ["unknown"] * 2 and cells.class_names(contexts) == ["d/e", "a"]

@@ -9,11 +9,13 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from torchrl.envs import GymEnv, check_env_specs
+from torchrl.envs import Compose, GymEnv, check_env_specs
 
 import cellenv  # noqa: F401  registers the tasks
 from cellenv.gym import Paint, Scale, Select, TaskEnv, World, evaluate, fixed_contexts
-from tests.cellenv.toy_bandit import toy_world
+from rewards.transforms import ImageReward, WeightedSum
+from tests.cellenv.toy_bandit import brightness, toy_world
+from tests.cellenv.toy_cells import UnlabelledCells
 
 TASKS = ("Select", "Steer", "Paint")
 PARTS = {"Select": {"candidates"}, "Steer": {"drafts", "rewards"}, "Paint": set()}
@@ -252,3 +254,18 @@ def test_seeds_may_be_integers_of_numpy(world):
     for env in (one, batch):
         assert_same(env.reset(seed=np.int64(5))[0], env.reset(seed=5)[0])
     assert_same(batch.reset(seed=list(np.array([7, 8])))[0], batch.reset(seed=[7, 8])[0])
+
+
+@pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
+def test_cells_without_mechanisms_are_played_shown_and_scored(mode):
+    suite = Compose(ImageReward("bright", brightness), WeightedSum({"bright": 1.0}))
+    world = toy_world(data=UnlabelledCells(), suite=suite)
+    env = make("Select", world, render_mode=mode)
+    info = env.reset(seed=0)[1]
+    assert info["moa"] == "unknown" and info["compound"] in world.data.compounds
+    env.step(0)
+    shown = env.render()
+    assert shown.ndim == 3 if mode == "rgb_array" else "(unknown)\nreward" in shown
+    task = Select(world)
+    scale = Scale.fit(task, fixed_contexts(world.data, 4))
+    assert np.isfinite(evaluate(task, lambda seen: [0] * 4, scale=scale).score)
