@@ -6,10 +6,10 @@ from rewards.transforms import ImageReward
 
 
 def containment_reward(containment: Tensor) -> Tensor:
-    """Share of the nuclear area that lies inside a cell; 0 without a nucleus or a cell.
+    """Share of a nucleus that lies inside a cell, mean over the nuclei; 0 without a nucleus or a cell.
 
     Args:
-        containment: (B,) the measure of this name: mean over nuclei, in [0, 1]; nan without a nucleus.
+        containment: (B,) the measure of this name, in [0, 1]; nan without a nucleus.
 
     Returns:
         (B,) in [0, 1].
