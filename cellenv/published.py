@@ -153,14 +153,17 @@ def check_archive(file: Path) -> bytes:
             if not stored or sum(member.file_size for member in members) > size:
                 raise ValueError("its members are compressed or overlap, as torch.save never writes them")
             damaged = archive.testzip()
-            pickles = [member for member in members if member.filename.endswith("data.pkl")]
-            content = archive.read(pickles[0]) if pickles and not damaged else b""
+            names = [PurePosixPath(member.filename.lower()).name for member in members]  # torch ignores the case
+            pickles = [member for member, name in zip(members, names, strict=True) if name == "data.pkl"]
+            content = archive.read(pickles[0]) if len(pickles) == 1 and not damaged else b""
     except Exception as error:  # of the many that zipfile raises
         raise ValueError(f"{file} is damaged or cut short at {size} bytes: {error}; fetch it anew") from error
     if damaged:
         raise ValueError(f"{file} is damaged: {damaged} in it does not have its checksum; fetch it anew")
-    if not pickles:
-        raise ValueError(f"{file} is no checkpoint that torch.save wrote: it has no data.pkl; fetch it anew")
+    if len(pickles) != 1:
+        raise ValueError(
+            f"{file} is no checkpoint that torch.save wrote: need one data.pkl in it, got {len(pickles)}; fetch it anew"
+        )
     return content
 
 

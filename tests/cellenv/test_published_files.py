@@ -134,6 +134,24 @@ def test_an_edited_pickle_is_named_before_it_takes_time_or_memory(save_checkpoin
         read_published(rewrite(save_checkpoint({"model": {}}), lambda _: pickled))
 
 
+@pytest.mark.parametrize(
+    ("decoy", "message"),
+    [("c/xdata.pkl", "more than 500000 operations"), ("c/x/data.pkl", "need one data.pkl in it, got 2")],
+)
+def test_a_decoy_does_not_take_the_place_of_the_pickle(save_checkpoint, decoy, message):
+    path = save_checkpoint({"model": {}})
+    with zipfile.ZipFile(path) as archive:
+        clean = archive.read("c/data.pkl")
+    rewrite(path, lambda _: LOOP)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in ({decoy: clean} | members).items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=rf"c\.pth .*({message})"):
+        read_published(path)
+
+
 def test_a_compressed_archive_is_not_unpacked(save_checkpoint):
     bomb = rewrite(save_checkpoint({"model": {"a": torch.zeros(10**6)}}), lambda content: content, zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 40_000
