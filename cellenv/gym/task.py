@@ -141,16 +141,18 @@ def validate_actions(actions: NDArray[Any], space: Space[Any], n: int) -> NDArra
         ValueError: if number, shape, kind or range of the actions is wrong.
     """
     actions = np.asarray(actions)
-    low: float
-    high: float
+    low: Any
+    high: Any
     if isinstance(space, spaces.Discrete):
         kind, dtype_kinds, low, high = "integers", "iu", int(space.start), int(space.start + space.n - 1)
     elif isinstance(space, spaces.Box):
-        kind, dtype_kinds, low, high = "numbers", "iuf", space.low.min(), space.high.max()
+        kind, dtype_kinds, low, high = "numbers", "iuf", space.low, space.high
     else:
         raise ValueError(f"need an action space that is Discrete or Box; got {space}")
     shape = space.shape or ()
-    needed = f"need {n} of shape {shape}, {kind} in [{low}, {high}]"
+    by_place = np.min(low) != np.max(low) or np.min(high) != np.max(high)
+    limits = f"[{np.min(low)}, {np.max(high)}]" + (", by place as low and high of the space say" if by_place else "")
+    needed = f"need {n} of shape {shape}, {kind} in {limits}"
     if actions.dtype.kind not in dtype_kinds or actions.shape != (n, *shape):
         raise ValueError(f"actions: {needed}; got shape {actions.shape} of {actions.dtype}")
     if not ((actions >= low) & (actions <= high)).all():  # false for nan

@@ -51,6 +51,8 @@ def test_the_name_holds_what_the_score_depends_on(world):
         (spaces.Box(-1, 1, (6,)), np.zeros((2, 6)), r"need 1 of shape \(6,\).*got shape \(2, 6\)"),
         (spaces.Box(-1, 1, (6,)), np.full((1, 6), 1.5), "got values from 1.5 to 1.5"),
         (spaces.Box(-1, 1, (6,)), np.full((1, 6), np.nan), r"numbers in \[-1.0, 1.0\]; got values from nan"),
+        (spaces.Box(*np.array([[-1, 0], [1, 9]], np.float32)), [[0, -1]], r"in \[-1.0, 9.0\], by place"),
+        (spaces.Box(*np.array([[-1, 0], [1, 9]], np.float32)), [[5, 5]], r"of the space say; got values from 5 to 5"),
         (spaces.MultiBinary(2), [[0, 1]], r"Discrete or Box; got MultiBinary\(2\)"),
     ],
 )
