@@ -36,7 +36,7 @@ def steer(generator: CellFlux, contexts: TensorDict, actions: Tensor) -> Tensor:
     x0, condition = contexts["x0"], contexts["condition"]
     dose, noise, pulls = actions.to(x0).tensor_split((1, 2), 1)
     k = pulls.shape[1]
-    seeds = repeat_groups(contexts, k)["seed"].unflatten(0, (-1, k))
+    seeds = repeat_groups(contexts.select("seed"), k)["seed"].unflatten(0, (-1, k))
     weights = normalize((SHARPNESS * pulls).exp(), dim=1)
     mixed = torch.zeros_like(x0)
     for weight, seed in zip(weights.unbind(1), seeds.unbind(1), strict=True):
