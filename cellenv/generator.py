@@ -47,6 +47,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS or self.grid not in GRIDS:
             raise ValueError(f"need a solver of {list(SOLVERS)} and a grid of {list(GRIDS)}; got {self}")
+        if self.grid == "edm" and self.steps < 2:
+            raise ValueError(f"the grid edm needs 2 steps or more; got {self}")
         if not (0 <= self.noise_level <= LARGEST and 0 <= self.guidance <= LARGEST and 1 <= self.steps <= MOST_STEPS):
             raise ValueError(
                 f"need noise_level and guidance from 0 to {LARGEST:g} and 1 to {MOST_STEPS} steps; got {self}"

@@ -37,16 +37,19 @@ def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int
     """Append compounds {name: SMILES} to a CSV of fingerprints, created if absent. All or nothing.
 
     Raises:
-        ValueError: if a name is in the file already, a SMILES is no molecule, or the file has another size.
+        ValueError: if a name is in the file already, a SMILES is no molecule, or the file is empty or has another size.
         ImportError: if RDKit is not installed.
     """
     file = Path(file)
     content = StringIO(newline="")
     text = file.read_text(encoding="utf-8-sig") if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
-    first, *rows = csv.reader(StringIO(text, newline=""))
+    rows = list(csv.reader(StringIO(text, newline="")))
+    first = rows[0] if rows else []
+    if not first:
+        raise ValueError(f"{file} is empty, or begins with an empty line: need a header; delete it to have one written")
     if len(first) - 1 != size:
         raise ValueError(f"{file} has {len(first) - 1} numbers a compound; the fingerprints have {size}: give its size")
-    if known := sorted(smiles.keys() & {row[0] for row in rows if row}):
+    if known := sorted(smiles.keys() & {row[0] for row in rows[1:] if row}):
         raise ValueError(f"{file} has {', '.join(map(repr, known))} already")
     content.write(text if text.endswith("\n") else f"{text}\n")
     writer = csv.writer(content, lineterminator="\n")

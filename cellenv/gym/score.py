@@ -136,14 +136,20 @@ class Scale:
         """(mean r - mean untouched) / (mean oracle - mean untouched) over the last axis of rewards, (..., n).
 
         Raises:
-            ValueError: if there is not one reward per context, or a reward is nan.
+            ValueError: if there is not one reward per context, a reward is nan, or the oracle earns no more or less
+                than the untouched generator.
         """
         r, untouched, oracle = (np.asarray(x, np.float64) for x in (rewards, self.untouched, self.oracle))
         if r.shape[-1:] != untouched.shape:
             raise ValueError(f"need a reward for each of {len(untouched)} contexts, got shape {r.shape}")
         if bad := int(np.isnan(r).sum()):
             raise ValueError(f"{bad} of {r.size} rewards are nan: those images could not be scored")
-        score: NDArray[np.float64] = (r - untouched).mean(-1) / (oracle - untouched).mean()
+        if not (gap := (oracle - untouched).mean()):
+            raise ValueError(
+                f"need an oracle that earns more than the untouched generator; both earn {oracle.mean():.4f} in"
+                f" {len(oracle)} contexts: take more contexts, or rewards that tell images apart"
+            )
+        score: NDArray[np.float64] = (r - untouched).mean(-1) / gap
         return score
 
 

@@ -35,6 +35,8 @@ def load(file: Path, device: torch.device) -> Any:
         stored = torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f"{file} cannot be read: it is damaged, or holds no weights") from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"{file} holds no weights: need a dict of tensors, got a {type(stored).__name__}")
     needed = [name for name in CPnet([2, 32, 64, 128, 256], 3, 3).state_dict() if not name.endswith(OPTIONAL)]
     if absent := [name for name in needed if name not in stored]:
         why = "it is one of Cellpose 4: pip install 'cellpose>=4.1'" if "W2" in stored else "is it damaged?"

@@ -146,6 +146,7 @@ def test_bad_input_is_named(generator, contexts, key, change, message):
         {"solver": "rk45"},
         {"grid": "cosine"},
         {"steps": 0},
+        {"grid": "edm", "steps": 1},
         {"guidance": -1.0},
         {"guidance": 1e30},
         {"noise_level": -0.1},

@@ -48,6 +48,13 @@ def test_fingerprints_equal_the_published_ones(rdkit):
         assert torch.equal(fingerprints.morgan_counts(smiles[name]), condition), name
 
 
+@pytest.mark.parametrize("content", ["", "\n", "\na,1\n"])
+def test_a_table_without_a_header_is_named(tmp_path, content):
+    (tmp_path / "emb.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"emb\.csv is empty, or begins with an empty line"):
+        fingerprints.add_to_embedding(tmp_path / "emb.csv", {"ethane": "CC"}, size=16)
+
+
 def test_compounds_are_added_to_a_table_whole_or_not_at_all(rdkit, tmp_path):
     file = tmp_path / "emb_fp.csv"
     fingerprints.add_to_embedding(file, {"ethane": "CC", "a, b": "CCO"}, size=16)

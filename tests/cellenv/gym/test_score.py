@@ -44,6 +44,12 @@ def test_score_is_a_ratio_of_means(scale):
         three.score([0.0, np.nan, 1.0])
 
 
+def test_an_oracle_that_earns_no_more_makes_no_scale(scale):
+    flat = Scale(fingerprint=scale.fingerprint, untouched=(0.0, 2.0), oracle=(2.0, 0.0))
+    with pytest.raises(ValueError, match=r"both earn 1\.0000 in 2 contexts"):
+        flat.score([1.0, 2.0])
+
+
 def test_contexts_are_fixed_and_a_few_are_the_first_of_many(contexts):
     few = fixed_contexts(ToyCells(), 3)
     assert (few == contexts[:3]).all() and len(contexts["seed"].unique()) == N

@@ -200,6 +200,9 @@ def test_incomplete_damaged_or_foreign_weights_are_refused(tmp_path):
     torch.save({"W2": torch.zeros(2)}, file)
     with pytest.raises(ValueError, match=r"one of Cellpose 4"):
         CellposeSegmenter(file, file)
+    torch.save(torch.zeros(2), file)
+    with pytest.raises(ValueError, match="model holds no weights: need a dict of tensors, got a Tensor"):
+        CellposeSegmenter(file, file)
     file.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="model cannot be read"):
         CellposeSegmenter(file, file)
