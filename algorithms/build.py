@@ -37,7 +37,8 @@ from rewards import AveragedOverOrientations, JudgeClassifier, MoAClassifier, Re
 from rewards.segmentation import ClassicalSegmenter, EmbeddedSegmenter, Segmenter
 from rewards.segmentation.protocol import NucleusSegmenter
 from rewards.steps import RewardSteps
-from rewards.suite.spec import RewardSpec, condition_on, configure, without_moa
+from rewards.suite.spec import RewardSpec, condition_on, without_moa
+from rewards.suite.terms import configure
 
 
 def build_cells(config: DataConfig, split: Split, *, unseen: bool = False) -> CellData:

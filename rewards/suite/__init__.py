@@ -24,10 +24,10 @@ from rewards.suite.spec import (
     RewardParts,
     RewardSpec,
     condition_on,
-    configure,
     custom_reward,
     without_moa,
 )
+from rewards.suite.terms import configure
 from rewards.transforms import TRANSIENT, Discard, ImageReward, Measure, Segment, WeightedSum
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Rewards as data: the suite of the paper, rewards from a user's functions, and command-line terms.
+"""Rewards as data: the suite of the paper, and rewards from a user's functions.
 
 To add a reward to the suite, write its function and its `ImageReward` in a file of this folder, and add a
 line to `SUITE`. Nothing else names the rewards.
@@ -6,7 +6,6 @@ line to `SUITE`. Nothing else names the rewards.
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,6 @@ from rewards.reference import Reference
 from rewards.shaping import Shaping, clipped_square
 from rewards.suite.containment import NucleusInCytoplasm
 from rewards.suite.count import CellCount, NucleusCount
-from rewards.suite.importing import import_function
 from rewards.suite.moa import MoAProbability
 from rewards.suite.roundness import Roundness
 from rewards.suite.size import CellSize, NucleusSize
@@ -138,7 +136,7 @@ def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, w
     Args:
         function: returns one number per image, (B,), higher is better; nan where an image cannot be scored.
             The names of its parameters choose its inputs; any other parameter needs a default.
-                images          (B, C, H, W) in [-1, 1], generated; channels are actin, tubulin, DNA
+                images          (B, C, H, W) in [-1, 1], generated; channels are those of the data
                 nuclei, cells   (B, H, W) int32, labels of the objects in images; 0 is background
                 moa             (B,) int64, ids of the mechanisms of action
                 compound        (B,) int64, ids of the compounds
@@ -151,7 +149,8 @@ def custom_reward(function: Callable[..., Tensor], *, name: str | None = None, w
         The reward, under ("rewards", name).
 
     Raises:
-        ValueError: function is not callable, has no name, takes none of the inputs, or needs something else.
+        ValueError: function is not callable, has no name, takes none of the inputs, or not by name, or needs
+            something else.
 
     Example:
         >>> def sharpness(images):
@@ -218,6 +217,11 @@ def _input_names(function: Callable[..., Any], name: str) -> tuple[str, ...]:
     if unknown or not names:
         came = f"got {', '.join(unknown)}" if unknown else "there is none of these"
         raise ValueError(f"reward {name!r}: its parameters may be {', '.join(INPUTS)}, others need a default; {came}")
+    if unnamed := [p.name for p in parameters if p.name in INPUTS and p.kind is inspect.Parameter.POSITIONAL_ONLY]:
+        raise ValueError(
+            f"reward {name!r}: inputs are given by name, but {', '.join(unnamed)} can only be given by position:"
+            " remove the / from its parameters, or wrap it in a function without one"
+        )
     return names
 
 
@@ -230,71 +234,3 @@ def _build_custom(name: str, function: Callable[..., Tensor], inputs: Sequence[s
 
 def _call_by_name(function: Callable[..., Tensor], names: Sequence[str], *values: Tensor) -> Tensor:
     return function(**dict(zip(names, values, strict=True)))
-
-
-FUNCTION_TERM = re.compile(r"(?P<source>.+\.py|[\w.]+):(?P<function>\w+)(?::(?P<weight>[^:]+))?")
-
-
-def configure(terms: Sequence[str], suite: Sequence[RewardSpec] = SUITE) -> tuple[RewardSpec, ...]:
-    """The suite with the changes that command-line terms ask for.
-
-    Args:
-        terms: each has one of these forms; the weight of a new reward is 1 if it is left out.
-            NAME=WEIGHT                     another weight for a reward of the suite, in the total and in what is
-                                            learned from; 0 leaves the reward out
-            NAME=MODULE:FUNCTION[:WEIGHT]   a new reward from a function of a module, see `custom_reward`
-            NAME=FILE.py:FUNCTION[:WEIGHT]  a new reward from a function of a file
-        suite: what the terms change.
-
-    Returns:
-        The suite, then the new rewards in the order of the terms.
-
-    Raises:
-        ValueError: a term has another form, names no reward of the suite or no function, or comes twice; a
-            weight is not finite; no reward is left.
-
-    Example:
-        >>> [spec.name for spec in configure(["roundness=0", "cell_size=0", "moa=2"])]
-        ['moa', 'containment', 'nucleus_size', 'nucleus_count', 'cell_count']
-    """
-    if isinstance(terms, str):
-        raise ValueError(f"need several terms, as in ({terms!r},); got the string {terms!r}")
-    specs = {spec.name: spec for spec in suite}
-    seen = set()
-    for term in terms:
-        name, _, value = term.partition("=")
-        if name in seen:
-            raise ValueError(f"two terms for the reward {name!r}; give one")
-        seen.add(name)
-        specs[name] = _parse_term(term, name, value, specs)
-    chosen = tuple(spec for spec in specs.values() if spec.weight != 0)
-    if not chosen:
-        raise ValueError(f"no reward is left of {', '.join(specs)}: give one of them a weight other than 0")
-    return chosen
-
-
-def _parse_term(term: str, name: str, value: str, specs: dict[str, RewardSpec]) -> RewardSpec:
-    """The reward of one term, NAME=VALUE."""
-    weight = _as_float(value)
-    if weight is not None:
-        if name not in specs:
-            known = ", ".join(specs)
-            raise ValueError(f"unknown reward {name!r}; there are {known}. Add yours as NAME=MODULE:FUNCTION[:WEIGHT]")
-        return replace(specs[name], weight=weight, emphasis=None)
-    match = FUNCTION_TERM.fullmatch(value)
-    if not name or match is None:
-        forms = "NAME=WEIGHT, NAME=MODULE:FUNCTION[:WEIGHT] or NAME=FILE.py:FUNCTION[:WEIGHT]"
-        raise ValueError(f"need {forms}; got {term!r}")
-    if name in specs:
-        raise ValueError(f"the suite has a reward {name!r}; give yours another name ({name}=0 leaves that one out)")
-    weight = 1.0 if match["weight"] is None else _as_float(match["weight"])
-    if weight is None:
-        raise ValueError(f"the weight of the reward {name!r} needs to be a number, got {match['weight']!r}")
-    return custom_reward(import_function(match["source"], match["function"]), name=name, weight=weight)
-
-
-def _as_float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -1,11 +1,14 @@
 """Rewards without training: a threshold for a segmenter, a linear classifier, drawn images and their statistics."""
 
 import torch
+from tensordict import TensorDict
 from torch import nn
 
 from cellenv.data.synthetic import SyntheticCells
 from rewards.reference import Reference
 from rewards.segmentation.protocol import CHANNELS, Masks
+from rewards.suite.spec import RewardParts
+from rewards.transforms import CELLS, NUCLEI
 
 SIZE = 96
 MOAS = SyntheticCells.moas
@@ -71,3 +74,11 @@ def drawn_images():
     rectangle(images[4], "DNA", 50, 30, 20, 20)
     images[0, 1] = 0.2
     return images
+
+
+def scored(spec):
+    """A reward that needs no parts, of the drawn images, (5,)."""
+    masks = toy_segmenter(drawn_images())
+    context = {"action": drawn_images(), "x0": drawn_images() / 2, "moa": torch.arange(5)}
+    td = TensorDict({**context, NUCLEI: masks.nuclei, CELLS: masks.cells}, [5])
+    return spec.build(RewardParts())(td)["rewards", spec.name].squeeze(1)

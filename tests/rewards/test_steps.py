@@ -5,8 +5,7 @@ import torch
 from tensordict import TensorDict
 
 from rewards.steps import RewardSteps
-from rewards.suite import SUITE, cellflux_rewards
-from rewards.suite.spec import configure
+from rewards.suite import SUITE, cellflux_rewards, configure
 from tests.rewards.reward_toys import MOAS, REFERENCE, Brightness, drawn_images, toy_segmenter
 
 

@@ -1,6 +1,5 @@
 import doctest
 import pickle
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -17,12 +16,11 @@ from rewards.suite.spec import (
     RewardParts,
     RewardSpec,
     condition_on,
-    configure,
     custom_reward,
     without_moa,
 )
-from rewards.transforms import CELLS, NUCLEI
-from tests.rewards.reward_toys import REFERENCE, Brightness, drawn_images, toy_segmenter
+from rewards.suite.terms import configure
+from tests.rewards.reward_toys import REFERENCE, Brightness, drawn_images, scored, toy_segmenter
 
 PARTS = RewardParts(classifier=Brightness(), reference=REFERENCE)
 
@@ -56,13 +54,6 @@ def test_specs_can_be_pickled():
 def test_a_weight_is_finite(weight):
     with pytest.raises(ValueError, match="'flat' needs a finite weight"):
         RewardSpec(name="flat", label="flat", weight=weight, unit="", build=lambda parts: None)
-
-
-def scored(spec):
-    masks = toy_segmenter(drawn_images())
-    context = {"action": drawn_images(), "x0": drawn_images() / 2, "moa": torch.arange(5)}
-    td = TensorDict({**context, NUCLEI: masks.nuclei, CELLS: masks.cells}, [5])
-    return spec.build(RewardParts())(td)["rewards", spec.name].squeeze(1)
 
 
 def test_parameter_names_choose_the_inputs_in_any_order():
@@ -115,6 +106,10 @@ def test_a_network_is_frozen_and_moves_with_the_rewards():
         (lambda *args: None, "there is none"),
         (3.0, "'mine' needs a function, got a float"),
         (type, "wrap it in a function of images, nuclei"),
+        (
+            lambda images, /, moa: None,
+            "inputs are given by name, but images can only be given by position: remove the /",
+        ),
     ],
 )
 def test_functions_of_something_else_are_refused(function, message):
@@ -155,56 +150,6 @@ def test_cells_without_mechanisms_keep_the_rewards_that_need_none():
         without_moa(by_compound[:1])
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The current folder, with a module of rewards."""
-    text = "def sharpness(images):\n    return images.diff(dim=3).abs().mean((1, 2, 3))\n\nNUMBER = 3\n"
-    (tmp_path / "my_rewards.py").write_text(text)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("my_rewards", None)
-
-
-@pytest.mark.parametrize("source", ["my_rewards", "my_rewards.py", "{folder}/my_rewards.py"])
-@pytest.mark.parametrize(("suffix", "weight"), [("", 1.0), (":0.5", 0.5), (":-1e-1", -0.1)])
-def test_own_rewards_come_last(folder, source, suffix, weight):
-    suite = configure([f"sharp={source.format(folder=folder)}:sharpness{suffix}", "moa=2", "roundness=0"])
-    expected = {spec.name: spec.weight for spec in SUITE if spec.name != "roundness"} | {"moa": 2.0, "sharp": weight}
-    assert [(spec.name, spec.weight) for spec in suite] == list(expected.items())
-    torch.testing.assert_close(scored(suite[-1]), drawn_images().diff(dim=3).abs().mean((1, 2, 3)))
-
-
-def test_no_terms_leave_the_suite_as_it_is():
-    assert configure([]) == SUITE
-    assert configure(["moa=3"], SUITE[:1])[0].weight == 3
-
-
-@pytest.mark.parametrize(
-    ("terms", "message"),
-    [
-        (["sharp=0.5"], "unknown reward 'sharp'; there are moa, containment, .*MODULE:FUNCTION"),
-        (["roundness"], "need NAME=WEIGHT.*got 'roundness'"),
-        (["=0.5"], "unknown reward ''"),
-        (["roundness="], "need NAME=WEIGHT.*got 'roundness='"),
-        (["roundness=big"], "need NAME=WEIGHT.*got 'roundness=big'"),
-        (["sharp=absent.module:f"], "cannot import the module 'absent.module': .*current folder"),
-        (["sharp=my_rewards:absent"], "my_rewards has no function 'absent'"),
-        (["sharp=my_rewards:NUMBER"], "'sharp' needs a function, got a int"),
-        (["sharp=my_rewards:sharpness:much"], "weight of the reward 'sharp' needs to be a number, got 'much'"),
-        (["sharp=my_rewards:sharpness:nan"], "'sharp' needs a finite weight, got nan"),
-        (["moa=inf"], "'moa' needs a finite weight, got inf"),
-        (["moa=1", "moa=2"], "two terms for the reward 'moa'"),
-        (["sharp=my_rewards:sharpness", "sharp=my_rewards.py:sharpness"], "two terms for the reward 'sharp'"),
-        (["moa=my_rewards:sharpness"], "the suite has a reward 'moa'"),
-        (["a-b=my_rewards:sharpness"], "needs a name such as"),
-        ([f"{spec.name}=0" for spec in SUITE], "no reward is left of moa, containment"),
-    ],
-)
-def test_terms_that_cannot_be_met_are_explained(folder, terms, message):
-    with pytest.raises(ValueError, match=message):
-        configure(terms)
-
-
 def test_the_examples_of_the_documentation():
     assert doctest.testmod(rewards.suite.spec).failed == 0
 
@@ -216,11 +161,6 @@ def test_what_is_learned_from_has_weights_of_its_own_until_a_term_sets_both():
     assert specs["moa"].weight != specs["moa"].signal_weight == specs["moa"].emphasis
     assert specs["cell_count"].emphasis is None and specs["cell_count"].signal_weight == specs["cell_count"].weight
     assert custom_reward(lambda images: images.mean((1, 2, 3)), name="own", weight=0.5).signal_weight == 0.5
-
-
-def test_a_string_is_no_list_of_terms():
-    with pytest.raises(ValueError, match="need several terms"):
-        configure("roundness=0")
 
 
 @pytest.mark.parametrize("name", ["total", "reward", "diversity", "judge_moa", "w1_size"])
