@@ -1,4 +1,7 @@
-"""Virtual cells: data sets, the image generator and the environments. Knows no reward and no optimizer."""
+"""Virtual cells: data sets, the image generator and the environments. Knows no optimizer.
+
+It knows no reward either, but for `cellenv.gym.World`, which imports `rewards` when a world is built.
+"""
 
 from cellenv.data.cells import CellData
 from cellenv.data.imaging import ImagingCells

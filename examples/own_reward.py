@@ -4,9 +4,9 @@
     cellfluxrl train nft --preset smoke --reward sharpness=examples/own_reward.py:sharpness:0.5
     cellfluxrl train nft --preset smoke --reward roundness=0 --reward coverage=examples/own_reward.py:coverage
 
-The names of a function's parameters choose its inputs: images, nuclei, cells, moa, x0. It returns one number per image,
-higher is better, nan where an image cannot be scored. On the command line it is NAME=FILE.py:FUNCTION:WEIGHT, and every
-command that scores images takes it. B batch, C channels, H, W pixels.
+The names of a function's parameters choose its inputs: images, nuclei, cells, moa, compound, x0. It returns one number
+per image, higher is better, nan where an image cannot be scored. On the command line it is
+NAME=FILE.py:FUNCTION:WEIGHT, and every command that scores images takes it. B batch, C channels, H, W pixels.
 """
 
 from __future__ import annotations

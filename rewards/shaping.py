@@ -22,8 +22,3 @@ def square(z: Tensor) -> Tensor:
 def dead_zone(z: Tensor) -> Tensor:
     """-max(min(|z|, 5) - 1, 0)^2, in [-16, 0]. Flat within one sigma, to spare natural variability."""
     return -((z.abs().clamp(max=Z_MAX) - 1).clamp(min=0) ** 2)
-
-
-def bounded(z: Tensor) -> Tensor:
-    """exp(-z^2 / 2) - 1, in [-1, 0]."""
-    return (-(z**2) / 2).expm1()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rewards.shaping import bounded, clipped_square, dead_zone, square
+from rewards.shaping import clipped_square, dead_zone, square
 
 Z = torch.tensor([-7.0, -5.0, -1.0, 0.0, 0.5, 2.0, torch.nan], dtype=torch.float64)
 
@@ -12,7 +12,6 @@ Z = torch.tensor([-7.0, -5.0, -1.0, 0.0, 0.5, 2.0, torch.nan], dtype=torch.float
         (square, [-49, -25, -1, 0, -0.25, -4, torch.nan]),
         (clipped_square, [-25, -25, -1, 0, -0.25, -4, torch.nan]),
         (dead_zone, [-16, -16, 0, 0, 0, -1, torch.nan]),
-        (bounded, torch.exp(-Z * Z / 2) - 1),
     ],
 )
 def test_shapings_have_their_closed_form(shaping, expected):
