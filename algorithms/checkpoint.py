@@ -105,14 +105,14 @@ def intact(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def load_up_to(folder: str | Path, iteration: int) -> dict[str, Any]:
-    """State in the newest checkpoint of so many iterations at most, on the CPU.
+    """State in the newest checkpoint of so many iterations at most, or else in the oldest there is, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        FileNotFoundError: there is no checkpoint.
         ValueError: it is damaged.
     """
-    if not (files := list_checkpoints(folder, up_to=iteration)):
-        raise FileNotFoundError(f"no checkpoint of the first {iteration} iterations in {folder}; save less often")
+    if not (files := list_checkpoints(folder, up_to=iteration) or list_checkpoints(folder)[:1]):
+        raise FileNotFoundError(f"no checkpoint to go back to in {folder}")
     return load(files[-1])
 
 

@@ -120,10 +120,10 @@ def train(
     clock = Clock(accelerator.device, started=lambda phase: report(f"{phase} of iteration {iteration}"))
     logger = RunLogger(accelerator, config.output_dir, start)
     monitor.replay(logger.finished)
-    if monitor.stop and start == 0:
-        state.save(0)  # to which the run goes back from a collapse in its first iterations
     bar = logger.progress_bar(start, config.iterations)
     with Autosave(state, every=config.save_every, minutes=config.save_minutes) as autosave:
+        if monitor.stop:
+            state.save(start)  # to go back to from a collapse in the first iterations; replaces those of another plan
         for iteration in bar:
             if iteration == cooldown_start(config.iterations, config.optim.cooldown):
                 state.save(iteration, "stable")
@@ -172,7 +172,8 @@ def ends_run(
 ) -> bool:
     """Warn of signs of collapse that are new after an iteration; returns whether the monitor stops the run for them.
 
-    If so, the EMA gets the weights of the newest checkpoint from before the iterations that show them.
+    If so, the EMA gets the weights of the newest checkpoint from before the iterations that show them; the oldest there
+    is, if the run was taken up again in their midst.
     """
     signs = monitor.update(iteration, metrics)
     logger.log_warnings(signs)

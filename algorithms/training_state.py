@@ -105,10 +105,10 @@ class TrainingState:
         return int(state["iteration"])
 
     def restore(self, name: str, step: int) -> int:
-        """Give a part its state in the newest checkpoint up to this step; returns the steps behind it.
+        """Give a part its state in the newest checkpoint up to this step, or the oldest; returns the steps behind it.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint.
+            FileNotFoundError: there is no checkpoint.
             ValueError: the checkpoint is damaged.
         """
         state = from_main(partial(checkpoint.load_up_to, self.output_dir / "checkpoints", step), "read a checkpoint")

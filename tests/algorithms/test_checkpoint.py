@@ -79,6 +79,15 @@ def test_checkpoints_within_reach_and_the_one_before_are_kept(tmp_path):
     assert [int(path.stem) for path in checkpoint.list_checkpoints(tmp_path)] == [8, 20]
 
 
+@pytest.mark.parametrize(("up_to", "found"), [(36, 40), (40, 40), (55, 50), (99, 60)])
+def test_a_run_goes_back_to_the_newest_before_or_to_the_oldest(tmp_path, up_to, found):
+    with pytest.raises(FileNotFoundError, match="no checkpoint to go back to in"):
+        checkpoint.load_up_to(tmp_path, up_to)
+    for iteration in (40, 50, 60):
+        checkpoint.save(tmp_path, iteration, STATE, reach=20)
+    assert checkpoint.load_up_to(tmp_path, up_to)["iteration"] == found
+
+
 def test_the_state_is_not_copied_as_a_whole(tmp_path):
     """In small pieces: the peak of memory while saving is far below the size of the state."""
     state = {f"{i}": torch.zeros(1 << 18) for i in range(32)}  # 32 MiB

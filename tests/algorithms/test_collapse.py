@@ -174,3 +174,12 @@ def test_a_collapse_of_the_first_iterations_goes_back_to_the_start(tmp_path):
 def test_checkpoints_reach_back_however_often_they_are_written(tmp_path):
     _, monitor = run(tmp_path, stop=True, save_every=1)
     assert monitor.kept == 5  # the window is iterations 5 to 7
+
+
+@pytest.mark.parametrize(("first", "longer", "taken_up"), [(12, 18, 6), (6, 12, 3)])
+def test_a_run_made_longer_goes_back_to_where_it_was_taken_up(tmp_path, first, longer, taken_up):
+    """And not to what the plan before left: no checkpoint before the window, or one whose learning rate fell."""
+    run(tmp_path / "run", collapse=False, stop=True, iterations=first, cooldown=0.5)
+    ema, monitor = run(tmp_path / "run", stop=True, iterations=longer, cooldown=0.5, save_every=100, resume=True)
+    good, _ = run(tmp_path / "good", iterations=taken_up)
+    assert monitor.kept == taken_up and same(ema, good)
