@@ -34,7 +34,8 @@ def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]
     """reward, reward_std, rewards/{name}/mean and /std over all ranks, frac_reward_zero_std and frac_reward_nan.
 
     pixel_diversity: see the function.
-    signal_share/{name}, where each reward was normalised by itself: its share of the variance that is learned from.
+    signal_share/{name}, where each reward was normalised by itself: its share of the variance that is learned from. Of
+    the sum of these is frac_reward_zero_std then: where one reward is nan, the others may teach.
     """
     step = rollout["next"]
     reward, group = gather(step["reward"].squeeze(-1)), gather(rollout["group"])
@@ -43,7 +44,10 @@ def rollout_metrics(rollout: TensorDictBase, gather: Gather) -> dict[str, float]
     for name, value in step.get("rewards", {}).items():
         metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = mean_std(gather(value))
     metrics |= {f"signal_share/{name}": share for name, share in signal_shares(rollout, gather).items()}
-    metrics["frac_reward_zero_std"] = frac_reward_zero_std(reward, group).item()
+    terms = rollout.get("signal", None)
+    # in float32, whose sums over a group are exact, so that what is equal has no deviation
+    learned = reward if terms is None else gather(torch.stack([*terms.values()]).sum(0).float())
+    metrics["frac_reward_zero_std"] = frac_reward_zero_std(learned, group).item()
     metrics["frac_reward_nan"] = 1 - reward.isfinite().float().mean().item()
     metrics["pixel_diversity"] = pixel_diversity(rollout["action"], rollout["group"], gather)
     return metrics
@@ -169,10 +173,14 @@ def flatten_config(
     return flat
 
 
-def mean_metrics(parts: Sequence[tuple[int, Mapping[str, Tensor]]], accelerator: Accelerator) -> dict[str, float]:
-    """Mean over rows and ranks of the metrics of micro-batches, given as (rows, metrics)."""
+def reduce_metrics(parts: Sequence[tuple[int, Mapping[str, Tensor]]], accelerator: Accelerator) -> dict[str, float]:
+    """Mean over rows and ranks of the metrics of micro-batches, given as (rows, metrics); of a `max_*` the largest."""
     weight = torch.tensor([n for n, _ in parts], dtype=torch.float64) / sum(n for n, _ in parts)
     names = list(parts[0][1])
     values = torch.stack([torch.stack([metrics[name].detach().float() for name in names]) for _, metrics in parts])
     mean = (weight.to(values)[:, None] * values).sum(0)  # (names,)
-    return dict(zip(names, accelerator.reduce(mean, "mean").tolist(), strict=True))
+    metrics = dict(zip(names, accelerator.reduce(mean, "mean").tolist(), strict=True))
+    if largest := [i for i, name in enumerate(names) if name.startswith("max_")]:
+        highest = accelerator.gather(values[:, largest].amax(0, keepdim=True)).amax(0)  # (len(largest),)
+        metrics |= zip((names[i] for i in largest), highest.tolist(), strict=True)
+    return metrics

@@ -21,7 +21,7 @@ from algorithms.clock import Clock
 from algorithms.collapse import CollapseMonitor
 from algorithms.descent import NonFiniteError, descend, offending_rows
 from algorithms.ema import EMA
-from algorithms.logs import RunLogger, mean_metrics, rollout_metrics, time_metrics
+from algorithms.logs import RunLogger, reduce_metrics, rollout_metrics, time_metrics
 from algorithms.minibatches import minibatches
 from algorithms.muon import OPTIMIZERS
 from algorithms.old_policy import ema_update
@@ -223,8 +223,8 @@ def update(
 ) -> dict[str, float]:
     """Take `optimizer_steps` steps in each of `epochs` passes over the batch, on the mean loss over all ranks.
 
-    Each step has a minibatch, see `minibatches`; key: (seed, iteration) of their shuffles. Returns the means of the
-    loss's outputs over all steps.
+    Each step has a minibatch, see `minibatches`; key: (seed, iteration) of their shuffles. Returns the
+    `reduce_metrics` of the loss's outputs over all steps.
 
     Raises:
         NonFiniteError: a gradient is not finite.
@@ -241,7 +241,7 @@ def update(
         except FloatingPointError as error:
             loss = accelerator.unwrap_model(forwarder).loss
             raise NonFiniteError(str(error), offending_rows(loss, rows, accelerator)) from error
-    return mean_metrics(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
+    return reduce_metrics(parts, accelerator) | {"grad_norm": torch.stack(norms).mean().item()}
 
 
 class CriticUpdate:

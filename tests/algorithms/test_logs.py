@@ -13,15 +13,17 @@ from algorithms.logs import (
     RunLogger,
     flatten_config,
     mean_by_name,
-    mean_metrics,
     mean_time_per_phase,
     pixel_diversity,
     read_log,
+    reduce_metrics,
     rollout_metrics,
     time_metrics,
 )
 
-SINGLE_PROCESS = SimpleNamespace(is_main_process=True, log=lambda *_, **__: None, reduce=lambda x, _: x, trackers=[])
+SINGLE_PROCESS = SimpleNamespace(
+    is_main_process=True, log=lambda *_, **__: None, reduce=lambda x, _: x, gather=identity, trackers=[]
+)
 
 
 def test_rollout_metrics_leave_nan_out():
@@ -95,6 +97,17 @@ def test_rollout_metrics_have_the_shares_of_normalised_rewards():
     assert rollout_metrics(rollout, identity)["signal_share/a"] == 1
 
 
+def test_a_group_teaches_where_one_of_its_rewards_is_undefined():
+    a, b = torch.tensor([[0.1], [0.7], [0.2], [0.2]]), torch.tensor([[float("nan")], [float("nan")], [0.3], [0.3]])
+    step = {"reward": a + b, "rewards": {"a": a, "b": b}}
+    rollout = TensorDict({"group": torch.tensor([0, 0, 1, 1]), "action": torch.rand(4, 3, 2, 2), "next": step}, [4])
+    assert rollout_metrics(rollout, identity)["frac_reward_zero_std"] == 1  # if the total is learned from
+    normalised_rewards(rollout, 0, weights={"a": 3.0, "b": 1.0})
+    assert rollout_metrics(rollout, identity)["frac_reward_zero_std"] == 0.5
+    rollout["signal"] = {"a": torch.tensor([0.1, 0.1, 0.7, 0.7], dtype=torch.float64)}  # equal, and not 0
+    assert rollout_metrics(rollout, identity)["frac_reward_zero_std"] == 1
+
+
 def test_flatten_config_joins_names_with_dots_and_keeps_what_trackers_take():
     config = {
         "seed": 0,
@@ -117,12 +130,20 @@ def test_flatten_config_joins_names_with_dots_and_keeps_what_trackers_take():
     assert flat["resume"] is False
 
 
-def test_mean_metrics_weighs_micro_batches_by_their_rows():
+def test_metrics_weigh_micro_batches_by_their_rows():
     parts = [
         (3, {"kl": torch.tensor(1.0), "drift": torch.tensor(0.0)}),
         (1, {"kl": torch.tensor(5.0), "drift": torch.tensor(4.0)}),
     ]
-    assert mean_metrics(parts, SINGLE_PROCESS) == {"kl": 2.0, "drift": 1.0}
+    assert reduce_metrics(parts, SINGLE_PROCESS) == {"kl": 2.0, "drift": 1.0}
+
+
+def test_of_what_is_largest_the_largest_is_logged():
+    parts = [(3, {"max_ratio": torch.tensor(1.0), "kl": torch.tensor(1.0)})]
+    parts += [(1, {"max_ratio": torch.tensor(2.0), "kl": torch.tensor(5.0)})]
+    assert reduce_metrics(parts, SINGLE_PROCESS) == {"max_ratio": 2.0, "kl": 2.0}
+    two = SimpleNamespace(reduce=SINGLE_PROCESS.reduce, gather=lambda x: torch.cat([x, x + 1]))
+    assert reduce_metrics(parts, two)["max_ratio"] == 3.0  # of another process
 
 
 def test_a_resumed_log_drops_iterations_that_are_repeated(tmp_path):
