@@ -15,6 +15,7 @@ from algorithms.processes import from_main
 
 LOCK = ".lock"  # held by a process that lives; its text says which one held it last
 TEMPORARY = re.compile(r"\..+\.\d+")  # names of files that `cellenv.weights_io.atomic_replace` has not finished
+WRITTEN = (*FOLDERS, "samples", "nonfinite", "model", "generator-*")  # folders of a run; others may be runs themselves
 
 
 @contextmanager
@@ -64,9 +65,10 @@ def claim(folder: Path) -> FileLock:
     if last := file.read_text(encoding="utf-8"):
         print(f"{folder} was in use by {last}, which has ended; taken over")
     file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    for path in folder.rglob(".*"):
-        if TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    for pattern in (".*", *(f"{name}/.*" for name in WRITTEN)):
+        for path in folder.glob(pattern):
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
     return lock
 
 

@@ -50,6 +50,17 @@ def test_the_second_process_is_refused_and_a_dead_one_is_followed_with_a_word(tm
         assert capsys.readouterr().out == ""  # the one before ended as it should
 
 
+def test_unfinished_files_of_runs_below_the_folder_stay(tmp_path):
+    start_accelerator(threads=1)
+    names = (".log.jsonl.7", "samples/.000010.png.7", "generator-000008/.config.json.7", "nft/.log.jsonl.7")
+    for file in [tmp_path / name for name in (*names, "nft/checkpoints/.000007.pt.7")]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    with run_folder(tmp_path, resume=True):
+        left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob(".*.7")}
+    assert left == {"nft/.log.jsonl.7", "nft/checkpoints/.000007.pt.7"}
+
+
 @pytest.mark.parametrize("kind", checkpoint.FOLDERS)
 def test_another_run_is_set_aside_unless_it_is_resumed(tmp_path, kind, capsys):
     start_accelerator(threads=1)
