@@ -26,12 +26,21 @@ class Worker:
         self.closed = False
 
     def steps(self) -> RemoteSteps:
-        """The steps of the running worker, or of a new one."""
+        """The steps of the running worker, or of a new one.
+
+        Raises:
+            StepError: the new one cannot start; the next call tries another.
+            WorkerDied, WorkerTimeout: it was lost, or this was closed; `end` it.
+        """
         if self.channel is None:
             self.channel = self.connect()
             if self.closed:  # meanwhile: `close` may have come too early to see the channel
                 raise WorkerDied("closed")
-            self.running = RemoteSteps(self.channel, self.timeout)
+            try:
+                self.running = RemoteSteps(self.channel, self.timeout)
+            except StepError:
+                self.end()
+                raise
         return self.running
 
     def end(self) -> None:

@@ -127,3 +127,11 @@ def test_a_worker_that_cannot_start_says_why(pool):
     scorer = pool({"names": [StepError("no such weights")]})
     with pytest.raises(RewardError, match=r"a reward worker failed in iteration 0, .* no such weights"):
         rewards(scorer.submit(batch(), 0))
+
+
+def test_after_a_worker_that_could_not_start_the_next_batch_tries_another(pool):
+    scorer = pool({"names": [StepError("no such weights"), None]})
+    with pytest.raises(RewardError, match="no such weights"):
+        rewards(scorer.submit(batch(), 0))
+    torch.testing.assert_close(rewards(scorer.submit(batch(), 1)), batch()["action"].flatten().double())
+    assert [stub.closed for stub in scorer.made] == [True, False]
