@@ -87,7 +87,7 @@ class BaseTraining:
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
 
     def step(self, step: int) -> Tensor:
-        """Take one optimizer step on this process's share of the pairs; returns the loss.
+        """Take one optimizer step on this process's share of the pairs; returns its loss.
 
         Raises:
             FloatingPointError: the gradient is not finite; the pairs that make it so are in output_dir/nonfinite.
@@ -208,9 +208,10 @@ def run_steps(training: BaseTraining) -> None:
             bar.update()
             if done % 20 == 0:
                 points = training.history.points
-                bar.set_postfix({"loss": loss.item()} | (points[-1] if points else {}))
+                mean = accelerator.reduce(loss, "mean").item()  # over all processes, which have equally many pairs
+                bar.set_postfix({"loss": mean} | (points[-1] if points else {}))
                 lr = training.optimizer.param_groups[0]["lr"]
-                accelerator.log({"loss": loss.item(), "lr": lr}, step=done)
+                accelerator.log({"loss": mean, "lr": lr}, step=done)
             autosave(done)
 
 

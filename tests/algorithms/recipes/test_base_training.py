@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from algorithms import checkpoint
 from algorithms.config import DataConfig
@@ -190,6 +191,14 @@ def test_fewer_steps_than_were_done_before_the_cooldown_are_refused(config):
     train_base(config)
     with pytest.raises(ValueError, match=r"has done 8 of 8 and is not the start of a run of 4.*up to 3;"):
         train_base(replace(config, steps=4, resume=True))
+
+
+def test_the_logged_loss_is_that_of_all_processes(config, monkeypatch):
+    logged = []
+    monkeypatch.setattr(Accelerator, "reduce", lambda accelerator, loss, how: torch.tensor({"mean": 7.0}[how]))
+    monkeypatch.setattr(Accelerator, "log", lambda accelerator, values, step: logged.append(values))
+    train_base(replace(config, steps=20, validation=replace(config.validation, draw_every=20)))
+    assert [values["loss"] for values in logged if "loss" in values] == [7.0]
 
 
 def test_nothing_to_resume(config):
