@@ -9,11 +9,11 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import UseAppendAction, arg
 
+from algorithms.config_checks import check_above, check_at_least, check_descent, check_optimizer_steps
 from algorithms.data_config import DataConfig as DataConfig
 from algorithms.data_config import FolderConfig as FolderConfig
-from algorithms.train_config import DistributedConfig, OptimConfig, TrainConfig
+from algorithms.train_config import DistributedConfig, OptimConfig, Precision, TrainConfig
 
-Precision = Literal["auto", "no", "bf16", "fp16"]
 Weighting = Literal["end-point", "linear", "velocity"]  # keys of `algorithms.losses.matching.TIME_WEIGHTS`
 SEGMENTERS = ("embedded", "classical", "cellpose")
 
@@ -198,28 +198,21 @@ class PostTrainingConfig(TrainConfig):
     def __post_init__(self) -> None:
         check_models_of_data(self.data, self.reward, self.eval)
         rollout, optim = self.rollout, self.optim
-        smallest = {
-            "iterations": (self.iterations, 1),
-            "save_every": (self.save_every, 1),
-            "show_every": (self.show_every, 1),
-            "groups": (rollout.groups, 1),
-            "group_size": (rollout.group_size, 2),
-            "batch_size": (rollout.batch_size, 1),
-            "epochs": (optim.epochs, 1),
-            "optimizer_steps": (optim.optimizer_steps, 1),
-            "micro_batch_size": (optim.micro_batch_size, 1),
-            "warmup_iterations": (optim.warmup_iterations, 0),
-            "lora_rank": (self.lora_rank, 0),
-            "train_from_level": (self.train_from_level, 0),
-            "contexts": (self.eval.contexts, 2),  # distances need two
-        }
-        for name, (value, bound) in smallest.items():
-            if value < bound:
-                raise ValueError(f"{name} must be at least {bound}, got {value}")
-        if self.save_minutes <= 0:
-            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}")
-        if not 0 <= optim.cooldown <= 1:
-            raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
+        check_at_least(0, seed=self.seed, lora_rank=self.lora_rank, train_from_level=self.train_from_level)
+        check_at_least(0, warmup_iterations=optim.warmup_iterations)
+        check_at_least(1, iterations=self.iterations, save_every=self.save_every, show_every=self.show_every)
+        check_at_least(1, groups=rollout.groups, batch_size=rollout.batch_size)
+        check_at_least(1, epochs=optim.epochs, optimizer_steps=optim.optimizer_steps)
+        check_at_least(1, micro_batch_size=optim.micro_batch_size)
+        check_at_least(2, group_size=rollout.group_size, contexts=self.eval.contexts)  # distances need two contexts
+        check_above(0, save_minutes=self.save_minutes)
+        check_descent(
+            learning_rate=optim.learning_rate,
+            cooldown=optim.cooldown,
+            weight_decay=optim.weight_decay,
+            max_grad_norm=optim.max_grad_norm,
+            ema_decay=optim.ema_decay,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,14 +229,16 @@ class RenoisedConfig(PostTrainingConfig):
         rollout, renoise = self.rollout, self.renoise
         if rollout.train_on is not None and not 2 <= rollout.train_on <= rollout.group_size:
             raise ValueError(f"train_on must be from 2 to group_size, {rollout.group_size}; got {rollout.train_on}")
-        if renoise.times_per_sample < 1:
-            raise ValueError(f"times_per_sample must be at least 1, got {renoise.times_per_sample}")
+        check_at_least(0, decay_slope=rollout.decay_slope, pretraining_weight=self.loss.pretraining_weight)
+        if not 0 <= rollout.decay_most <= 1:
+            raise ValueError(f"decay_most must be from 0 to 1, got {rollout.decay_most}")
+        check_at_least(1, times_per_sample=renoise.times_per_sample)
+        images = rollout.group_size if rollout.train_on is None else rollout.train_on
+        check_optimizer_steps(self.optim.optimizer_steps, images * renoise.times_per_sample)
         if not 0 < renoise.t_max < 1:
             raise ValueError(f"t_max must be above 0 and below 1, got {renoise.t_max}")
         if renoise.times != "uniform" and renoise.t_max != RenoiseConfig.t_max:
             raise ValueError(f"--renoise.t-max bounds uniform times; got --renoise.times {renoise.times} too")
-        if self.loss.pretraining_weight < 0:
-            raise ValueError(f"pretraining_weight must be at least 0, got {self.loss.pretraining_weight}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +246,12 @@ class SDEConfig(PostTrainingConfig):
     """Post-training with a likelihood-based loss on the noisy steps of the sampler."""
 
     rollout: SDERolloutConfig = SDERolloutConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first, end = self.rollout.sde_window
+        if first < end:  # other windows are refused by the sampler, which knows its steps
+            check_optimizer_steps(self.optim.optimizer_steps, (end - first) * self.rollout.group_size)
 
 
 RESUMABLE_FIELDS = (  # of post-training, may change when a run is resumed; threads and batch sizes round differently

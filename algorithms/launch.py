@@ -5,15 +5,15 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
 
 from algorithms.interruption import follow_launcher, has_launcher
 from algorithms.sharding import sharded_layers
+from algorithms.train_config import Precision
 
-Precision = Literal["auto", "no", "bf16", "fp16"]
 TIMEOUT = 1800.0  # seconds that a process waits for the others
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 OptimizerName = Literal["muon", "adamw"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)

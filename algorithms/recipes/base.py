@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from algorithms.config import DataConfig, Precision
-from algorithms.train_config import DistributedConfig, OptimizerName
+from algorithms.config import DataConfig
+from algorithms.config_checks import check_above, check_at_least, check_descent
+from algorithms.train_config import DistributedConfig, OptimizerName, Precision
 
 if TYPE_CHECKING:
     from algorithms.estimate import Estimate
@@ -83,10 +84,18 @@ class BaseConfig:
     distributed: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
-        counts = {"steps": self.steps, "batch_size": self.batch_size, "save_every": self.save_every}
-        for name, value in (counts | {"draw_every": self.validation.draw_every}).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        optim, validation = self.optim, self.validation
+        check_at_least(0, seed=self.seed, warmup_steps=optim.warmup_steps)
+        check_at_least(1, steps=self.steps, batch_size=self.batch_size, save_every=self.save_every)
+        check_at_least(1, draw_every=validation.draw_every)
+        check_above(0, save_minutes=self.save_minutes)
+        check_descent(
+            learning_rate=optim.learning_rate,
+            cooldown=optim.cooldown,
+            weight_decay=optim.weight_decay,
+            max_grad_norm=optim.max_grad_norm,
+            ema_decay=optim.ema_decay,
+        )
 
 
 DEFAULT = BaseConfig()

@@ -209,20 +209,25 @@ def post_train(config: Config, build: Callable[[Components[Config]], Algorithm])
     algorithm = build(components)
     if (first := algorithm.first_update) >= config.iterations:
         raise ValueError(f"need more iterations than the critic's warm-up, {first}; got {config.iterations}")
+    other_base = build_base(config.eval, components.data, components.ref)
     with run_folder(config.output_dir, resume=config.resume):
-        train_and_evaluate(components, algorithm, evaluator, test, contexts)
+        train_and_evaluate(components, algorithm, evaluator, test, contexts, other_base)
 
 
 def train_and_evaluate(
-    components: Components[Any], algorithm: Algorithm, evaluator: Evaluator, test: CellData, contexts: int
+    components: Components[Any],
+    algorithm: Algorithm,
+    evaluator: Evaluator,
+    test: CellData,
+    contexts: int,
+    other_base: CellFlux | None,
 ) -> None:
-    """Train, save the model, and evaluate it on so many contexts of the test cells."""
+    """Train, save the model, and evaluate it on so many contexts of the test cells, beside another base if there is."""
     config, accelerator = components.config, components.accelerator
     settings: dict[str, object] = {**flatten_config(asdict(config))}
     accelerator.init_trackers("cellfluxrl", config=settings)
     monitor = CollapseMonitor(stop=config.eval.stop_on_collapse)
     copy_base, copy_trained = whole_copier(components.ref), whole_copier(components.theta)
-    other_base = build_base(config.eval, components.data, components.ref)
     with components.scorer:
         ema = train(
             accelerator,

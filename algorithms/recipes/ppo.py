@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from algorithms.config import LossConfig, SDEConfig, presets
+from algorithms.config_checks import check_above
 from algorithms.recipes.commands import commands
 from algorithms.train_config import OptimConfig
 
@@ -63,6 +64,7 @@ class PPOConfig(SDEConfig):
                 "need critic_epochs >= 0, critic_warmup >= 0 and statistics_memory >= 1, got "
                 f"{loss.critic_epochs}, {loss.critic_warmup} and {loss.statistics_memory}"
             )
+        check_above(0, critic_learning_rate=loss.critic_learning_rate)
 
 
 SMOKE = presets(PPOConfig())["smoke"]

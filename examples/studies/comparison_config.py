@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from algorithms.config import Precision
+from algorithms.train_config import Precision
 
 # keys of `algorithms.recipes.ALGORITHMS`
 AlgorithmName = Literal["nft", "grpo", "ppo", "flowawr", "ram", "awm", "rwr", "rft"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from algorithms.config import Precision
+from algorithms.train_config import Precision
 from examples.studies.command_line import parse_script
 
 

@@ -17,6 +17,8 @@ from algorithms.config import (
     RenoisedConfig,
     RewardConfig,
     RolloutConfig,
+    SDEConfig,
+    SDERolloutConfig,
     SegmenterConfig,
     TrainingEvalConfig,
     TrainingRewardConfig,
@@ -28,10 +30,11 @@ from algorithms.evaluation.evaluate import EvaluateConfig
 from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.score import ScoreConfig
 from algorithms.recipes import ALGORITHMS
-from algorithms.recipes.base import BaseConfig, ValidationConfig
+from algorithms.recipes.base import BaseConfig, BaseOptimConfig, ValidationConfig
 from algorithms.recipes.fit.classifier import ClassifierConfig
 from algorithms.recipes.fit.reference import ReferenceConfig
 from algorithms.recipes.fit.segmenter import SegmenterFitConfig
+from algorithms.recipes.ppo import PPOConfig, PPOLossConfig
 from algorithms.recipes.rft import RFTConfig
 from algorithms.train_config import DistributedConfig
 from cellenv.data.layouts import LAYOUTS
@@ -84,6 +87,7 @@ def test_own_cells_need_own_models():
         ("group_size", {"rollout": RolloutConfig(group_size=1)}),
         ("micro_batch_size", {"optim": OptimConfig(micro_batch_size=0)}),
         ("warmup_iterations", {"optim": OptimConfig(warmup_iterations=-1)}),
+        ("seed", {"seed": -1}),
         ("lora_rank", {"lora_rank": -1}),
         ("contexts", {"eval": TrainingEvalConfig(contexts=0)}),
     ],
@@ -94,10 +98,27 @@ def test_numbers_out_of_range_are_refused(name, changed):
     PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(warmup_iterations=0), lora_rank=0)
 
 
-@pytest.mark.parametrize("cooldown", [-0.1, 1.5])
-def test_a_cooldown_is_a_fraction(cooldown):
-    with pytest.raises(ValueError, match=rf"cooldown must be from 0 to 1.*got {cooldown}"):
-        PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(cooldown=cooldown))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cooldown", -0.1), ("cooldown", 1.5), ("ema_decay", 1.0), ("learning_rate", -1.0), ("max_grad_norm", 0.0)],
+)
+def test_settings_of_the_optimizer_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be .* got {value}"):
+        PostTrainingConfig(output_dir=Path("out"), optim=OptimConfig(**{name: value}))
+    with pytest.raises(ValueError, match=rf"{name} must be .* got {value}"):
+        BaseConfig(optim=BaseOptimConfig(**{name: value}))
+
+
+def test_noisy_steps_are_rows_of_optimizer_steps():
+    settings = {"output_dir": Path("out"), "rollout": SDERolloutConfig(group_size=4, sde_window=(1, 3))}
+    SDEConfig(optim=OptimConfig(optimizer_steps=8), **settings)
+    with pytest.raises(ValueError, match="optimizer_steps must be at most 8, the rows of a group; got 9"):
+        SDEConfig(optim=OptimConfig(optimizer_steps=9), **settings)
+
+
+def test_the_rate_of_a_critic_is_above_0():
+    with pytest.raises(ValueError, match="critic_learning_rate must be above 0, got 0"):
+        PPOConfig(loss=PPOLossConfig(critic_learning_rate=0))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +134,12 @@ def test_a_cooldown_is_a_fraction(cooldown):
             {"renoise": RenoiseConfig(t_max=0.8, times="rollout")},
         ),
         ("pretraining_weight must be at least 0, got -1", {"loss": MatchingLossConfig(pretraining_weight=-1)}),
+        ("decay_slope must be at least 0, got -0.1", {"rollout": OldPolicyRolloutConfig(decay_slope=-0.1)}),
+        ("decay_most must be from 0 to 1, got 1.5", {"rollout": OldPolicyRolloutConfig(decay_most=1.5)}),
+        (
+            "optimizer_steps must be at most 8, the rows of a group; got 9",
+            {"rollout": OldPolicyRolloutConfig(train_on=4), "optim": OptimConfig(optimizer_steps=9)},
+        ),
     ],
 )
 def test_settings_of_re_noising_out_of_range_are_refused(message, changed):
@@ -182,6 +209,8 @@ def test_rejection_keeps_no_more_than_a_group_has():
 def test_a_base_needs_positive_numbers(wrong):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         BaseConfig(**wrong)
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        BaseConfig(seed=-1)
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])

@@ -58,6 +58,7 @@ def test_mistakes_are_found_before_a_finished_run_is_moved_aside(run, tmp_path, 
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for flags, error, message in [
         ("--generator embeded", FileNotFoundError, "no generator at embeded"),
+        ("--eval.base bsae", FileNotFoundError, "--eval.base bsae: no generator at bsae"),
         ("--contexts 600", ValueError, "need 600 pairs"),
         ("--resume --beta 0.5", ValueError, r"loss\.beta=0\.1, now 0\.5"),
         (f"--resume --reward other={run.folder / 'mine.py'}:brightness", ValueError, r"reward\.terms="),
