@@ -20,6 +20,7 @@ SMALL = {  # flags that make a command small
     ("fit", "reference"): "--min-cells 2",
     ("train", "base"): "--preset smoke --threads 1 --mixed-precision no --steps 4",
     ("train", "nft"): "--preset smoke --threads 1 --mixed-precision no --iterations 2 --trackers",
+    ("train", "distil"): "--preset smoke --threads 1 --mixed-precision no --iterations 1 --trackers --eval.base parent",
     ("evaluate",): "--preset smoke",
 }
 
@@ -48,4 +49,6 @@ def test_the_documented_path(tmp_path, monkeypatch):
     evaluation = json.loads((tmp_path / "runs/plates/evaluation/evaluation.json").read_text())
     assert list(evaluation["rows"]) == ["base", "rl", "real"]
     assert evaluation["rows"]["rl"]["n_contexts"] >= 2
+    distilled = json.loads((tmp_path / "runs/plates/distil/evaluation.json").read_text())
+    assert distilled["weights"]["base"] == evaluation["weights"]["base"]  # what its teacher was trained from
     assert (tmp_path / "runs/plates/scores/contact_sheet.png").is_file()

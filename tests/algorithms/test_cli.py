@@ -80,7 +80,8 @@ def test_dry_run_prints_the_resolved_config_and_an_estimate_and_leaves_no_run(sa
     for line in ("optim.learning_rate = 0.001", "iterations = 5", f"reward.terms = {terms}", f"generator = {base}"):
         assert line in out
     rows = 8 * 6  # images, times of each
-    rollouts, losses = 8 * 2, rows * (1 + 2 + 1) + 17  # images, steps; theta forward and backward, old; ref on a third
+    rollouts = 8 * 2  # images, steps
+    losses = rows * (1 + 2 + 1) + rows // 3  # theta forward and backward, old; ref on a third
     evaluation = 2 * 16 * 2 * 2  # models, contexts, samples, steps
     assert f"network function evaluations  {5 * (rollouts + losses) + evaluation:,}" in out
     assert not (tmp_path / "run").exists()

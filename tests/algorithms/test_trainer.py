@@ -41,7 +41,7 @@ def batch(n=24):
     image = {key: torch.randn(n, 3, 4, 4, generator=rng) for key in ("x0", "x1")}
     number = {key: torch.rand(n, generator=rng) for key in ("t", "r")}
     condition = torch.randn(n, 5, generator=rng)
-    return TensorDict(image | number | {"condition": condition}, batch_size=[n])
+    return TensorDict(image | number | {"condition": condition, "row": torch.arange(n)}, batch_size=[n])
 
 
 def gradient(micro_batch_size, rows, optimizer_steps=1, epochs=1):

@@ -42,6 +42,7 @@ SCRIPTS = [file for file in sorted(EXAMPLES.rglob("*.py")) if "= parse_script(" 
 LIGHT = {
     "algorithms.config",
     "algorithms.evaluation.generate",
+    "algorithms.train_config",
     "examples.baselines",
     "examples.studies.command_line",
     "examples.studies.comparison_config",
