@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms.config import MatchingLossConfig, RenoiseConfig, RenoisedConfig, WeightingConfig, presets
+from algorithms.config_checks import check_optimizer_steps
 from algorithms.recipes.commands import commands
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class RFTConfig(RenoisedConfig):
             raise ValueError(f"keep must be from 1 to group_size, {self.rollout.group_size}; got {self.loss.keep}")
         if self.rollout.train_on is not None:
             raise ValueError("rft trains on the --loss.keep best images of a group: leave out --rollout.train-on")
+        check_optimizer_steps(self.optim.optimizer_steps, self.loss.keep * self.renoise.times_per_sample)
 
 
 PRESETS = presets(RFTConfig())
