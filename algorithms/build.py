@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchrl.envs import Compose
 
+from algorithms.checkpoint import fingerprint
 from algorithms.config import (
     PARENT,
     DataConfig,
@@ -111,22 +112,23 @@ def check_generators(data: CellData, *generators: CellFlux) -> None:
 
 
 def build_base(config: TrainingEvalConfig, data: CellData, start: CellFlux) -> CellFlux | None:
-    """Generator of the report's row "base"; None: the one that training starts from, `start`.
+    """Generator of the report's row "base"; None: the one that training starts from, `start`, or if it has no base.
 
     Raises:
         FileNotFoundError: there is no such generator.
-        ValueError: its files are damaged, or it draws other cells than these, or the start's own base is unknown.
+        ValueError: its files are damaged, it draws other cells than these, or it is no longer what start came from.
     """
-    if config.base is None:
-        return None
     path = start.metadata.get("base") if config.base == PARENT else config.base
-    if not isinstance(path, str):
-        raise ValueError(f"--eval.base {PARENT}: --generator does not say what it was trained from; give --eval.base")
+    if path is None:
+        return None
     try:
         base = CellFlux.from_pretrained(path)
         check_generators(data, base)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"--eval.base {path}: {error}") from None
+    weights = start.metadata.get("base_weights", None) if config.base == PARENT else None
+    if weights not in (None, fingerprint(base)):
+        raise ValueError(f"--eval.base {path}: this is no longer what --generator was trained from; give its base")
     return base
 
 

@@ -98,7 +98,7 @@ PARENT = "parent"  # in place of a path: what the generator that training starts
 class TrainingEvalConfig(EvalConfig):
     """The evaluation of a training, and what is watched during it."""
 
-    # generator of the report's row of this name; None: the one that training starts from; parent: that one's own base
+    # generator of the report's row of this name; None: the one that training starts from; parent: the base of that one
     base: str | None = None
     stop_on_collapse: bool = False  # end the run at a sign of collapse, with the weights from before; else only warn
 

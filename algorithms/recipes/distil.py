@@ -65,8 +65,7 @@ class DistilConfig(RenoisedConfig):
 
 
 USUAL = presets(DistilConfig())
-SMOKE_EVAL = replace(USUAL["smoke"].eval, base=None)  # the embedded generator has no base
-PRESETS = {"default": USUAL["default"], "smoke": replace(USUAL["smoke"], generator="embedded", eval=SMOKE_EVAL)}
+PRESETS = {"default": USUAL["default"], "smoke": replace(USUAL["smoke"], generator="embedded")}
 
 
 def build(components: Components[DistilConfig]) -> Algorithm:

@@ -22,6 +22,7 @@ from algorithms.build import (
     build_scorer,
     check_generators,
 )
+from algorithms.checkpoint import fingerprint
 from algorithms.collapse import CollapseMonitor
 from algorithms.compilation import compile_networks
 from algorithms.config import RESUMABLE_FIELDS, PostTrainingConfig, RenoisedConfig, SDEConfig
@@ -242,13 +243,15 @@ def train_and_evaluate(
     if config.lora_rank:
         merge_lora(trained.network)
     trained.metadata = describe_training(config, components.ref.metadata, components.rewards.specs, settings)
+    start = copy_base()
+    trained.metadata["base_weights"] = fingerprint(start)
     if accelerator.is_main_process:
         trained.save_pretrained(config.output_dir / "model")
     log = from_main(partial(read_log, config.output_dir / "log.jsonl"), "read log.jsonl")
     seconds = mean_time_per_phase(log)
     accelerator.print("seconds an iteration: " + ", ".join(f"{name} {s:.2f}" for name, s in seconds.items()))
     signal = learning_signal(log) if config.control == "none" else {}
-    base = (other_base or copy_base()).to(accelerator.device)
+    base = (other_base or start).to(accelerator.device)
     models = {"base": base, ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
     about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}

@@ -187,11 +187,11 @@ def _foreign_folders(folder: Path, paths: Sequence[Sequence[str]]) -> int:
 
 
 def split_plate(batch: str, plate: str) -> tuple[str, str]:
-    """(batch, plate), fit for sample keys: without underscores and signs. Week4_27481 alone is plate 27481 of Week4."""
-    if not batch:
-        first, _, rest = plate.partition("_")
-        batch, plate = (first, rest) if first and rest else ("batch", plate)
-    return key_part(batch), key_part(plate)
+    """(batch, plate). Week4_27481 alone is plate 27481 of Week4."""
+    if batch:
+        return batch, plate
+    first, _, rest = plate.partition("_")
+    return (first, rest) if first and rest else ("batch", plate)
 
 
 def key_part(name: str) -> str:
@@ -212,10 +212,11 @@ def name_fields(fields: Sequence[Field]) -> list[Field]:
     written: dict[tuple[str, ...], str] = {}
     named = []
     for field in fields:
-        batch, plate = split_plate(field.batch, field.plate)
+        as_written = split_plate(field.batch, field.plate)
+        batch, plate = map(key_part, as_written)
         place = (batch, plate, key_part(field.well))
         count[place] += 1
-        check_one_name(written, place[:2], " ".join(filter(None, (field.batch, field.plate))))
+        check_one_name(written, (f"{batch}_{plate}",), "_".join(as_written))
         check_one_name(written, place, field.well)
         site = key_part(field.site) if field.site else str(count[place])
         named.append(replace(field, batch=batch, plate=plate, well=place[2], site=site))
@@ -241,12 +242,15 @@ def unique(fields: list[Field]) -> list[Field]:
 
 def parse_dose(text: str, where: str) -> float:
     """A concentration; 0 for an empty one. A comma is a decimal one, and in 1,000 it could be either."""
+    decimal, whole = text.replace(",", "."), text.replace(",", "")
+    if re.match(r"[+-]?[1-9]\d{0,2},\d{3}(?!\d)", text):
+        raise ValueError(f"{where}: the concentration {text!r} can be {decimal} or {whole}: write it without the comma")
     try:
-        dose = nan if re.match(r"[+-]?[1-9]\d{0,2},\d{3}(?!\d)", text) else float(text.replace(",", ".") or 0)
+        dose = float(decimal or 0)
     except ValueError:
         dose = nan
     if not isfinite(dose):
-        raise ValueError(f"{where}: need a number as concentration, got {text!r}; write 1000 for 1,000")
+        raise ValueError(f"{where}: need a number as concentration, got {text!r}")
     return dose
 
 

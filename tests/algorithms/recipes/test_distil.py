@@ -46,14 +46,21 @@ def test_the_default_compares_with_what_the_teacher_was_trained_from(distiller, 
     with torch.no_grad():
         next(teacher.parameters()).mul_(2)
     teacher.save_pretrained(tmp_path / "teacher", {"base": str(distiller.base)})
-    distiller.run("child", f"--groups 1 --iterations 1 --eval.base parent --generator {tmp_path / 'teacher'}")
+    distiller.run("child", f"--groups 1 --iterations 1 --generator {tmp_path / 'teacher'}")
     reported = flattened(distiller.evaluated[-1][0]["base"])
     assert torch.equal(reported, weights(distiller.base)) and not torch.equal(reported, flattened(teacher))
 
 
-def test_a_teacher_that_does_not_say_what_it_was_trained_from_is_refused(distiller):
-    with pytest.raises(ValueError, match=r"--eval\.base parent: --generator does not say what it was trained from"):
-        distiller.run("orphan", "--eval.base parent")
+def test_a_teacher_without_a_base_is_the_base(distiller):
+    distiller.run("orphan", "--groups 1 --iterations 1")
+    assert torch.equal(flattened(distiller.evaluated[-1][0]["base"]), weights(distiller.base))
+
+
+def test_a_base_that_was_trained_anew_is_no_longer_the_teachers(distiller, tmp_path):
+    teacher = CellFlux.from_pretrained(distiller.base)
+    teacher.save_pretrained(tmp_path / "teacher", {"base": str(distiller.base), "base_weights": "of another"})
+    with pytest.raises(ValueError, match=r"--eval\.base .*: this is no longer what --generator was trained from"):
+        distiller.run("child", f"--groups 1 --iterations 1 --generator {tmp_path / 'teacher'}")
 
 
 def test_a_base_that_is_not_there_is_missed_before_the_training(distiller, tmp_path):

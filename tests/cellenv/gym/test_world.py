@@ -143,6 +143,7 @@ def test_rewards_made_for_the_data_are_taken():
         probabilities("p", "q"),
         counts("moa", ("p", "q")),
         counts("compound", ToyCells.compounds),
+        counts("compound", ToyCells.compounds[:-1]),  # the last was added after it was fitted
         counts("controls", ("controls",)),
     ):
         assert len(toy_world(suite=suite).rewards) == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cellenv.data.prepare.delimited import read_rows
@@ -6,6 +8,8 @@ from cellenv.data.prepare.fields import (
     Plane,
     fields_of_pattern,
     fields_of_table,
+    key_part,
+    name_fields,
     parse_dose,
     parse_sources,
     split_plate,
@@ -135,16 +139,17 @@ def test_two_files_of_one_field_are_refused(tmp_path):
 
 def test_plates_become_parts_of_keys():
     assert split_plate("", "Week4_27481") == ("Week4", "27481")
-    assert split_plate("", "my plate (2)") == ("batch", "my-plate-2")
-    assert split_plate("run_1", "p_2_b") == ("run-1", "p-2-b")
+    assert split_plate("", "my plate (2)") == ("batch", "my plate (2)")
+    assert split_plate("run_1", "p_2_b") == ("run_1", "p_2_b")
+    assert key_part("my plate (2)") == "my-plate-2" and key_part("p_2_b") == "p-2-b"
     with pytest.raises(ValueError, match="names of plates"):
-        split_plate("a", "__")
+        key_part("__")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("Week4_27481,G11", "Week4_27481+,G11"), "'Week4_27481' and 'Week4_27481\\+' are both '27481'.*rename"),
+        (("Week4_27481,G11", "Week4_27481+,G11"), "'Week4_27481' and 'Week4_27481\\+' are both 'Week4_27481'.*rename"),
         (("Week4_27481,G11", "Week4_27481,G10+"), "'G10' and 'G10\\+' are both 'G10'.*rename"),
     ],
 )
@@ -157,7 +162,7 @@ def test_two_folders_of_plates_that_differ_in_signs_are_refused(tmp_path):
     for plate in ("siRNA+", "siRNA-"):
         (tmp_path / plate).mkdir()
         (tmp_path / plate / "A01_1.tif").touch()
-    with pytest.raises(ValueError, match=r"'siRNA\+' and 'siRNA-' are both 'siRNA'"):
+    with pytest.raises(ValueError, match=r"'batch_siRNA\+' and 'batch_siRNA-' are both 'batch_siRNA'"):
         fields_of_pattern(tmp_path, "{plate}/{well}_{channel}.tif", {"DNA": "1"})
 
 
@@ -166,10 +171,24 @@ def test_doses_with_a_point_or_a_decimal_comma(text, dose):
     assert parse_dose(text, "here") == dose
 
 
-@pytest.mark.parametrize("text", ["1,000", "-20,500", "1,000,000", "1,000.5", "1.000,5", "nan", "inf", "much"])
-def test_what_is_no_dose_or_could_be_two_is_refused(text):
+@pytest.mark.parametrize("text", ["1.000,5", "nan", "inf", "much"])
+def test_what_is_no_dose_is_refused(text):
     with pytest.raises(ValueError, match=f"here: need a number as concentration, got '{text}'"):
         parse_dose(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "two"), [("1,000", "1.000 or 1000"), ("3,125", "3.125 or 3125"), ("-20,500", "-20.500 or -20500")]
+)
+def test_what_could_be_two_doses_is_refused(text, two):
+    with pytest.raises(ValueError, match=f"here: the concentration '{text}' can be {two}: write it without the comma"):
+        parse_dose(text, "here")
+
+
+def test_a_batch_may_be_written_in_the_name_of_its_plate(tmp_path):
+    field = listed(tmp_path)[0]
+    alone, apart = replace(field, batch="", plate="Week1_P1"), replace(field, batch="Week1", plate="P1")
+    assert [(x.batch, x.plate) for x in name_fields([alone, apart])] == [("Week1", "P1")] * 2
 
 
 def test_channels_come_in_the_order_in_which_they_are_read():
