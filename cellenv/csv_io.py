@@ -63,10 +63,18 @@ def read_rows(
         raise ValueError(f"{file} has the column {double[0]} twice")
     for number, cells in lines:
         where = f"{file}, line {number}"
-        if any(cells[len(header) :]):
-            refuse(ValueError(f"{where}: {len(cells)} values, {len(header)} columns; quote what holds commas"))
+        try:
+            check_length(cells, header, where)
+        except ValueError as error:
+            refuse(error)
         else:
             yield where, dict(zip(header, cells))
+
+
+def check_length(cells: Sequence[str], header: Sequence[str], where: str) -> None:
+    """Raise ValueError if a row has more cells than the header, and not only blank ones."""
+    if any(cells[len(header) :]):
+        raise ValueError(f"{where}: {len(cells)} values, {len(header)} columns; quote what holds commas")
 
 
 def write_rows(file: Path, rows: Iterable[Sequence[object]]) -> None:

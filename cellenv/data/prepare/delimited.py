@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from cellenv.csv_io import Row, parse_lines, read_text_bytes
+from cellenv.csv_io import Row, check_length, parse_lines, read_text_bytes
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -25,8 +25,7 @@ def read_rows(file: Path) -> list[Row]:
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ValueError(f"{file} names the columns {', '.join(twice)} twice")
     for number, line in enumerate(lines[1:], 2):
-        if any(line[len(names) :]):
-            raise ValueError(f"{file}, row {number}: {len(line)} values, {len(names)} columns; quote what holds commas")
+        check_length(line, names, f"{file}, row {number}")
     return [{name: value for name, value in zip(names, [*line, *[""] * len(names)]) if name} for line in lines[1:]]
 
 
