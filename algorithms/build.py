@@ -126,8 +126,8 @@ def build_base(config: TrainingEvalConfig, data: CellData, start: CellFlux) -> C
         check_generators(data, base)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"--eval.base {path}: {error}") from None
-    weights = start.metadata.get("base_weights", None) if config.base == PARENT else None
-    if weights not in (None, fingerprint(base)):
+    weights = start.metadata.get("base_weights") if config.base == PARENT else None
+    if weights is not None and weights != fingerprint(base):
         raise ValueError(f"--eval.base {path}: this is no longer what --generator was trained from; give its base")
     return base
 

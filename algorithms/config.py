@@ -206,13 +206,7 @@ class PostTrainingConfig(TrainConfig):
         check_at_least(1, micro_batch_size=optim.micro_batch_size)
         check_at_least(2, group_size=rollout.group_size, contexts=self.eval.contexts)  # distances need two contexts
         check_above(0, save_minutes=self.save_minutes)
-        check_descent(
-            learning_rate=optim.learning_rate,
-            cooldown=optim.cooldown,
-            weight_decay=optim.weight_decay,
-            max_grad_norm=optim.max_grad_norm,
-            ema_decay=optim.ema_decay,
-        )
+        check_descent(optim)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Checks of settings, at once and not when a run needs them. nan is within no bound."""
 
+from typing import Protocol
+
 
 def check_at_least(bound: float, **values: float) -> None:
     """Raise ValueError for a setting below the bound."""
@@ -15,16 +17,29 @@ def check_above(bound: float, **values: float) -> None:
             raise ValueError(f"{name} must be above {bound}, got {value}")
 
 
-def check_descent(
-    *, learning_rate: float, cooldown: float, weight_decay: float, max_grad_norm: float, ema_decay: float
-) -> None:
+class Descent(Protocol):
+    """What post-training and the base set alike: a frozen dataclass with these fields."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def cooldown(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def ema_decay(self) -> float: ...
+
+
+def check_descent(optim: Descent) -> None:
     """Raise ValueError for a setting with which an optimizer, its schedule or the averaged weights cannot work."""
-    check_above(0, learning_rate=learning_rate, max_grad_norm=max_grad_norm)
-    check_at_least(0, weight_decay=weight_decay)
-    if not 0 <= cooldown <= 1:
-        raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {cooldown}")
-    if not 0 <= ema_decay < 1:
-        raise ValueError(f"ema_decay must be at least 0 and below 1, got {ema_decay}")
+    check_above(0, learning_rate=optim.learning_rate, max_grad_norm=optim.max_grad_norm)
+    check_at_least(0, weight_decay=optim.weight_decay)
+    if not 0 <= optim.cooldown <= 1:
+        raise ValueError(f"cooldown must be from 0 to 1, a fraction of the iterations; got {optim.cooldown}")
+    if not 0 <= optim.ema_decay < 1:
+        raise ValueError(f"ema_decay must be at least 0 and below 1, got {optim.ema_decay}")
 
 
 def check_optimizer_steps(steps: int, rows: int) -> None:

@@ -89,13 +89,7 @@ class BaseConfig:
         check_at_least(1, steps=self.steps, batch_size=self.batch_size, save_every=self.save_every)
         check_at_least(1, draw_every=validation.draw_every)
         check_above(0, save_minutes=self.save_minutes)
-        check_descent(
-            learning_rate=optim.learning_rate,
-            cooldown=optim.cooldown,
-            weight_decay=optim.weight_decay,
-            max_grad_norm=optim.max_grad_norm,
-            ema_decay=optim.ema_decay,
-        )
+        check_descent(optim)
 
 
 DEFAULT = BaseConfig()

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from algorithms.config_checks import check_above, check_at_least, check_descent, check_optimizer_steps
+from algorithms.train_config import OptimConfig
 
 DESCENT = {"learning_rate": 1e-3, "cooldown": 1.0, "weight_decay": 0.0, "max_grad_norm": math.inf, "ema_decay": 0.0}
 
@@ -32,9 +33,9 @@ def test_a_setting_at_its_bound_is_named():
     ],
 )
 def test_settings_that_cannot_train_are_named(name, value, bound):
-    check_descent(**DESCENT)
+    check_descent(OptimConfig(**DESCENT))
     with pytest.raises(ValueError, match=f"{name} must be {bound}.* got {value}"):
-        check_descent(**DESCENT | {name: value})
+        check_descent(OptimConfig(**DESCENT | {name: value}))
 
 
 def test_each_optimizer_step_needs_a_row_of_every_group():
