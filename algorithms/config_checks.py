@@ -17,7 +17,7 @@ def check_above(bound: float, **values: float) -> None:
             raise ValueError(f"{name} must be above {bound}, got {value}")
 
 
-class Descent(Protocol):
+class _Descent(Protocol):
     """What post-training and the base set alike: a frozen dataclass with these fields."""
 
     @property
@@ -32,7 +32,7 @@ class Descent(Protocol):
     def ema_decay(self) -> float: ...
 
 
-def check_descent(optim: Descent) -> None:
+def check_descent(optim: _Descent) -> None:
     """Raise ValueError for a setting with which an optimizer, its schedule or the averaged weights cannot work."""
     check_above(0, learning_rate=optim.learning_rate, max_grad_norm=optim.max_grad_norm)
     check_at_least(0, weight_decay=optim.weight_decay)
