@@ -34,11 +34,15 @@ class CachedCall(Generic[R]):
 
     def __call__(self, images: Tensor, *args: Any) -> R:
         last = self.images
-        same = last is not None and last.data_ptr() == images.data_ptr() and last.shape == images.shape
-        if not same or args != self.args:
+        if last is None or not _is_same(last, images) or args != self.args:
             self.result = self.function(images, *args)
             self.images, self.args = images, args  # while held, no other tensor has its address
         return self.result
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors, of which one is held, are the same numbers in memory."""
+    return x.data_ptr() == y.data_ptr() and (x.shape, x.stride(), x.dtype) == (y.shape, y.stride(), y.dtype)
 
 
 class JudgeHead(nn.Module):
@@ -70,7 +74,7 @@ def build_evaluator(
     inception: torch-fidelity's weights; adds FID and KID.
 
     Raises:
-        ValueError: the MoAs are not those of the judge and the reference.
+        ValueError: the MoAs are not those of the judge, the classifier and the reference.
     """
     rewards = build_rewards(RewardConfig(), device, data) if rewards is None else rewards
     if judge is None and data.moas:
@@ -115,8 +119,10 @@ def build_evaluator(
 
 
 def check_moas(data: CellData, judge: Classifier | None, rewards: RewardSuite) -> None:
-    """Raise ValueError unless judge and reference know the MoAs of the data, as far as they need any."""
+    """Raise ValueError unless judge, classifier and reference know the MoAs of the data, as far as they need any."""
     owners = {} if judge is None or not data.moas else {"judge": judge.moas}
+    if isinstance(rewards.classifier, Classifier) and any("classifier" in spec.needs for spec in rewards.specs):
+        owners["classifier"] = rewards.classifier.moas
     if rewards.reference.by == "moa":
         owners["reference"] = rewards.reference.populations
     for owner, moas in owners.items():

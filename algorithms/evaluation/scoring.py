@@ -60,6 +60,8 @@ class FolderScorer:
         self.moas = tuple(cells.moas)  # whose ids the rewards read
         if suite is not None and suite.reference.by == "moa":
             self.moas = suite.reference.populations
+        elif self.classifier is not None:
+            self.moas = self.classifier.moas
         if suite is None:
             self.rewards = added_rewards(reward.terms, self.segmenter, cells.channels)
         else:

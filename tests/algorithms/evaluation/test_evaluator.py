@@ -9,7 +9,7 @@ from algorithms.build import build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.evaluator import CachedCall, build_evaluator
 from algorithms.evaluation.measurement import Row, measure_row
-from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, Reference
+from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
 
@@ -35,6 +35,7 @@ def test_results_are_cached_for_the_same_images_and_computed_anew_for_others():
     assert cached(images, "DNA") == 2 and cached(images[:1], "DNA") == 3
     for expected in range(4, 30):  # memory that was given back must not pass for the same images
         assert cached(torch.full((2, 3, 4, 4), float(expected))) == expected
+    assert cached(images) == 30 and cached(images.mT) == 31  # of one address and shape
 
 
 def test_rewards_and_judges_agree_that_real_cells_are_real(embedded, cells):
@@ -134,3 +135,12 @@ def test_weights_of_another_world_are_refused(data, monkeypatch):
     monkeypatch.setattr(type(data), "moas", ("one", "two"))
     with pytest.raises(ValueError, match=r"the judge knows the MoAs .*; the data have \('one', 'two'\)"):
         build_evaluator(data)
+
+
+def test_a_classifier_of_another_order_is_refused_whatever_the_reference_is_by(data, tmp_path):
+    MoAClassifier(tuple(reversed(data.moas))).save_pretrained(tmp_path / "classifier.safetensors")
+    terms = ("roundness=0", *(f"{kind}_{what}=0" for kind in ("nucleus", "cell") for what in ("size", "count")))
+    config = RewardConfig(classifier=tmp_path / "classifier.safetensors", terms=terms)  # none has a reference
+    with pytest.raises(ValueError, match="the classifier knows the MoAs"):
+        build_evaluator(data, build_rewards(config, "cpu", data))
+    build_evaluator(data, build_rewards(replace(config, terms=(*terms, "moa=0")), "cpu", data))  # nothing asks it
