@@ -1,6 +1,7 @@
 """Score batches in workers, while the trainer draws the next ones. B batch."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -14,7 +15,7 @@ from algorithms.workers.scorer import FailurePolicy, OnFailure, RewardError, tak
 
 logger = logging.getLogger(__name__)
 
-MOST_LOSSES = 3  # of workers in a row, at one step of a batch
+MOST_LOSSES = 3  # of workers at one step of a batch, or outside of its steps
 
 
 class Worker:
@@ -58,7 +59,7 @@ class Worker:
 class WorkerPool:
     """Scores batches in workers; each has a thread of this process that talks to it.
 
-    A worker that dies is replaced, and its batch repeated; a step at which several die in a row is a failure.
+    A worker that dies is replaced, and its batch repeated; a step at which several die is a failure.
 
     Args:
         connect: starts a worker.
@@ -101,7 +102,7 @@ class WorkerPool:
     def _score_on(self, worker: Worker, td: TensorDictBase, policy: FailurePolicy) -> TensorDictBase:
         """Take all steps of a batch, from the first one again after the worker was lost."""
         skipped: set[str] = set()
-        losses = 0  # since the last step that was given up
+        losses: Counter[str] = Counter()  # by step; outside of them ""
         while True:
             step = ""
             try:
@@ -118,13 +119,12 @@ class WorkerPool:
                 raise RewardError(f"a reward worker failed {policy}: {error}") from error
             except (WorkerDied, WorkerTimeout) as error:
                 worker.end()
-                losses += 1
-                if worker.closed or (losses == MOST_LOSSES and not step):
-                    raise RewardError(f"lost {losses} reward workers in a row {policy}: {error}") from error
-                if step and (losses == MOST_LOSSES or isinstance(error, WorkerTimeout)):
+                losses[step] += 1
+                if worker.closed or (losses[step] == MOST_LOSSES and not step):
+                    raise RewardError(f"lost {losses.total()} reward workers {policy}: {error}") from error
+                if step and (losses[step] == MOST_LOSSES or isinstance(error, WorkerTimeout)):
                     policy.handle(step, "was given up", error)
                     skipped.add(step)
-                    losses = 0
                 else:
                     lost_at = step or "the start"
                     logger.warning("lost a reward worker at %r %s: %s; another one repeats it", lost_at, policy, error)

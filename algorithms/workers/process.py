@@ -36,7 +36,7 @@ class ProcessChannel:
     def call(self, method: str, *args: Any, timeout: float) -> Any:
         """See `Channel`."""
         try:
-            self.connection.send((method, args))
+            self._send((method, args), timeout)
             if not self.connection.poll(timeout):
                 raise WorkerTimeout(f"no answer after {timeout:g} s")
             answer, error = self.connection.recv()
@@ -46,6 +46,25 @@ class ProcessChannel:
         if error is not None:
             raise StepError(error)
         return answer
+
+    def _send(self, message: Any, timeout: float) -> None:
+        """Send, which waits while the worker does not read, and a full pipe for ever; kill the worker at the timeout."""
+        killed = threading.Event()
+
+        def kill() -> None:
+            killed.set()
+            self.process.kill()
+
+        timer = threading.Timer(timeout, kill)
+        timer.start()
+        try:
+            self.connection.send(message)
+        except OSError as error:
+            if killed.is_set():
+                raise WorkerTimeout(f"took no batch in {timeout:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """See `Channel`."""

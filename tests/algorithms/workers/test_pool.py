@@ -91,7 +91,7 @@ def test_a_batch_is_repeated_when_its_worker_is_lost(pool, caplog, step, losses)
 
 
 @pytest.mark.parametrize("step", ["names", "begin", "bright", "finish"])
-def test_it_is_given_up_after_three_losses_in_a_row(pool, step):
+def test_it_is_given_up_after_three_losses_there(pool, step):
     scorer = pool({step: 3 * [WorkerDied("killed")] + [None]})
     with pytest.raises(RewardError, match=r"in iteration 7, samples 0 to 5: killed") as caught:
         rewards(scorer.submit(batch(), 7))
@@ -105,6 +105,14 @@ def test_a_reward_that_hangs_or_kills_is_nan_on_request_and_no_other(pool, fault
     scorer = pool({"bad": [*faults]}, on_failure="nan", good=bright, bad=bright)
     scored = scorer.submit(batch(), 0).result(timeout=10)["rewards"]
     assert scored["bad"].isnan().all() and scored["good"].isfinite().all() and len(scorer.made) == workers
+
+
+@pytest.mark.parametrize("elsewhere", ["names", "good"])
+def test_a_loss_counts_where_it_happened(pool, elsewhere):
+    faults = {elsewhere: [*2 * [WorkerDied("killed")]], "other": [WorkerDied("killed")]}
+    scorer = pool(faults, on_failure="nan", good=bright, other=bright)
+    scored = scorer.submit(batch(), 0).result(timeout=10)["rewards"]
+    assert scored["good"].isfinite().all() and scored["other"].isfinite().all() and len(scorer.made) == 4
 
 
 def test_a_reward_that_hangs_is_named(pool):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from algorithms.workers.pool import WorkerPool
 from algorithms.workers.process import ProcessChannel
+from algorithms.workers.remote import WorkerTimeout
 from tests.algorithms.workers.worker_toys import ToySteps, batch, bright, end_once, process, toy_steps
 
 
@@ -37,3 +39,13 @@ def test_a_worker_killed_in_a_batch_is_replaced_and_nothing_changes(pool, caplog
     pool.close()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pids), 0)
+
+
+def test_a_worker_that_reads_nothing_is_ended_at_the_timeout():
+    """A full pipe would keep the sender for ever."""
+    channel = ProcessChannel(toy_steps(bright=bright))
+    channel.call("names", timeout=300.0)
+    os.kill(channel.process.pid, signal.SIGSTOP)
+    with pytest.raises(WorkerTimeout, match="took no batch in 0.5 s"):
+        channel.call("begin", bytes(2**24), timeout=0.5)
+    channel.close()
