@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from algorithms.presence import report
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -26,11 +27,16 @@ def map_batches(function: Callable[[Tensor], Result], batches: Sequence[Tensor],
     """
     report(what)
     state = PartialState()
-    with state.split_between_processes(list(batches)) as own:
-        bar = tqdm(own, desc=what, unit="batch", leave=False, disable=not state.is_main_process)
-        results = [function(batch) for batch in bar]
+    own = part_of(batches, state.process_index, state.num_processes)
+    bar = tqdm(own, desc=what, unit="batch", leave=False, disable=not state.is_main_process)
+    results = [function(batch) for batch in bar]
     gathered: list[Result] = gather_object(results)
     return gathered
+
+
+def part_of(items: Sequence[Item], part: int, parts: int) -> Sequence[Item]:
+    """One of so many parts of the items, in their order, that differ in length by one at most; some may be empty."""
+    return items[len(items) * part // parts : len(items) * (part + 1) // parts]
 
 
 def from_main(function: Callable[[], Result], what: str) -> Result:

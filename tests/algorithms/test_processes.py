@@ -8,7 +8,7 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from algorithms.processes import from_main, map_batches, run_and_leave
+from algorithms.processes import from_main, map_batches, part_of, run_and_leave
 from tests.algorithms.processes_toys import DISCS
 from tests.algorithms.torchrun import torchrun
 from tests.folder_toys import write_folder
@@ -17,6 +17,14 @@ from tests.folder_toys import write_folder
 def test_one_process_maps_all_batches_in_order():
     batches = torch.arange(7).split(3)
     assert map_batches(lambda batch: batch.tolist(), batches, "count") == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_every_item_is_in_one_part(n, parts):
+    """With fewer items than parts too, where a library's split repeats the last one."""
+    found = [list(part_of(range(n), part, parts)) for part in range(parts)]
+    assert sum(found, []) == list(range(n)) and max(map(len, found)) - min(map(len, found)) <= 1
 
 
 def test_one_process_keeps_its_result_and_raises_its_error():
