@@ -12,6 +12,7 @@ from algorithms.logs import flatten_config
 from cellenv.data.cells import CellData
 from cellenv.weights_io import file_digest
 
+NAMES_OR_PATHS = ("generator", "data.channels", *(f"reward.{x}" for x in ("segmenter", "nucleus_weights", "cell_weights")))
 PYTHON_FILE = re.compile(r"[^=:]+\.py(?=:)")  # in NAME=FILE:FUNCTION, a reward
 
 
@@ -22,6 +23,7 @@ def resume_settings(config: Any, may_change: Container[str], cells: CellData, mi
     """
     raw = flatten_config(asdict(config), convert=content_name)
     settings = {name: str(value) for name, value in raw.items() if name not in may_change}
+    settings |= {name: content_digest(Path(x)) for name in NAMES_OR_PATHS if os.path.exists(x := settings.get(name, ""))}
     if config.data.path is not None:
         settings["data.path"] = table_digest(cells)
     return settings | {"mixed_precision": mixed_precision}
@@ -32,9 +34,9 @@ def content_name(value: object) -> str:
     if isinstance(value, tuple):
         return str(tuple(map(content_name, value)))
     text = str(value)
-    if (isinstance(value, Path) or os.sep in text) and Path(text).exists():
+    if (isinstance(value, Path) or os.sep in text) and os.path.exists(text):
         return content_digest(Path(text))
-    return PYTHON_FILE.sub(lambda file: content_digest(Path(file[0])) if Path(file[0]).exists() else file[0], text)
+    return PYTHON_FILE.sub(lambda file: content_digest(Path(file[0])) if os.path.exists(file[0]) else file[0], text)
 
 
 def content_digest(path: Path) -> str:
@@ -46,8 +48,9 @@ def content_digest(path: Path) -> str:
 
 
 def table_digest(cells: CellData) -> str:
-    """Of keys, compounds and plates of cells, whose images may be too many to read."""
-    return short_digest(*cells.keys, *cells.compounds, cells.perturbation.tolist(), cells.plate.tolist())
+    """Of keys, plates, compounds, mechanisms and conditions of cells, whose images may be too many to read."""
+    numbers = (x.tolist() for x in (cells.perturbation, cells.plate, cells.compound_moa))
+    return short_digest(*cells.keys, *cells.compounds, *cells.moas, *numbers, cells.conditions.numpy().tobytes())
 
 
 def short_digest(*parts: object) -> str:

@@ -1,6 +1,8 @@
 """Settings that must be equal on resuming: all but the resumable fields; paths may move with their content."""
 
+import copy
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,31 @@ def test_a_path_may_move_but_its_content_may_not_change(tmp_path, kind):
     )
     assert first == moved and first != changed
     assert str(tmp_path) not in str(first)
+
+
+def test_a_name_beside_which_such_a_file_lies_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("weights").write_text("a")
+    plain, dotted = (settings(replace(CONFIG, reward=RewardConfig(segmenter=x))) for x in ("weights", "./weights"))
+    Path("weights").write_text("b")
+    changed = settings(replace(CONFIG, reward=RewardConfig(segmenter="weights")))
+    assert plain == dotted and describe_changes(plain, changed).startswith("reward.segmenter=content")
+    assert settings(CONFIG)["reward.segmenter"] == "embedded"
+
+
+def test_a_text_too_long_for_a_path_is_none():
+    long = "/" + 300 * "x"
+    assert settings(replace(CONFIG, generator=long))["generator"] == long
+
+
+@pytest.mark.parametrize("name", ["moas", "compound_moa", "conditions"])
+def test_data_of_other_mechanisms_or_embeddings_are_others(tmp_path, name):
+    models = {x: tmp_path / x for x in ("classifier", "reference")}
+    evaluation = TrainingEvalConfig(judge=tmp_path / "judge")
+    config = replace(CONFIG, data=DataConfig(path=tmp_path), reward=RewardConfig(**models), eval=evaluation)
+    other, value = copy.copy(DATA), getattr(DATA, name)
+    setattr(other, name, value[::-1] if name == "moas" else value.flip(0))
+    assert describe_changes(settings(config), settings(config, other)).startswith("data.path=")
 
 
 def test_data_are_named_by_their_table(tmp_path):
