@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from algorithms import checkpoint
 from algorithms.launch import start_accelerator
-from algorithms.run_folder import LOCK, run_folder, set_aside
+from algorithms.run_folder import HOLDER, LOCK, run_folder, set_aside
 
 HOLD = """
 import sys, time
@@ -71,9 +72,21 @@ def test_another_run_is_set_aside_unless_it_is_resumed(tmp_path, kind, capsys):
         assert checkpoint.list_checkpoints(folder / kind)
     assert capsys.readouterr().out == ""
     with run_folder(folder, resume=False):
-        assert [path.name for path in folder.iterdir()] == [LOCK]
+        assert sorted(path.name for path in folder.iterdir()) == [LOCK, HOLDER]
         assert checkpoint.list_checkpoints(tmp_path / "run.1" / kind)
     assert f"held another run; it is in {tmp_path / 'run.1'} now" in capsys.readouterr().out
+
+
+def test_a_run_in_the_working_folder_is_not_moved_away_under_the_process(tmp_path, monkeypatch):
+    start_accelerator(threads=1)
+    checkpoint.save(tmp_path / checkpoint.FOLDERS[0], 3, {})
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the first try gives the folder up again
+        with pytest.raises(ValueError, match=r"\. holds another run and is the working folder: give another"):
+            with run_folder(Path("."), resume=False):
+                pass
+    with run_folder(Path("."), resume=True):
+        assert checkpoint.list_checkpoints(Path(checkpoint.FOLDERS[0]))
 
 
 def test_a_folder_is_set_aside_under_the_first_free_name(tmp_path):
