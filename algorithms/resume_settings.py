@@ -12,7 +12,7 @@ from algorithms.logs import flatten_config
 from cellenv.data.cells import CellData
 from cellenv.weights_io import file_digest
 
-NAMES_OR_PATHS = ("generator", "data.channels", *(f"reward.{x}" for x in ("segmenter", "nucleus_weights", "cell_weights")))
+NAMES_OR_PATHS = ("generator", "data.channels", "reward.segmenter", "reward.nucleus_weights", "reward.cell_weights")
 PYTHON_FILE = re.compile(r"[^=:]+\.py(?=:)")  # in NAME=FILE:FUNCTION, a reward
 
 
@@ -23,7 +23,8 @@ def resume_settings(config: Any, may_change: Container[str], cells: CellData, mi
     """
     raw = flatten_config(asdict(config), convert=content_name)
     settings = {name: str(value) for name, value in raw.items() if name not in may_change}
-    settings |= {name: content_digest(Path(x)) for name in NAMES_OR_PATHS if os.path.exists(x := settings.get(name, ""))}
+    paths = {name: Path(text) for name in NAMES_OR_PATHS if os.path.exists(text := settings.get(name, ""))}
+    settings |= {name: content_digest(path) for name, path in paths.items()}
     if config.data.path is not None:
         settings["data.path"] = table_digest(cells)
     return settings | {"mixed_precision": mixed_precision}

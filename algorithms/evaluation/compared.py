@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cellenv.generator import CellFlux
 
 
+TAKEN = ("base", "control", "real")  # what tables and pictures show beside the generators, which need other names
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComparedConfig:
     """Generators and held-out cells. A command adds what it does with them."""
@@ -59,7 +62,7 @@ def named_folders(entries: Sequence[str], default: str = "") -> dict[str, str]:
     """{NAME: DIR} of NAME=DIR entries; a DIR alone gets the default name.
 
     Raises:
-        ValueError: a name is missing, stands twice, or is `base` or `real`.
+        ValueError: a name is missing, stands twice, or is one of TAKEN.
     """
     found = {}
     for entry in entries:
@@ -67,8 +70,8 @@ def named_folders(entries: Sequence[str], default: str = "") -> dict[str, str]:
         if not equals or "/" in name:  # a folder alone, which may have "=" in it
             name, folder = default, entry
         found[name] = folder
-    if len(found) < len(entries) or {"", "base", "real"} & found.keys():
-        raise ValueError(f"need another NAME for each NAME=DIR, none of them base or real; got {', '.join(entries)}")
+    if len(found) < len(entries) or {"", *TAKEN} & found.keys():
+        raise ValueError(f"need another NAME for each NAME=DIR, none of {', '.join(TAKEN)}; got {', '.join(entries)}")
     return found
 
 

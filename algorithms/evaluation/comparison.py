@@ -14,6 +14,7 @@ from algorithms.build import build_cells
 from algorithms.checkpoint import fingerprint
 from algorithms.clock import Clock
 from algorithms.config import DataConfig
+from algorithms.evaluation.compared import TAKEN
 from algorithms.evaluation.evaluated_cells import (
     CellPicture,
     EvaluatedCells,
@@ -27,7 +28,7 @@ from algorithms.evaluation.headline import shown_pairs
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder, draw_references
 from algorithms.evaluation.measurement import Evaluator, Row, measure_references, measure_row
-from algorithms.evaluation.metrics import EvaluationOptions, Figures, evaluate
+from algorithms.evaluation.metrics import EvaluationOptions, Figures, compared_pairs, evaluate
 from algorithms.evaluation.pages.outlines import area_path, outline_path, outside_cells
 from algorithms.evaluation.pages.report_page import page, save_page
 from algorithms.evaluation.report import tables
@@ -105,24 +106,24 @@ def evaluate_models(
         their own contexts, without a difference to the base, and their distances are to real images of their compounds.
 
     Raises:
-        ValueError: no model is called "base", or one is called "real".
+        ValueError: no model is called "base", one is called "control" or "real", or `compared_pairs` refuses the names.
     """
-    if "base" not in models or "real" in models:
-        raise ValueError(f"need a generator 'base' and none called 'real'; got {', '.join(models)}")
+    folders = folders or {}
+    if "base" not in models or {*TAKEN} & {*folders, *models} != {"base"}:
+        raise ValueError(f"need a generator 'base' and none called control or real; got {', '.join(models)}")
     clock = Clock()
     contexts, rows, references = held_out(data, options.contexts, options.seed)
-    folders = folders or {}
     aligned = {row: folder.match_contexts(contexts) for row, folder in folders.items()}
     own_contexts = {row: folders[row].group_by_context(data) for row, images in aligned.items() if images is None}
     given = {row: images for row, images in aligned.items() if images is not None}
     settings = EvaluationOptions(
         seed=options.seed,
-        config=describe_rows(models, folders, options) | dict(config or {}),
+        config=dict(config or {}) | describe_rows(models, folders, options),
         baselines=same_sampler_baselines(models),
     )
-    sampled = {row: sampled_row(model, contexts, options.group_size) for row, model in models.items()}
+    compared_pairs([*models, *given, "real"], settings)  # before anything is drawn
     all_rows = {
-        **{row: timed(clock, "sample", source) for row, source in sampled.items()},
+        **{row: timed(clock, "sample", sampled_row(x, contexts, options.group_size)) for row, x in models.items()},
         **{row: Row.of(images) for row, images in given.items()},
         "real": real_row(data, rows),
     }
@@ -197,15 +198,26 @@ def evaluate_alone(
     options: EvaluationOptions,
     batch_size: int,
 ) -> Figures:
-    """Figures of one row, called `options.baseline`, against random real images of the compounds of its contexts."""
+    """Figures of one row, called `options.baseline`, against random real images of the compounds of its contexts.
+
+    Where these have fewer real images than contexts, distances are of as many contexts: a real image that stands twice
+    would look like a cluster.
+    """
     row, rng = options.baseline, torch.Generator().manual_seed(options.seed)
     rows = draw_references(contexts["perturbation"], data, rng)
     reference = measure_references(real_row(data, rows), len(rows), evaluator, batch_size=batch_size)
     values = measure_row(Row.of(images), contexts, evaluator, batch_size=batch_size, what=f"evaluate {row}")
-    figures: Figures = evaluate({row: values}, reference, evaluator.population(contexts), evaluator, options)["rows"][
-        row
-    ]
-    return figures
+    population = evaluator.population(contexts)
+
+    def figures(kept: Tensor) -> Figures:
+        found: Figures = evaluate({row: values[kept]}, reference[kept], population[kept], evaluator, options)
+        return found["rows"][row]
+
+    every, distinct = torch.arange(len(rows)), torch.tensor([rows.tolist().index(x) for x in rows.unique().tolist()])
+    found = figures(every)
+    if 2 <= len(distinct) < len(rows):
+        found |= {name: x for name, x in figures(distinct).items() if name.startswith(("frechet", "kernel", "w1_"))}
+    return found
 
 
 def collect_cells(

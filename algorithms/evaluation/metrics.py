@@ -7,7 +7,7 @@ What each figure means: docs/evaluation.md.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,11 +66,9 @@ def evaluate(
     those of the options.
 
     Raises:
-        ValueError: a baseline is not among the rows, a measure has no sigma, or not one reference image a context.
+        ValueError: `compared_pairs` finds one, a measure has no sigma, or not one reference image a context.
     """
-    rows = list(values)
-    if missing := {options.baseline, *options.baselines, *options.baselines.values()} - set(rows):
-        raise ValueError(f"need the rows {', '.join(sorted(missing))} to compare with; got {', '.join(rows)}")
+    pairs = compared_pairs(list(values), options)
     if missing := set(real["measure"].keys()) - set(evaluator.sigma):
         raise ValueError(f"need a sigma for every measure; none came for {', '.join(sorted(missing))}")
     if len(real) != len(population):
@@ -81,16 +79,17 @@ def evaluate(
         for name, row in values.items()
     }
     numbers = {name: _numbers(row, real, population, evaluator.sigma) for name, row in values.items()}
-    pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
     found: Figures = {
-        "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in rows},
-        "paired": {f"{a}-{b}": _differences(means[a], means[b], numbers[a], numbers[b], counts) for a, b in pairs},
+        "rows": {name: intervals(means[name], counts) | _json_numbers(numbers[name]) for name in values},
+        "paired": {
+            pair: _differences(means[a], means[b], numbers[a], numbers[b], counts) for pair, (a, b) in pairs.items()
+        },
     }
-    if "real" in rows:
+    if "real" in values:
         found["rows"]["real"] |= _json_numbers(compound_diversity(values["real"], real))
         found["gap"] = {
-            f"{a}-{b}": _gap_figures(gap_shares(means[a], means[b], means["real"], evaluator.specs, counts))
-            for a, b in pairs
+            pair: _gap_figures(gap_shares(means[a], means[b], means["real"], evaluator.specs, counts))
+            for pair, (a, b) in pairs.items()
             if a != "real"
         }
     return found | {
@@ -98,6 +97,21 @@ def evaluate(
         "baselines": dict(options.baselines),
         "config": dict(options.config),
     }
+
+
+def compared_pairs(rows: Sequence[str], options: EvaluationOptions) -> dict[str, tuple[str, str]]:
+    """(row, baseline) of every comparison by its name, ROW-BASELINE: each row with the one baseline, some with another.
+
+    Raises:
+        ValueError: a baseline is not among the rows, or two comparisons get the same name.
+    """
+    if missing := {options.baseline, *options.baselines, *options.baselines.values()} - {*rows}:
+        raise ValueError(f"need the rows {', '.join(sorted(missing))} to compare with; got {', '.join(rows)}")
+    pairs = [(row, options.baseline) for row in rows if row != options.baseline] + list(options.baselines.items())
+    named = {f"{a}-{b}": (a, b) for a, b in pairs}
+    if len(named) < len({*pairs}):
+        raise ValueError(f"need names of rows that do not make one of two comparisons; got {', '.join(rows)}")
+    return named
 
 
 def describe(spec: RewardSpec) -> Figures:

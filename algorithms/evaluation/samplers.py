@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from algorithms.evaluation.compared import TAKEN
 from cellenv.generator import CellFlux, Sampling
 
 
@@ -18,7 +19,7 @@ def add_sampler_rows(models: Mapping[str, CellFlux], entries: Sequence[str]) -> 
             taken.
     """
     added: dict[str, dict[str, CellFlux]] = {name: {} for name in models}
-    taken = {*models, "real"}
+    taken = {*models, *TAKEN}
     for entry in entries:
         name, _, rest = entry.partition("=")
         source, colon, settings = rest.partition(":")

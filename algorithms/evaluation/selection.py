@@ -145,7 +145,8 @@ def plot(result: Figures, config: BestOfNConfig) -> bytes:
             plot_line(above, curves["n"], at, name, colour=colours[row], label=row)
         for pair, at in curves["paired"].items():
             plot_line(below, curves["n"], at, name, colour=colours[pair.removesuffix("-base")], label=pair)
-        above.axhline(real[name]["mean"], color="black", linestyle=":", linewidth=1, label="real")
+        if (mean := real[name]["mean"]) is not None:
+            above.axhline(mean, color="black", linestyle=":", linewidth=1, label="real")
         below.axhline(0, color="black", linewidth=0.8)
         above.set_title(title)
         below.set(xlabel="best of N", ylabel="gain over the base", xscale="log")
@@ -157,6 +158,7 @@ def plot(result: Figures, config: BestOfNConfig) -> bytes:
 
 def plot_line(axes: Axes, n: list[int], at: list[dict[str, Any]], name: str, *, colour: str, label: str) -> None:
     """A figure against N, with its 95 % intervals as a band."""
-    axes.plot(n, [figures[name]["mean"] for figures in at], "o-", color=colour, markersize=3, label=label)
-    low, high = zip(*(figures[name]["ci"] for figures in at), strict=True)
+    mean = np.array([figures[name]["mean"] for figures in at], float)  # nan where undefined
+    low, high = np.array([figures[name]["ci"] for figures in at], float).T
+    axes.plot(n, mean, "o-", color=colour, markersize=3, label=label)
     axes.fill_between(n, low, high, color=colour, alpha=0.18, linewidth=0)

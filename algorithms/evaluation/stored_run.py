@@ -1,5 +1,6 @@
 """What a run left in its folder for a report: evaluation, values and pictures of cells, log, best-of-N selection."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from algorithms.evaluation.statistics import Figures
 from algorithms.files import write_whole
 from algorithms.logs import Log, read_log
 from cellenv.json_io import dump_json, read_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +100,12 @@ class StoredRun:
     def of_rows(cls, stem: Path, evaluation: Figures, cells: EvaluatedCells | None, runs: Mapping[str, Path]) -> Self:
         """An evaluation that is written to {stem}.json, with the logs and the selection in the folders of its rows.
 
-        Of the selection only what is of the same cells and weights.
+        Of the selection only what is of the same cells and weights; a damaged one is left out, with a warning.
         """
         logs = {row: log for row, folder in runs.items() if (log := read_log(folder / "log.jsonl"))}
         places = [folder / "best_of_n.json" for folder in (stem.parent, *runs.values())]
-        file = next((place for place in places if place.is_file()), None)
-        best_of_n = None if file is None else read_json(file, BestOfNFile)
-        if best_of_n and best_of_n.about["config"].get("unseen") != (evaluation["config"].get("unseen") or False):
-            best_of_n = None
-        if best_of_n:
-            best_of_n = best_of_n.of_weights(evaluation.get("weights", {}))
-        return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=best_of_n)
+        selections = (_read_selection(place, evaluation) for place in places if place.is_file())
+        return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=next(filter(None, selections), None))
 
     @classmethod
     def read(cls, folder: Path, name: str = "evaluation") -> Self:
@@ -130,12 +128,26 @@ class StoredRun:
         evaluation = content if content["gap"] else {key: value for key, value in content.items() if key != "gap"}
         drawn = stem.with_name(f"{name}_cells.json")
         cells = EvaluatedCells.load(drawn) if drawn.is_file() else None
+        if (selection := folder / "best_of_n.json").is_file():
+            read_json(selection, BestOfNFile)  # an error here, where `of_rows` would only warn
         return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained_rows(evaluation)[:1], folder))
 
 
 def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
     """Write evaluation.json: a whole file or none."""
     write_whole(path, dump_json(dict(evaluation)))
+
+
+def _read_selection(file: Path, evaluation: Figures) -> BestOfNFile | None:
+    """The curves in a file that are of the cells and weights of an evaluation; None if none is, or it is damaged."""
+    try:
+        selection = read_json(file, BestOfNFile)
+    except ValueError as error:
+        logger.warning("left out of the page: %s", error)
+        return None
+    if selection.about["config"].get("unseen") != (evaluation["config"].get("unseen") or False):
+        return None
+    return selection.of_weights(evaluation.get("weights", {}))
 
 
 def trained_rows(evaluation: Figures) -> list[str]:

@@ -254,7 +254,8 @@ def train_and_evaluate(
     base = (other_base or start).to(accelerator.device)
     models = {"base": base, ROWS[config.control]: trained}  # copies are neither compiled nor sharded
     options = Comparison(contexts=contexts, runs={ROWS[config.control]: config.output_dir})
-    about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings}
+    seed = {"training seed": str(config.seed)}  # "seed" is that of the evaluation
+    about = {"preset": config.reward.shaping, **signal, **monitor.summary(), **settings, **seed}
     evaluation = evaluate_models(models, test, config.output_dir, evaluator=evaluator, options=options, config=about)
     trained.metadata["evaluation"] = describe_evaluation(evaluation)
     if accelerator.is_main_process:

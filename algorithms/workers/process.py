@@ -48,7 +48,7 @@ class ProcessChannel:
         return answer
 
     def _send(self, message: Any, timeout: float) -> None:
-        """Send, which waits while the worker does not read, and a full pipe for ever; kill the worker at the timeout."""
+        """Send, and kill the worker at the timeout: one that does not read a full pipe would be waited for for ever."""
         killed = threading.Event()
 
         def kill() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from algorithms.evaluation.compared import TAKEN
 from algorithms.evaluation.evaluated_cells import CellPicture, EvaluatedCells, ShownContext
 from algorithms.evaluation.headline import mean_of
 from algorithms.evaluation.statistics import Figures
@@ -23,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the folders apart.
+    """The shortest ends of the paths that tell the folders apart, none of them one of TAKEN.
 
     Raises:
         ValueError: a folder stands twice.
@@ -33,7 +34,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
         raise ValueError(f"need different runs; got {', '.join(map(str, folders))}")
     for depth in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len({*names}) == len(names):
+        if len({*names}) == len(names) and not {*names} & {*TAKEN}:
             return names
     return [str(path) for path in paths]
 

@@ -9,13 +9,23 @@ import torch
 from algorithms.config import DataConfig, EvalConfig
 from algorithms.evaluation import best_of_n, evaluate, generate
 from algorithms.evaluation.compared import ComparedConfig, load_compared, named_folders
+from algorithms.evaluation.samplers import add_sampler_rows
 from algorithms.inspection import cached
 from algorithms.recipes.fit import classifier, reference
+from tests.algorithms.evaluation.evaluation_toys import generator
 
 
 def test_folders_are_named_and_a_lone_one_gets_the_default():
     assert named_folders(["rl=runs/nft", "b=a=c"], "x") == {"rl": "runs/nft", "b": "a=c"}
     assert named_folders(["runs/nft"], "rl") == {"rl": "runs/nft"}
+
+
+@pytest.mark.parametrize("name", ["base", "control", "real"])
+def test_what_tables_and_pictures_show_anyway_is_no_name(name, data):
+    with pytest.raises(ValueError, match="none of base, control, real"):
+        named_folders([f"{name}=runs/nft"])
+    with pytest.raises(ValueError, match=f"'{name}' of .* is taken"):
+        add_sampler_rows({"base": generator(data, 0.1)}, [f"{name}=base:steps=2"])
 
 
 @pytest.mark.parametrize(

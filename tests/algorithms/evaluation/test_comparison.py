@@ -14,6 +14,7 @@ from algorithms.evaluation.comparison import (
     Comparison,
     collect_cells,
     draw_pictures,
+    evaluate_alone,
     evaluate_models,
     held_out_cells,
     sampled_row,
@@ -23,6 +24,7 @@ from algorithms.evaluation.generate import GenerateConfig
 from algorithms.evaluation.held_out import count_pairs, held_out
 from algorithms.evaluation.image_folder import ImageFolder
 from algorithms.evaluation.measurement import Row, measure_row
+from algorithms.evaluation.metrics import EvaluationOptions
 from algorithms.evaluation.pages.outlines import area_path, outline_path
 from algorithms.evaluation.samplers import add_sampler_rows
 from cellenv.data.synthetic import SyntheticCells
@@ -43,7 +45,7 @@ def run(models, data, folder, *, batch_size=8, seed=0, **more) -> tuple[dict, Br
 
 def test_equal_generators_draw_equal_images_and_both_files_are_written(data, tmp_path, capsys):
     models = {"base": generator(data, 0.1), "rl": generator(data, 0.1), "zero-reward": generator(data, 0.3)}
-    evaluation, _ = run(models, data, tmp_path, config={"preset": "default"})
+    evaluation, _ = run(models, data, tmp_path, config={"preset": "default", "seed": 7})  # 7: of a training
     assert list(evaluation["rows"]) == ["base", "rl", "zero-reward", "real"]
     assert evaluation["paired"]["rl-base"]["total"] == {"mean": 0, "ci": [0, 0]}
     assert evaluation["paired"]["zero-reward-base"]["total"]["ci"][0] > 0
@@ -158,6 +160,20 @@ def test_a_folder_on_other_contexts_is_a_row_without_a_pair(data, save_base, tmp
     assert f"On contexts of its own: other ({n})." in (tmp_path / "evaluation.html").read_text()
 
 
+def test_a_real_image_counts_once_in_the_distances_of_a_folder(data):
+    """A folder of more images of a compound than there are real ones: repeated, these would look like clusters."""
+    evaluator, compound = BrightnessEvaluator(len(data.moas)).evaluator, data.perturbation[data.treated[0]]
+    rows = data.treated[data.perturbation[data.treated] == compound]
+    contexts = data.contexts(rows, torch.Generator().manual_seed(0))
+    noise = torch.rand(3 * len(rows), 1, 3, *data.size[1:], generator=torch.Generator().manual_seed(1))
+    options = EvaluationOptions(baseline="theirs")
+    more = evaluate_alone(noise, torch.cat(3 * [contexts]), data, evaluator, options, 64)
+    once = evaluate_alone(noise[: len(rows)], contexts, data, evaluator, options, 64)
+    for name in ("frechet", "kernel", "w1_dark"):
+        assert more[name] == pytest.approx(once[name], rel=1e-6)
+    assert more["n_contexts"] == 3 * len(rows) and more["total"]["mean"] == pytest.approx(noise.mean().item(), abs=1e-6)
+
+
 def test_rows_by_another_sampler_are_compared_with_the_base_by_it(data, tmp_path, capsys):
     models = add_sampler_rows(
         {"base": generator(data, 0.1), "rl": generator(data, 0.3)},
@@ -193,11 +209,12 @@ def test_another_seed_takes_other_contexts(data, tmp_path):
     assert totals[0] == totals[1] != totals[2]
 
 
-def test_rows_need_a_base_and_none_called_real(data, tmp_path):
-    with pytest.raises(ValueError, match="need a generator 'base' and none called 'real'; got rl"):
+def test_rows_need_a_base_and_none_called_control_or_real(data, tmp_path):
+    with pytest.raises(ValueError, match="need a generator 'base' and none called control or real; got rl"):
         run({"rl": generator(data, 0.1)}, data, tmp_path)
-    with pytest.raises(ValueError, match="none called 'real'"):
-        run({"base": generator(data, 0.1), "real": generator(data, 0.1)}, data, tmp_path)
+    for name in ("control", "real"):
+        with pytest.raises(ValueError, match="none called control or real"):
+            run({"base": generator(data, 0.1), name: generator(data, 0.1)}, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

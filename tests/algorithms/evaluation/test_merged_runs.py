@@ -96,6 +96,8 @@ def test_a_run_needs_a_trained_row():
 def test_names_are_the_shortest_that_differ():
     assert run_names([Path("runs/nft"), Path("runs/grpo")]) == ["nft", "grpo"]
     assert run_names([Path("a/nft/seed1"), Path("a/grpo/seed1")]) == ["nft/seed1", "grpo/seed1"]
+    assert run_names([Path("runs/base"), Path("runs/nft")]) == ["runs/base", "runs/nft"]
+    assert run_names([Path("a/real"), Path("a/control"), Path("b/nft")]) == ["a/real", "a/control", "b/nft"]
     with pytest.raises(ValueError, match="need different runs"):
         run_names([Path("runs/nft"), Path("runs/nft")])
 

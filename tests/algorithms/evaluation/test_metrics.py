@@ -102,6 +102,12 @@ def test_a_row_may_have_a_further_baseline():
     assert evaluation["baselines"] == {"rl-8": "base-8"}
 
 
+def test_two_comparisons_of_one_name_are_refused():
+    rows = {name: toy_images(0.2) for name in ("base", "8-base", "rl", "rl-8", "real")}
+    with pytest.raises(ValueError, match=r"names of rows .* got base, 8-base, rl, rl-8, real"):
+        toy_evaluation(rows=rows, options=EvaluationOptions(baselines={"rl": "8-base"}))  # rl-8 - base, rl - 8-base
+
+
 def test_a_row_with_more_samples_is_compared_on_the_same_number_of_images():
     images, real = toy_images(0.3), brightness(REFERENCE)
     row = toy_evaluation(rows={"base": images})["rows"]["base"]

@@ -107,6 +107,14 @@ def test_publish_writes_a_plot_and_the_numbers_and_prints_the_tables(data, tmp_p
     assert all(f"Best of {n} by total, 10 held-out contexts" in printed for n in (1, 4, 8)) and "rl − base" in printed
 
 
+def test_what_is_undefined_is_left_out_of_the_plot(data):
+    result, _, _ = compare(data)
+    nothing = {"mean": None, "ci": [None, None]}
+    result["curve"]["rows"]["rl"][2]["judge_bright"] = nothing
+    next(iter(result["best_of"].values()))["rows"]["real"]["judge_bright"] = nothing
+    assert selection.plot(result, CONFIG).startswith(b"\x89PNG")
+
+
 def test_the_plot_has_a_panel_for_the_scorer_and_for_each_judge(data, tmp_path, monkeypatch):
     result, _, _ = compare(data)
     figures = []

@@ -69,6 +69,16 @@ def test_logs_and_selection_of_a_row_are_in_the_folder_of_its_training(folder, t
     assert run.logs == {"rl": log()[:1]} and run.best_of_n is not None
 
 
+def test_a_damaged_selection_does_not_cost_a_new_evaluation_its_page(folder, tmp_path, caplog):
+    for place, content in ((folder, {"curve": {}}), (tmp_path / "other", best_of_n())):
+        place.mkdir(exist_ok=True)
+        (place / "best_of_n.json").write_text(json.dumps(content))
+    run = StoredRun.of_rows(folder / "evaluation", evaluation(), None, {})
+    assert run.best_of_n is None and "left out of the page" in caplog.text and "best_of_n.json" in caplog.text
+    run = StoredRun.of_rows(folder / "evaluation", evaluation(), None, {"rl": tmp_path / "other"})
+    assert list(run.best_of_n.curve.rows) == ["base", "rl"]
+
+
 def test_a_folder_without_an_evaluation_says_what_writes_one(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"holds no evaluation: need .*evaluation_unseen\.json.*cellfluxrl eval"

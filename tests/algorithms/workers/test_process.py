@@ -46,6 +46,6 @@ def test_a_worker_that_reads_nothing_is_ended_at_the_timeout():
     channel = ProcessChannel(toy_steps(bright=bright))
     channel.call("names", timeout=300.0)
     os.kill(channel.process.pid, signal.SIGSTOP)
-    with pytest.raises(WorkerTimeout, match="took no batch in 0.5 s"):
+    with pytest.raises(WorkerTimeout, match=r"took no batch in 0\.5 s"):
         channel.call("begin", bytes(2**24), timeout=0.5)
     channel.close()
