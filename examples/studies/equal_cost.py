@@ -183,7 +183,7 @@ class Progress(NamedTuple):
 
     iterations: int
     nfe: int
-    seconds: float  # of training
+    seconds: float  # of training these iterations
     ema: EMA
 
 
@@ -194,7 +194,8 @@ def train_within_budget(
 
     Counts NFE of theta, old and ref in rollouts and training, not of evaluations and not of PPO's small critic. The
     first iteration tells the NFE of each; with a critic's warm-up, which costs less, the first one after it. Where the
-    learning rate falls at the end, every point is the end of such a run, and has the NFE of one.
+    learning rate falls at the end, every point is the end of such a run, and has the NFE and the time of one:
+    iterations that are trained again, from before the fall of an earlier point, count once.
 
     Raises:
         ValueError: the budget is less than one iteration.
@@ -216,7 +217,7 @@ def train_within_budget(
 
     if warmup := algorithm.first_update:
         train_until(warmup, cooldown=0)
-    spent = nfe
+    spent, warmup_seconds = nfe, seconds
     train_until(warmup + 1, cooldown=0)
     per_iteration = nfe - spent
     if nfe > config.budget:
@@ -224,4 +225,6 @@ def train_within_budget(
     shares = [config.budget * k // config.points for k in range(1, config.points + 1)]
     for iterations in sorted({warmup + max(1, (share - spent) // per_iteration) for share in shares}):
         ema = train_until(iterations)
-        yield Progress(iterations, spent + (iterations - warmup) * per_iteration, seconds, ema)
+        own = (iterations - warmup) * per_iteration  # NFE; nfe - spent has those of earlier points' falls as well
+        own_seconds = (seconds - warmup_seconds) * own / (nfe - spent)
+        yield Progress(iterations, spent + own, warmup_seconds + own_seconds, ema)

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from algorithms.recipes.nft import PRESETS as NFT_PRESETS
+from algorithms.trainer import train
 from cellenv.generator import CellFlux, Sampling
 from examples.studies import equal_cost
 from examples.studies.comparison_config import Candidate, ComparisonConfig
@@ -90,6 +92,25 @@ def test_iterations_of_a_critic_alone_cost_less_and_count(config, cooldown):
     assert {point.iteration: point.nfe for point in run.points[1:]} == spent
     with pytest.raises(ValueError, match="at least one iteration, 160 NFE; got 150"):
         run_all(replace(config, budget=150, output_dir=config.output_dir / "less"), [ppo], [0], split="test")
+
+
+def test_iterations_that_are_trained_again_count_once_in_the_time(config, monkeypatch):
+    """A point resumes from before the rate of the one before fell: 1 + 1 + 3 + 4 iterations, of a second each."""
+    now = [0.0]
+
+    def train_on_the_clock(accelerator, stage, algorithm):
+        def collect(iteration, clock):
+            now[0] += 1
+            return algorithm.collect(iteration, clock)
+
+        return train(accelerator, stage, replace(algorithm, collect=collect))
+
+    monkeypatch.setattr(equal_cost, "train", train_on_the_clock)
+    monkeypatch.setattr(equal_cost, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    falling = candidate(options={"optim.cooldown": 0.5})
+    (run,) = run_all(replace(config, budget=6 * NFE["nft"], points=3), [falling], [0], split="test").runs
+    assert [(point.iteration, point.seconds) for point in run.points] == [(0, 0), (2, 2), (4, 4), (6, 6)]
+    assert now == [9]
 
 
 def test_results_are_kept_and_not_made_twice(config, monkeypatch):
