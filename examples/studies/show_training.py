@@ -55,13 +55,18 @@ def outlined(images: Tensor, segmenter: EmbeddedSegmenter) -> Picture:
     return pictures
 
 
+def chosen_contexts(gain: Tensor, columns: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the largest gains, in falling order, and of as many others at random; a gain of nan counts as 0."""
+    best, others = gain.nan_to_num().argsort(descending=True).split([columns, len(gain) - columns])
+    return best, others[torch.randperm(len(others), generator=rng_at(seed))[:columns]]
+
+
 def main(config: ShowTrainingConfig) -> None:
     data = SyntheticCells("test")
     held_out = PeriodicEval.create(data, build_evaluator(data), contexts=config.contexts, seed=config.seed)
     base, trained = (held_out.sample(CellFlux.from_pretrained(name).eval()) for name in (config.base, config.model))
-    gain = torch.from_numpy(held_out.evaluate(trained).of("total") - held_out.evaluate(base).of("total")).nan_to_num()
-    best, others = gain.argsort(descending=True).split([config.columns, len(gain) - config.columns])
-    random = others[torch.randperm(len(others), generator=rng_at(config.seed))[: config.columns]]
+    gain = torch.from_numpy(held_out.evaluate(trained).of("total") - held_out.evaluate(base).of("total"))
+    best, random = chosen_contexts(gain, config.columns, config.seed)
     chosen = torch.cat([best, random])
     segmenter = EmbeddedSegmenter.from_pretrained()
     rows = {"control": held_out.contexts["x0"], "base": base, "trained": trained, "real": held_out.real}
