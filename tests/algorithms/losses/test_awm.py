@@ -70,8 +70,10 @@ def test_the_loss_of_bad_samples_is_bounded(velocities):
 
 def test_advantages_are_clipped_at_five(velocities):
     _, v_old, v = velocities
-    five, nine = (awm_loss(v_old, v_old, v, OMEGA, torch.full((4,), a), clip_epsilon=0.1) for a in (5.0, 9.0))
-    assert torch.equal(five, nine) and (five == -5).all()
+    for sign in (1, -1):
+        advantages = (torch.full((4,), sign * a) for a in (5.0, 9.0))
+        five, nine = (awm_loss(v_old, v_old, v, OMEGA, a, clip_epsilon=0.1) for a in advantages)
+        assert torch.equal(five, nine) and (five == -5 * sign).all()
 
 
 def test_old_policy_gets_no_gradient(velocities):

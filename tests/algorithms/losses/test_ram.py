@@ -73,8 +73,9 @@ def test_good_samples_attract_and_bad_ones_repel(velocities):
 
 
 def test_advantages_are_clipped_at_five(velocities):
-    five, nine = (ram_loss(*velocities, torch.full((4,), a), c=C) for a in (-5.0, -9.0))
-    assert torch.equal(five, nine)
+    for sign in (1, -1):
+        less, five, nine = (ram_loss(*velocities, torch.full((4,), sign * a), c=C) for a in (4.9, 5.0, 9.0))
+        assert torch.equal(five, nine) and not torch.equal(less, five)
 
 
 def test_rows_are_independent_and_low_precision_is_computed_in_float32(velocities):
