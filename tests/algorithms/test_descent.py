@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from algorithms.descent import descend
 from algorithms.launch import start_accelerator
 from algorithms.trainer import train
 from cellenv.weights_io import load_weights
@@ -49,6 +51,24 @@ def fp16(fresh_accelerate, monkeypatch):
     monkeypatch.setattr(type(accelerator), "mixed_precision", "fp16")
     accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu")
     return accelerator
+
+
+def check_clipping(accelerator):
+    """A gradient of norm 10, clipped at 1 and at 20: what SGD with a rate of 1 moves, and the norm that is returned."""
+    for limit, step in ((1.0, [-0.6, -0.8]), (20.0, [-6.0, -8.0])):
+        weight = nn.Parameter(torch.zeros(2))
+        optimizer = accelerator.prepare_optimizer(torch.optim.SGD([weight], lr=1.0))
+        accelerator.backward(weight @ torch.tensor([6.0, 8.0]))
+        assert descend(accelerator, optimizer, [weight], limit).item() == pytest.approx(10)
+        assert weight.tolist() == pytest.approx(step, rel=1e-5)
+
+
+def test_a_gradient_is_clipped_to_the_largest_norm():
+    check_clipping(start_accelerator(threads=1))
+
+
+def test_in_fp16_a_gradient_is_clipped_after_it_is_scaled_back(fp16):
+    check_clipping(fp16)
 
 
 def test_fp16_agrees_with_float32(tmp_path, fp16):
