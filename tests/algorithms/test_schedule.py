@@ -19,6 +19,10 @@ def test_without_a_cooldown_it_never_falls():
 PLANS = [Plan(steps, cooldown) for steps in (12, 20) for cooldown in (0.0, 1 / 3, 0.5, 1.0)]
 
 
+def test_a_cooldown_of_a_part_of_an_iteration_is_rounded_down():
+    assert [cooldown_start(steps, 1 / 3) for steps in (2, 3, 11, 20)] == [2, 2, 8, 14]
+
+
 @pytest.mark.parametrize("before", PLANS)
 @pytest.mark.parametrize("now", PLANS)
 def test_runs_continue_each_other_while_their_learning_rates_agree(before, now):
