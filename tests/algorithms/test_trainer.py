@@ -17,6 +17,7 @@ from algorithms.controls import flipped_reward, zero_reward
 from algorithms.launch import start_accelerator
 from algorithms.losses.nft import NFTLoss
 from algorithms.minibatches import minibatches
+from algorithms.muon import OPTIMIZERS
 from algorithms.train_config import OptimConfig
 from algorithms.trainer import Algorithm, Forwarder, train, update
 from tests.algorithms.config_toys import train_config
@@ -95,16 +96,18 @@ def test_zero_reward_leaves_the_weights_unchanged(tmp_path):
 
 
 def test_rollouts_come_from_old_which_lags_behind_theta(tmp_path):
-    algorithm, seen = toy_algorithm(old_decay=lambda i: 0.5), []
+    algorithm, seen, thetas = toy_algorithm(old_decay=lambda i: [0.0, 0.5][i]), [], []
 
     def collect(iteration, clock):
         seen.append(copy.deepcopy(algorithm.old.state_dict()))
+        thetas.append(algorithm.theta.outer.weight.detach().clone())
         return algorithm.collect(iteration, clock)
 
     run(tmp_path, algorithm=replace(algorithm, collect=collect), iterations=2)
     start, reference = ToyNet().state_dict(), algorithm.frozen[0].state_dict()
     assert all(torch.equal(seen[0][key], start[key]) and torch.equal(reference[key], start[key]) for key in start)
     assert not torch.equal(seen[1]["outer.weight"], seen[0]["outer.weight"])
+    assert torch.equal(seen[1]["outer.weight"], thetas[1])  # the first iteration's decay is 0, the second's 0.5
     assert torch.equal(seen[1]["outer.weight"].lerp(algorithm.theta.outer.weight, 0.5), algorithm.old.outer.weight)
 
 
@@ -136,6 +139,14 @@ def test_the_first_step_has_the_size_of_its_optimizer(tmp_path, optimizer, rms):
     algorithm, _, _ = run(tmp_path, iterations=1, optimizer=optimizer, learning_rate=1e-2)
     moved = algorithm.theta.outer.weight.detach() - ToyNet().outer.weight.detach()
     assert moved.square().mean().sqrt().item() == pytest.approx(rms * 1e-2, rel=0.25)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weight_decay_shrinks_the_weights_by_its_share_of_the_learning_rate(tmp_path, optimizer):
+    settings = {"iterations": 1, "learning_rate": 1e-2, "weight_decay": 0.3, "optimizer": optimizer}
+    algorithm, _, _ = run(tmp_path, algorithm=toy_algorithm(reward_fn=zero_reward), **settings)
+    for trained, start in zip(algorithm.theta.parameters(), ToyNet().parameters(), strict=True):
+        torch.testing.assert_close(trained, (1 - 1e-2 * 0.3) * start)
 
 
 def test_the_critic_learns_alone_first_and_then_beside_theta(tmp_path):
