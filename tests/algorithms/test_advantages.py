@@ -172,6 +172,16 @@ def test_shares_of_the_signal_sum_to_one_and_follow_the_weights():
     assert signal_shares(alone) == {"a": 1.0, "b": 0.0}
 
 
+def test_shares_of_the_signal_are_of_all_ranks():
+    rollout = rollout_of(a=REWARD, b=OTHER)
+    S = normalised_rewards(rollout, 0, weights=WEIGHTS)
+    whole = signal_shares(rollout)
+    products = [S.square(), *(term * S for term in rollout["signal"].values())]
+    for rank in (slice(0, 3), slice(3, 6)):
+        gathered = iter(product.reshape(2, 3).sum(1) for product in products)
+        assert signal_shares(rollout[rank], lambda x, gathered=gathered: next(gathered)) == pytest.approx(whole)
+
+
 def test_a_missing_reward_is_named():
     with pytest.raises(ValueError, match="need the rewards c; the rollout has a, b"):
         signal({"a": 1.0, "c": 1.0}, a=REWARD, b=OTHER)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -105,6 +106,15 @@ def test_weights_are_among_the_images_that_are_trained_on():
     reward, group = data["next", "reward"].squeeze(1)[kept], data["group"][kept]
     expected = rwr_weights(advantage(reward, group, batch_std(reward)), group, temperature=0.5)
     assert torch.equal(batch["x1"][:, 0, 0, 0].long(), kept) and torch.equal(batch["weight"], expected)
+
+
+def test_ranks_share_the_scale_of_the_reward():
+    data = rollout([1.0, 5.0, 2.0, 3.0, 0.0, 90.0], [4, 4, 4, 9, 9, 9])
+    renoise = Renoise(coupling=partial(group_coupling, noise_level=0.5), seed=0)
+    whole = build_rwr_batch(data, 2, renoise=renoise, temperature=0.5)["weight"]
+    of_rank = replace(renoise, gather=lambda own: data["next", "reward"].squeeze(1))
+    parts = [build_rwr_batch(data[i : i + 3], 2, renoise=of_rank, temperature=0.5)["weight"] for i in (0, 3)]
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def test_the_scale_of_the_reward_does_not_matter():

@@ -234,6 +234,12 @@ def test_parts_of_an_algorithm_follow_the_config(components):
     assert (sampler.sde_window, sampler.eta, len(sampler.times)) == ((0, 1), 0.25, SAMPLING.steps + 1)
 
 
+def test_rewards_are_normalised_over_all_ranks(components):
+    parts = components(NFTConfig())
+    renoise = parts.renoise()
+    assert renoise.gather == renoise.reward_fn.keywords["gather"] == parts.accelerator.gather
+
+
 @pytest.mark.parametrize("control", ["none", "flipped"])
 def test_what_is_learned_from_is_the_total_or_the_sum_of_normalised_rewards(components, control):
     total = components(NFTConfig(control=control, loss=NFTLossConfig(normalise="total")))

@@ -33,6 +33,12 @@ def test_statistics_follow_the_config(runner):
     assert (len(over_all.mean), over_all.memory) == (1, 7 * compounds)
 
 
+def test_returns_and_advantages_are_of_all_ranks(runner):
+    accelerator = start_accelerator(threads=1)
+    algorithm = ppo.build(build_components(runner(ppo, SAMPLING).config("any"), accelerator))
+    assert algorithm.build_batch.keywords["gather"] == algorithm.loss.returns.gather == accelerator.gather
+
+
 def test_before_the_first_update_the_ratio_is_one_in_low_precision(runner, fresh_accelerate):
     check_ratio(runner(ppo, SAMPLING), ONE_STEP)
 
