@@ -25,9 +25,9 @@ def test_features_see_the_mean_and_the_maximum_of_each_map():
     ("judge", "rewarding"), [(JudgeClassifier, MoAClassifier), (JudgeSegmenter, EmbeddedSegmenter)]
 )
 def test_judges_share_no_weights_with_the_models_of_the_rewards(judge, rewarding):
-    shapes = [
-        {tuple(p.shape) for p in model.from_pretrained().parameters() if p.ndim == 4} for model in (judge, rewarding)
-    ]
+    own, others = [[p for p in model.from_pretrained().parameters() if p.ndim >= 2] for model in (judge, rewarding)]
+    assert own and not any(torch.equal(p, other) for p in own for other in others)
+    shapes = [{tuple(p.shape) for p in weights if p.ndim == 4} for weights in (own, others)]
     assert shapes[0] != shapes[1]
     assert judge.shipped != rewarding.shipped
 
