@@ -17,6 +17,7 @@ if __name__ == "__main__":
     CONFIG = parse_script(PRESETS, __doc__)
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def main(config: BenchmarkConfig) -> None:
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if has_native_bf16() else "fp32"
+    config = replace(config, precision=precision)  # which runs are stored with, and read again
     worlds = {
         "train": World(generator, SyntheticCells("train"), precision=precision),
         "test": World(generator, SyntheticCells("test")),

@@ -9,8 +9,8 @@ pytest.importorskip("stable_baselines3")
 
 from cellenv.gym import Scale, Select, Steer
 from cellenv.gym.score import fixed_contexts
-from examples.studies import gym_report
-from examples.studies.gym_benchmark import benchmark
+from examples.studies import gym_benchmark, gym_report
+from examples.studies.gym_benchmark import benchmark, main
 from examples.studies.gym_config import PRESETS
 from tests.cellenv.toy_bandit import toy_suite, toy_world
 
@@ -24,6 +24,18 @@ def config(tmp_path, monkeypatch):
 
 def read(file):
     return list(csv.DictReader(file.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_runs_are_stored_with_the_precision_that_the_hardware_has(config, monkeypatch, native, precision):
+    given = []
+    monkeypatch.setattr(gym_benchmark, "has_native_bf16", lambda: native)
+    monkeypatch.setattr(gym_benchmark, "World", lambda generator, data, precision="fp32": precision)
+    monkeypatch.setattr(gym_benchmark, "benchmark", lambda worlds, config: given.append((worlds, config)))
+    main(config)
+    ((worlds, resolved),) = given
+    assert config.precision == "auto" and resolved == replace(config, precision=precision)
+    assert worlds == {"train": precision, "test": "fp32"}
 
 
 @pytest.mark.slow
