@@ -27,7 +27,7 @@ from algorithms.launch import has_native_bf16
 from cellenv.data.synthetic import SyntheticCells
 from cellenv.generator import CellFlux
 from cellenv.gym import Scale, Select, Steer, World
-from cellenv.gym.score import fixed_contexts, play
+from cellenv.gym.score import SCALES, fixed_contexts, play
 from cellenv.streams import rng_at
 from examples.studies.cache import config_signature, load_cached, save_cached
 from examples.studies.gym_agents import LEARNERS, RULES
@@ -69,13 +69,17 @@ def run_baselines(train: CachedTask, test: CachedTask, scale: Scale, config: Ben
 
 
 def load_or_fit_scale(test: CachedTask, folder: Path) -> Scale:
-    """The stored scale; if it is absent or of another generator or contexts, a new one, written to the folder."""
-    try:
-        return Scale.load(test, test.scenes)
-    except ValueError as error:
-        print(error, "\nmeasuring it now")
+    """The shipped scale or the folder's; if neither is of this generator and contexts, a new one, written there."""
+    own = folder / "scales.json"
+    reasons = []
+    for file in [SCALES, own] if own.is_file() else [SCALES]:
+        try:
+            return Scale.load(test, test.scenes, file)
+        except ValueError as error:
+            reasons.append(error)
+    print(*reasons, "measuring it now", sep="\n")
     scale = Scale.fit(test, test.scenes)
-    scale.save(folder / "scales.json")
+    scale.save(own)
     return scale
 
 

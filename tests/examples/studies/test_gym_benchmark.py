@@ -10,7 +10,8 @@ pytest.importorskip("stable_baselines3")
 from cellenv.gym import Scale, Select, Steer
 from cellenv.gym.score import fixed_contexts
 from examples.studies import gym_benchmark, gym_report
-from examples.studies.gym_benchmark import benchmark, main
+from examples.studies.gym_benchmark import benchmark, load_or_fit_scale, main
+from examples.studies.gym_cached_task import CachedSelect
 from examples.studies.gym_config import PRESETS
 from tests.cellenv.toy_bandit import toy_suite, toy_world
 
@@ -36,6 +37,23 @@ def test_runs_are_stored_with_the_precision_that_the_hardware_has(config, monkey
     ((worlds, resolved),) = given
     assert config.precision == "auto" and resolved == replace(config, precision=precision)
     assert worlds == {"train": precision, "test": "fp32"}
+
+
+def test_a_scale_is_measured_once_for_the_same_contexts(config, monkeypatch, capsys):
+    measured, fit = [], Scale.fit
+
+    def count(task, contexts):
+        measured.append(len(contexts))
+        return fit(task, contexts)
+
+    world = toy_world()
+    monkeypatch.setattr(Scale, "fit", count)
+    for n in (6, 6, 5, 5):
+        test = CachedSelect(Select(world), fixed_contexts(world.data, n))
+        scale = load_or_fit_scale(test, config.output_dir)
+        assert scale == fit(test, test.scenes)
+    assert measured == [6, 5]
+    assert capsys.readouterr().out.count("measuring it now") == 2
 
 
 @pytest.mark.slow
