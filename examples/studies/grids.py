@@ -79,7 +79,7 @@ def changes(options: Mapping[str, Mapping[str, object]]) -> tuple[Candidate, ...
 
 
 LEVERS: Mapping[str, Mapping[str, object]] = {
-    "lag-as-published": {"loss.beta": 1.0, "rollout.decay_slope": 0.001, "rollout.decay_most": 0.5},
+    "beta-and-lag-as-published": {"loss.beta": 1.0, "rollout.decay_slope": 0.001, "rollout.decay_most": 0.5},
     "12-of-24": {"rollout.group_size": 24, "rollout.train_on": 12},
     "steady-rate": {"optim.cooldown": 0.0},
     "muon": {"optim.optimizer": "muon", "optim.learning_rate": 4e-3},

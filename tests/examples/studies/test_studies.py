@@ -74,7 +74,7 @@ def test_a_study_runs_only_the_settings_that_are_named(asked, tmp_path):
     studies.main(replace(DEFAULT, study="levers", full=True, only=("muon", "default"), output_dir=tmp_path))
     ((_, candidates, _, _),) = asked
     assert [c.name for c in candidates] == ["default", "muon"]
-    with pytest.raises(ValueError, match="--only mu: the grid has default, lag-as-published"):
+    with pytest.raises(ValueError, match="--only mu: the grid has default, beta-and-lag-as-published"):
         studies.main(replace(DEFAULT, study="levers", only=("mu", "muon"), output_dir=tmp_path))
 
 
