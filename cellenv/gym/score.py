@@ -136,18 +136,20 @@ class Scale:
         """(mean r - mean untouched) / (mean oracle - mean untouched) over the last axis of rewards, (..., n).
 
         Raises:
-            ValueError: if there is not one reward per context, a reward is nan, or the oracle earns no more or less
-                than the untouched generator.
+            ValueError: if there is not one reward per context, a reward is nan, or the oracle earns no more than the
+                untouched generator.
         """
         r, untouched, oracle = (np.asarray(x, np.float64) for x in (rewards, self.untouched, self.oracle))
         if r.shape[-1:] != untouched.shape:
             raise ValueError(f"need a reward for each of {len(untouched)} contexts, got shape {r.shape}")
         if bad := int(np.isnan(r).sum()):
             raise ValueError(f"{bad} of {r.size} rewards are nan: those images could not be scored")
-        if not (gap := (oracle - untouched).mean()):
+        if (gap := (oracle - untouched).mean()) <= 0:
+            low, high = untouched.mean(), oracle.mean()
+            came = f"it earns {high:.4f}, the generator {low:.4f}," if gap else f"both earn {high:.4f}"
             raise ValueError(
-                f"need an oracle that earns more than the untouched generator; both earn {oracle.mean():.4f} in"
-                f" {len(oracle)} contexts: take more contexts, or rewards that tell images apart"
+                f"need an oracle that earns more than the untouched generator; {came} in {len(oracle)} contexts: take"
+                " more contexts, or rewards that tell images apart"
             )
         score: NDArray[np.float64] = (r - untouched).mean(-1) / gap
         return score

@@ -48,6 +48,9 @@ def test_an_oracle_that_earns_no_more_makes_no_scale(scale):
     flat = Scale(fingerprint=scale.fingerprint, untouched=(0.0, 2.0), oracle=(2.0, 0.0))
     with pytest.raises(ValueError, match=r"both earn 1\.0000 in 2 contexts"):
         flat.score([1.0, 2.0])
+    worse = Scale(fingerprint=scale.fingerprint, untouched=(1.0, 2.0), oracle=(1.0, 1.0))
+    with pytest.raises(ValueError, match=r"it earns 1\.0000, the generator 1\.5000, in 2 contexts"):
+        worse.score([1.0, 2.0])
 
 
 def test_contexts_are_fixed_and_a_few_are_the_first_of_many(contexts):

@@ -85,6 +85,7 @@ def test_the_task_of_the_documentation_works(world, monkeypatch, tmp_path, reque
     check_env(env.unwrapped, skip_render_check=True)
     task, contexts = env.unwrapped.task, fixed_contexts(world.data, 6)
     scale = Scale.fit(task, contexts)
-    for action in (0, 1):
-        assert evaluate(task, lambda seen, a=action: [a] * 6, scale=scale).score == pytest.approx(action, abs=1e-3)
+    control, drawn = (evaluate(task, lambda seen, a=a: [a] * 6, scale=scale) for a in (0, 1))
+    assert control.score + drawn.score == pytest.approx(0, abs=1e-3)  # 0 is the mean of the two actions
+    assert scale.score(np.maximum(control.rewards, drawn.rewards)) == pytest.approx(1, abs=1e-3)
     assert gymnasium.make_vec("mine/Trust-v0", num_envs=2, world=world).reset(seed=0)[0]["control"].shape[0] == 2
