@@ -22,35 +22,38 @@ ALIASES = {  # names of columns in tables of wells, mechanisms and compounds; ca
 def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
     """The fields with what a table of wells says: the compound, and if it has them concentration, MoA and SMILES.
 
-    Wells are joined by plate and well, or by well alone if the table names no plate.
+    Wells are joined by plate and well, or by well alone if the table names no plate. A plate is W_1, of batch and
+    plate, or 1 alone where no other batch of the fields has a plate 1. An empty value leaves what the field has.
 
     Raises:
         ValueError: if the table lacks well or compound, names a well twice, or holds no well of the fields; if two
-            names of plates become one.
+            names of plates become one, or one is that of plates of several batches.
     """
     rows = read_rows(file)
     find = _finder(rows, file)
     well, compound, plate = find("well", True), find("compound", True), find("plate", False)
     dose, moa, smiles = find("dose", False), find("moa", False), find("smiles", False)
-    of_well: dict[tuple[str, str], Row] = {}
-    written: dict[tuple[str, ...], str] = {}
-    for row in rows:
-        key = (key_part(row[plate]) if plate else "", normal_well(row[well]))
-        if plate:
-            check_one_name(written, key[:1], row[plate])
-        if key in of_well:
-            raise ValueError(f"{file} has two rows for well {row[well]}{' of plate ' + row[plate] if plate else ''}")
-        of_well[key] = row
+    of_well = _by_well(rows, file, plate, well)
+    batches: dict[str, set[str]] = {}
+    for field in fields:
+        batches.setdefault(field.plate, set()).add(field.batch)
     joined, found = [], 0
     for field in fields:
-        names = (field.plate, key_part(f"{field.batch}_{field.plate}")) if plate else ("",)
-        row = next((of_well[key] for name in names if (key := (name, normal_well(field.well))) in of_well), {})
+        names = (key_part(f"{field.batch}_{field.plate}"), field.plate) if plate else ("",)
+        name, row = next(
+            ((name, of_well[key]) for name in names if (key := (name, normal_well(field.well))) in of_well), ("", {})
+        )
         found += bool(row)
+        if name == field.plate and len(batches[name]) > 1:
+            raise ValueError(
+                f"{file}: plate {row[plate]!r} is one of batch {' and '.join(sorted(batches[name]))}: name it as"
+                f" {field.batch}_{field.plate}, batch and plate"
+            )
         joined.append(
             replace(
                 field,
                 compound=row.get(compound, "") or field.compound,
-                dose=parse_dose(row[dose], f"{file}, well {field.well}") if dose in row else field.dose,
+                dose=parse_dose(row[dose], f"{file}, well {field.well}") if row.get(dose) else field.dose,
                 moa=row.get(moa, "") or field.moa,
                 smiles=row.get(smiles, "") or field.smiles,
             )
@@ -63,6 +66,21 @@ def add_wells(fields: Sequence[Field], file: Path) -> list[Field]:
             f" {of_plate[1]}well {needed.well}"
         )
     return joined
+
+
+def _by_well(rows: Sequence[Row], file: Path, plate: str, well: str) -> dict[tuple[str, str], Row]:
+    """{(plate, well): row}, named as those of fields are; plate: its column, or "" if the table names none."""
+    found: dict[tuple[str, str], Row] = {}
+    written: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        key = (key_part(row[plate]) if plate else "", normal_well(key_part(row[well])) if row[well] else "")
+        if plate:
+            check_one_name(written, key[:1], row[plate])
+        if key in found:
+            where = f" of plate {row[plate]}: name plates of several batches as W1_1, batch and plate" if plate else ""
+            raise ValueError(f"{file} has two rows for well {row[well]}{where}")
+        found[key] = row
+    return found
 
 
 def add_mechanisms(fields: Sequence[Field], file: Path) -> list[Field]:
@@ -81,7 +99,7 @@ def add_mechanisms(fields: Sequence[Field], file: Path) -> list[Field]:
         if known.setdefault(key, row[moa]) != row[moa]:
             raise ValueError(f"{file} gives {row[compound]!r} two mechanisms: {known[key]!r} and {row[moa]!r}")
     return [
-        replace(field, moa=known.get(_treatment(field.compound, field.dose if dose else None), field.moa))
+        replace(field, moa=known.get(_treatment(field.compound, field.dose if dose else None), "") or field.moa)
         for field in fields
     ]
 
@@ -90,12 +108,15 @@ def add_structures(fields: Sequence[Field], file: Path) -> list[Field]:
     """The fields with the SMILES of their compound, where the table has it.
 
     Raises:
-        ValueError: if the table lacks compound or SMILES.
+        ValueError: if the table lacks compound or SMILES, or gives a compound two of them.
     """
     rows = read_rows(file)
     find = _finder(rows, file)
     compound, smiles = find("compound", True), find("smiles", True)
-    known = {row[compound].casefold(): row[smiles] for row in rows}
+    known: dict[str, str] = {}
+    for row in rows:
+        if row[smiles] and (other := known.setdefault(row[compound].casefold(), row[smiles])) != row[smiles]:
+            raise ValueError(f"{file} gives {row[compound]!r} two structures: {other!r} and {row[smiles]!r}")
     return [replace(field, smiles=known.get(field.compound.casefold(), field.smiles)) for field in fields]
 
 

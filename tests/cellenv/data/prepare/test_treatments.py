@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from cellenv.data.prepare.fields import Field
+from cellenv.data.prepare.fields import Field, name_fields
 from cellenv.data.prepare.treatments import add_mechanisms, add_structures, add_wells, mark_controls, select
 
 BARE = Field(batch="W", plate="1", well="A01", site="1", planes=())
@@ -52,6 +52,33 @@ def test_wells_join_by_plate_and_well(tmp_path):
     assert [f.compound for f in add_wells([BARE, other], by_well)] == ["aspirin", "aspirin"]
 
 
+def test_a_plate_of_several_batches_is_joined_by_its_full_name(tmp_path):
+    first, second = replace(BARE, batch="W1"), replace(BARE, batch="W2")
+    table = "plate,well,compound\nW1_1,A01,taxol\nW2_1,A01,aspirin\n1,A01,DMSO\n"
+    assert [f.compound for f in add_wells([first, second], write(tmp_path / "w.csv", table))] == ["taxol", "aspirin"]
+    assert add_wells([replace(BARE, batch="W3")], tmp_path / "w.csv")[0].compound == "DMSO"
+    for table in ("plate,well,compound\n1,A01,taxol\n", "plate,well,compound\nW1_1,A01,taxol\n1,A01,DMSO\n"):
+        with pytest.raises(ValueError, match="plate '1' is one of batch W1 and W2: name it as W"):
+            add_wells([first, second], write(tmp_path / "w.csv", table))
+    table = "batch,plate,well,compound\nW1,1,A01,taxol\nW2,1,A01,DMSO\n"
+    with pytest.raises(ValueError, match="two rows for well A01 of plate 1: name plates of several batches as W1_1"):
+        add_wells([first, second], write(tmp_path / "w.csv", table))
+
+
+def test_signs_in_the_name_of_a_well_are_read_as_in_those_of_fields(tmp_path):
+    (field,) = add_wells(name_fields([replace(BARE, well="A 1")]), write(tmp_path / "w.csv", "well,compound\nA 1,x\n"))
+    assert (field.well, field.compound) == ("A-1", "x")
+
+
+def test_what_a_table_leaves_empty_the_fields_keep(tmp_path):
+    field = replace(BARE, compound="taxol", dose=5.0, moa="Stab")
+    (found,) = add_wells([field], write(tmp_path / "w.csv", "well,compound,concentration,moa\nA01,taxol,,\n"))
+    assert found == field
+    assert add_mechanisms([field], write(tmp_path / "m.csv", "compound,moa\ntaxol,\n")) == [field]
+    table = write(tmp_path / "s.csv", "compound,smiles\ntaxol,C\nTaxol,\n")
+    assert add_structures([field], table)[0].smiles == "C"
+
+
 def test_an_index_column_of_a_table_of_wells_is_none_of_its_values(tmp_path):
     (found,) = add_wells([BARE], write(tmp_path / "w.csv", ",well,compound\n7,A01,aspirin\n"))
     assert found == replace(BARE, compound="aspirin")
@@ -71,6 +98,7 @@ def test_structures_join_by_compound(tmp_path):
         (add_wells, "well,compound\nH12,x\n", "no well of the fields: its first is well 'H12', .* well A01"),
         (add_wells, "plate,well,compound\nP2,A1,x\n", "its first is plate 'P2', well 'A1', .* plate W_1, well A01"),
         (add_wells, "plate,well,compound\nsiRNA+,A01,x\nsiRNA-,A02,y\n", r"'siRNA\+' and 'siRNA-' are both 'siRNA'"),
+        (add_structures, "compound,smiles\ntaxol,C\nTaxol,CC\n", "'Taxol' two structures: 'C' and 'CC'"),
         (add_structures, "compound\ntaxol\n", "needs a column smiles"),
     ],
 )
