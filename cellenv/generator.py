@@ -135,6 +135,8 @@ class CellFlux(nn.Module):
         """
         check_images(x0, self.config.size, "x0")
         check_rows(condition, (len(x0), self.config.condition_dim), "condition")
+        if not len(x0):
+            return x0.clone(), x0.clone()
         source = x0 + self.noise_level * normal_like(x0, seed) if self.noise_level else x0.clone()
         return self.flow(source, condition), source
 
@@ -205,7 +207,10 @@ def resolve_folder(path_or_name: str | Path) -> Path:
 
 
 class GeneratorPolicy(TensorDictModuleBase):
-    """The generator as a policy: reads x0, condition, seed; writes action = x1 and source, see `CellFlux.sample`."""
+    """The generator as a policy: reads x0, condition, seed; writes action = x1 and source, see `CellFlux.sample`.
+
+    The batch may have any shape.
+    """
 
     in_keys = ("x0", "condition", "seed")
     out_keys = ("action", "source")
@@ -215,5 +220,7 @@ class GeneratorPolicy(TensorDictModuleBase):
         self.generator = generator
 
     def forward(self, td: TensorDictBase) -> TensorDictBase:
-        x1, source = self.generator.sample(td["x0"], td["condition"], td["seed"])
-        return td.set("action", x1).set("source", source)
+        x0, condition = td["x0"], td["condition"]
+        rows = x0.reshape(-1, *x0.shape[-3:]), condition.reshape(-1, condition.shape[-1]), td["seed"].reshape(-1)
+        x1, source = self.generator.sample(*rows)
+        return td.set("action", x1.reshape(x0.shape)).set("source", source.reshape(x0.shape))

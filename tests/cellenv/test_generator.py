@@ -1,11 +1,14 @@
 import json
 import pickle
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.envs import SerialEnv
 
+from cellenv.env import VirtualCellEnv
 from cellenv.generator import SAMPLINGS, CellFlux, GeneratorPolicy, Sampling
 from cellenv.networks import UNet, UNetConfig
 from cellenv.solvers import SOLVERS
@@ -101,6 +104,24 @@ def test_policy_reads_and_writes_its_keys(generator, contexts):
     assert torch.equal(td["action"], x1)
     assert torch.equal(td["source"], source)
     assert not td["action"].requires_grad
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2), (0,)])
+def test_a_batch_of_any_shape_is_drawn_as_its_rows(generator, contexts, shape):
+    given = contexts[: torch.Size(shape).numel()]
+    td, flat = GeneratorPolicy(generator)(given.reshape(shape)), GeneratorPolicy(generator)(given.copy())
+    assert td.batch_size == shape and td["action"].shape == (*shape, 3, 8, 8)
+    for key in ("action", "source"):
+        assert torch.equal(td[key], flat[key].reshape(td[key].shape))
+
+
+def test_environments_in_a_row_are_rolled_out(generator):
+    envs = SerialEnv(2, [partial(VirtualCellEnv, ToyCells(), batch_size=2, seed=i) for i in range(2)])
+    step = envs.rollout(1, GeneratorPolicy(generator))[..., 0]
+    for i in range(2):
+        row = step[i]
+        alone = generator.sample(row["x0"], row["condition"], row["seed"])[0]
+        torch.testing.assert_close(row["action"], alone)
 
 
 def test_save_and_load_give_the_same_pixels(generator, contexts, tmp_path):
