@@ -44,13 +44,19 @@ class Fingerprint:
     version: int
     task: str
     generator: str  # SHA-256 of weights and sampling
-    contexts: str  # SHA-256 of ids, conditions and seeds, not of pixels
+    contexts: str  # SHA-256 of ids, conditions and seeds, not of pixels; "" of the first of them, see `Scale.head`
     rewards: tuple[float, ...]  # of the first control images, which depend on code and weights of the rewards
 
     @classmethod
     def of(cls, task: Task, contexts: TensorDict) -> Self:
-        """Fingerprint of a task on these contexts."""
+        """Fingerprint of a task on these contexts.
+
+        Raises:
+            ValueError: if the world of the task is not one of fp32, in which scores are measured.
+        """
         generator = task.world.generator
+        if task.world.precision != "fp32":
+            raise ValueError(f'scores need World(precision="fp32"); that of {task.name} has {task.world.precision}')
         probes = task.world.rate(contexts[:PROBES], contexts["x0"][:PROBES])["reward"]
         return cls(
             version=VERSION,
@@ -62,7 +68,8 @@ class Fingerprint:
 
     def differences(self, other: Self) -> list[str]:
         """Names of fields that differ; rewards may differ by 0.05, one pixel at the edge of a mask."""
-        names = [field.name for field in fields(self) if field.name != "rewards"]
+        ignored = {"rewards"} if self.contexts and other.contexts else {"rewards", "contexts"}
+        names = [field.name for field in fields(self) if field.name not in ignored]
         differ = [name for name in names if getattr(self, name) != getattr(other, name)]
         near = len(self.rewards) == len(other.rewards) and np.allclose(self.rewards, other.rewards, rtol=0, atol=0.05)
         return differ if near else [*differ, "rewards"]
@@ -90,11 +97,16 @@ class Scale:
 
     @classmethod
     def fit(cls, task: Task, contexts: TensorDict) -> Self:
-        """Measure the scale of a task on these contexts; for Steer this takes 68 images per context."""
+        """Measure the scale of a task on these contexts; for Steer this takes 68 images per context.
+
+        Raises:
+            ValueError: if the world is not one of fp32.
+        """
+        fingerprint = Fingerprint.of(task, contexts)
         parts = tqdm(contexts.split(BATCH), desc=f"scale of {task.name}", leave=False)
         untouched, oracle = zip(*(task.bounds(task.prepare(part)) for part in parts), strict=True)
         return cls(
-            fingerprint=Fingerprint.of(task, contexts),
+            fingerprint=fingerprint,
             untouched=tuple(round(value, 4) for value in torch.cat(untouched).tolist()),
             oracle=tuple(round(value, 4) for value in torch.cat(oracle).tolist()),
         )
@@ -104,7 +116,8 @@ class Scale:
         """Stored scale of a task, which must have been measured on the same generator, rewards and contexts.
 
         Raises:
-            ValueError: if the file has no scale of the task, or one whose fingerprint differs.
+            ValueError: if the file has no scale of the task, or one whose fingerprint differs, or the world is not one
+                of fp32.
         """
         file, current = Path(file), Fingerprint.of(task, contexts)
         stored = read_json(file, dict[str, StoredScale]) if file.is_file() else {}
@@ -130,7 +143,8 @@ class Scale:
 
     def head(self, n: int) -> Self:
         """Scale of the first n contexts."""
-        return replace(self, untouched=self.untouched[:n], oracle=self.oracle[:n])
+        fingerprint = replace(self.fingerprint, contexts="", rewards=self.fingerprint.rewards[:n])
+        return replace(self, fingerprint=fingerprint, untouched=self.untouched[:n], oracle=self.oracle[:n])
 
     def score(self, rewards: ArrayLike) -> NDArray[np.float64]:
         """(mean r - mean untouched) / (mean oracle - mean untouched) over the last axis of rewards, (..., n).
@@ -190,9 +204,16 @@ def evaluate(task: Task, policy: Policy, *, scale: Scale | None = None) -> Resul
     policy: a batch of observations -> a batch of actions. scale: None loads the stored one.
 
     Raises:
-        ValueError: if the stored scale belongs to another generator, data set or suite, or a reward is nan.
+        ValueError: if the scale belongs to another task, generator, data set or suite, the world is not one of fp32,
+            or a reward is nan.
     """
     contexts = fixed_contexts(task.world.data, CONTEXTS if scale is None else len(scale.untouched))
-    scale = Scale.load(task, contexts) if scale is None else scale
+    if scale is None:
+        scale = Scale.load(task, contexts)
+    elif differ := Fingerprint.of(task, contexts).differences(scale.fingerprint):
+        raise ValueError(
+            f"need a scale of {task.name} in its world; the one given is of {scale.fingerprint.task}, other:"
+            f" {', '.join(differ)}: measure it with Scale.fit(task, fixed_contexts(data))"
+        )
     rewards = play(task, policy, contexts, partial(tqdm, desc=task.name, leave=False))
     return Result(float(scale.score(rewards)), rewards)

@@ -63,7 +63,7 @@ class World:
         check_names(self.data, suite)
         self.suite = suite.clone().to(self.device)  # a transform can have only one parent
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
-        self._features, self._precision = features, precision
+        self._features, self.precision = features, precision
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -75,7 +75,7 @@ class World:
 
     def autocast(self) -> torch.autocast:
         """Context manager in which the generator runs in the world's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @torch.no_grad()
     def generate(self, contexts: TensorDict) -> Tensor:

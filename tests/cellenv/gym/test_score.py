@@ -126,6 +126,27 @@ def test_a_scale_of_something_else_is_refused(task, contexts, scale, tmp_path, c
     world = toy_world(**changes())
     with pytest.raises(ValueError, match=rf"stale, other now: {named}; run `python -m examples.studies.fit_gym`"):
         Scale.load(Select(world, candidates=4), fixed_contexts(world.data, N), tmp_path / "gym.json")
+    with pytest.raises(ValueError, match=rf"the one given is of Select\(candidates=4\), other: {named}: measure"):
+        evaluate(Select(world, candidates=4), lambda seen: [0] * len(seen["condition"]), scale=scale)
+
+
+def test_a_scale_of_another_task_is_refused(task, scale):
+    with pytest.raises(ValueError, match=r"need a scale of Select\(candidates=2\).*given.*=4\), other: task"):
+        evaluate(Select(task.world, candidates=2), lambda seen: [0] * len(seen["condition"]), scale=scale)
+
+
+def test_a_scale_of_the_first_contexts_scores_these(task, scale):
+    for n in (3, 20):
+        result = evaluate(task, lambda seen: [0] * len(seen["condition"]), scale=scale.head(n))
+        assert result.score == pytest.approx(float(scale.head(n).score(result.rewards)))
+
+
+def test_scores_need_a_world_of_fp32(contexts, scale):
+    fast = Select(toy_world(precision="bf16"), candidates=4)
+    with pytest.raises(ValueError, match=r'need World\(precision="fp32"\); that of .* has bf16'):
+        Scale.fit(fast, contexts)
+    with pytest.raises(ValueError, match="has bf16"):
+        evaluate(fast, lambda seen: [0] * len(seen["condition"]), scale=scale)
 
 
 def test_absent_and_shorter_scales_are_refused(task, contexts, scale, tmp_path):
