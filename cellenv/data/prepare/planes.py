@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tifffile import TiffFile
+from tifffile import PHOTOMETRIC, TiffFile
 
 from cellenv.data.prepare.fields import Plane
 
 Pixels = NDArray[np.float32]
 
 TYPES = "uint8, uint16 or float"
+MOST_VALUES = 16_384**2  # of a page; a small file can claim any number
 
 
 def read_plane(plane: Plane) -> Pixels:
@@ -25,7 +26,8 @@ def read_plane(plane: Plane) -> Pixels:
 
     Raises:
         FileNotFoundError: if the file is missing.
-        ValueError: if the file is damaged, of another kind, or has another number of planes than `plane` needs.
+        ValueError: if the file is damaged, of another kind or too large, or has another number of planes than `plane`
+            needs.
     """
     if not plane.file.is_file():
         raise FileNotFoundError(f"{plane.file} is missing")
@@ -48,7 +50,8 @@ def read_plane(plane: Plane) -> Pixels:
 def _read_tiff(plane: Plane) -> NDArray[Any]:
     """The plane of a TIFF: a page, or for a page of several samples one of these."""
     with TiffFile(plane.file) as tiff:
-        series = [one for one in tiff.series if one.shape == tiff.series[0].shape]  # without thumbnails
+        by_area = sorted(tiff.series, key=lambda one: -one.keyframe.imagelength * one.keyframe.imagewidth)
+        series = [one for one in tiff.series if one.shape == by_area[0].shape]  # without thumbnails
         axes, shape = series[0].axes, series[0].shape
         sizes = {axis: size for axis, size in zip(axes, shape) if axis not in "YX" and size > 1}
         if len(sizes) > 1 and not set(sizes) <= {"C", "S"}:
@@ -67,7 +70,9 @@ def _read_tiff(plane: Plane) -> NDArray[Any]:
 
 
 def _decode(file: Path, page: Any) -> NDArray[Any]:
-    """Pixels of a page; Pillow decodes what tifffile leaves to a further package, such as LZW."""
+    """Pixels of a page as stored; Pillow decodes what tifffile leaves to a further package, such as LZW."""
+    if prod(page.shape) > MOST_VALUES:
+        raise ValueError(f"need a page of up to {MOST_VALUES} values; it has {' x '.join(map(str, page.shape))}")
     try:
         pixels: NDArray[Any] = page.asarray()
         return pixels
@@ -76,7 +81,9 @@ def _decode(file: Path, page: Any) -> NDArray[Any]:
             raise
     with Image.open(file, formats=["TIFF"]) as image:
         image.seek(page.index)
-        return np.asarray(image)
+        pixels = np.asarray(image)
+    inverted = page.photometric == PHOTOMETRIC.MINISWHITE and image.mode == "L"  # by Pillow, in this mode alone
+    return 255 - pixels if inverted else pixels
 
 
 def _read_png(plane: Plane) -> NDArray[Any]:

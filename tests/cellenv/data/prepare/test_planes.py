@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -68,6 +71,50 @@ def test_what_cannot_be_read_is_named(tmp_path):
     tifffile.imwrite(file, np.stack([STACK, STACK]), photometric="minisblack", metadata={"axes": "ZCYX"}, ome=True)
     with pytest.raises(ValueError, match="planes along Z, C"):
         read_plane(Plane(file, 0))
+
+
+def huge(file, side, tile=1024):
+    """A small TIFF of side x side pixels: all its tiles are one."""
+    content, tiles = zlib.compress(bytes(2 * tile**2)), (side // tile) ** 2
+    content += bytes(len(content) % 2)
+    offsets, counts, directory = (8 + len(content) + 4 * tiles * k for k in range(3))
+    tags = {256: side, 257: side, 258: 16, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: offsets, 325: counts}
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<2sHI", b"II", 42, directory) + content)
+        stream.write(struct.pack(f"<{2 * tiles}I", *[8] * tiles, *[len(content)] * tiles))
+        stream.write(struct.pack("<H", len(tags)))
+        for tag, value in tags.items():
+            stream.write(struct.pack("<HHII", tag, 4, tiles if tag in (324, 325) else 1, value))
+        stream.write(bytes(4))
+
+
+def test_a_small_file_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    huge(tmp_path / "a.tif", 2048)
+    assert read_plane(Plane(tmp_path / "a.tif", None)).shape == (2048, 2048)
+    huge(tmp_path / "a.tif", 40960)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)  # nothing is decoded
+    with pytest.raises(ValueError, match=r"a\.tif: need a page of up to 268435456 values; it has 40960 x 40960"):
+        read_plane(Plane(tmp_path / "a.tif", None))
+
+
+def test_a_thumbnail_may_come_first(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for pixels in (STACK[0, ::4, ::4], *STACK):
+            writer.write(pixels)
+    assert np.array_equal(read_plane(Plane(tmp_path / "a.tif", 1)), STACK[1])
+
+
+def lacks_codecs(page):
+    raise ValueError("requires the 'imagecodecs' package")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_are_those_stored_whatever_they_are_shown_as(dtype, tmp_path, monkeypatch):
+    pixels = (STACK[0] / 250).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    assert np.array_equal(read_plane(Plane(tmp_path / "a.tif", None)), pixels)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lacks_codecs)
+    assert np.array_equal(read_plane(Plane(tmp_path / "a.tif", None)), pixels)
 
 
 def test_a_picture_in_colours_is_to_be_saved_as_grey(tmp_path):
