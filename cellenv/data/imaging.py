@@ -9,6 +9,7 @@ N images, P compounds, M mechanisms of action (MoA), D condition size, n drawn, 
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,19 +115,21 @@ class ImagingCells(CellData):
     def _read_tables(self, row_errors: RowErrors) -> list[Row]:
         """Rows of the image table that are valid by themselves; sets compounds, conditions and MoAs."""
         layout = self.layout
-        moa_of: dict[str, str | None] = {}
+        moa_of: dict[str, str] = {}
         table = read_table(find_file(self.path, layout.index, "--index"), layout, row_errors)
         found = read_embedding(find_file(self.path, layout.embedding, "--embeddings"))
         conditions: dict[str, Tensor] = {}
+        count = Counter((row[layout.compound], self._label(row)) for row in table if self._is_treated(row))
+        most_common = dict(sorted(count, key=lambda named: (count[named], named)))  # {compound: MoA}
 
         def check(row: Row) -> None:
             if not self._is_treated(row):
                 return
-            name, moa = row[layout.compound], row[layout.label] if layout.label else None
+            name, moa = row[layout.compound], self._label(row)
             conditions[name] = condition_of(row, layout, found)
-            if moa_of.setdefault(name, moa) != moa:
-                other = moa_of[name]
+            if (other := most_common[name]) != moa:
                 raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
+            moa_of[name] = moa
 
         with_treated = any(map(self._is_treated, table))
         table = row_errors.filter(table, check)
@@ -134,9 +137,9 @@ class ImagingCells(CellData):
             raise ValueError(f"no treated image is left: {_shown(row_errors.found, self.path)}")
         self.compounds = tuple(sorted(moa_of))
         self.conditions = torch.stack([conditions[name] for name in self.compounds]) if moa_of else torch.empty(0, 0)
-        self.moas = tuple(sorted({moa for moa in moa_of.values() if moa is not None}))
+        self.moas = tuple(sorted(set(moa_of.values()))) if layout.label else ()
         ids = {moa: i for i, moa in enumerate(self.moas)}
-        moa_ids = [-1 if (moa := moa_of[name]) is None else ids[moa] for name in self.compounds]
+        moa_ids = [ids.get(moa_of[name], -1) for name in self.compounds]
         self.compound_moa = torch.tensor(moa_ids, dtype=torch.int64)
         return table
 
@@ -172,6 +175,10 @@ class ImagingCells(CellData):
                 f" {split!r} ({splits}; --split-names), {here} of compounds that are {held_out}"
             )
         return kept
+
+    def _label(self, row: Row) -> str:
+        """MoA of the row, "" in a layout without."""
+        return row[self.layout.label] if self.layout.label else ""
 
     def _is_treated(self, row: Row) -> bool:
         return bool(self.layout.states[row[self.layout.state]])

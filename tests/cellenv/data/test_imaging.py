@@ -93,7 +93,7 @@ def test_controls_come_from_the_pairing_column(folder):
     ("row", "message"),
     [
         (("W1_10", "taxol", "Stab", "1", "train"), "line 2.*WEEK_PLATE_NAME"),
-        (("W1_10_z", "taxol", "Chol", "1", "train"), "'taxol' has MoA 'Stab', elsewhere 'Chol'"),
+        (("W1_10_z", "taxol", "Chol", "1", "train"), "W1_10_z: .*'taxol' has MoA 'Chol', elsewhere 'Stab'"),
         (("W1_10_z", "nova", "Chol", "1", "train"), "image W1_10_z.*no row for 'nova'"),
     ],
 )
@@ -152,6 +152,13 @@ def test_skip_bad_counts_and_lists_what_it_leaves_out(folder, cache):
     ):
         assert re.search(message, error)
     assert data.draw_contexts(4, torch.Generator().manual_seed(0))["x0"].shape == (4, 3, 4, 6)
+
+
+def test_a_compound_has_the_mechanism_of_most_of_its_rows(folder):
+    write_table(folder, [("W1_10_z", "taxol", "Typo", "1", "test"), *ROWS])
+    with pytest.warns(UserWarning, match="W1_10_z: compound 'taxol' has MoA 'Typo', elsewhere 'Stab'"):
+        data = ImagingCells(folder, unseen=None, skip_bad=True)
+    assert letters(data) == "abcde" and data.moas == ("Chol", "Stab") and len(data.skipped) == 1
 
 
 def test_no_treated_image_is_left_without_a_word(folder, cache):
