@@ -25,7 +25,8 @@ class World:
     """Draws contexts, generates images and computes their rewards. None: that of the embedded world.
 
     generator: copied, so that training it further does not change the benchmark.
-    suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. `rewards.cellflux_rewards()`.
+    suite: rewards as transforms that write "reward" and ("rewards", NAME), e.g. `rewards.cellflux_rewards()`;
+        copied, with its networks.
     rewards: changes to the default suite, as on the command line: "moa=2" sets a weight, "roundness=0"
         removes a reward, "sharpness=mylab.rewards:sharpness:0.5" adds a function with a weight.
     features: images (B, C, H, W) in [-1, 1] -> (B, F); None takes those of the classifier in the suite.
@@ -61,7 +62,8 @@ class World:
         self.generator = deepcopy(generator).eval().to(self.device)
         self.data = SyntheticCells("train") if data is None else data
         check_names(self.data, suite)
-        self.suite = suite.clone().to(self.device)  # a transform can have only one parent
+        suite = deepcopy(suite.clone())  # a transform can have only one parent, and a clone shares its networks
+        self.suite = suite.to(self.device)
         self._env = TransformedEnv(VirtualCellEnv(self.data, device=self.device), self.suite)
         self._features, self.precision = features, precision
 

@@ -3,9 +3,11 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from torchrl.envs import Compose
+from torch import nn
+from torchrl.envs import Compose, TransformedEnv
 
 from cellenv.data.synthetic import SyntheticCells
+from cellenv.env import VirtualCellEnv
 from cellenv.gym import Steer, World
 from cellenv.streams import rng_at
 from rewards import AveragedOverOrientations, MoAClassifier, Reference
@@ -136,6 +138,20 @@ def probabilities(*moas):
 def test_rewards_made_for_other_data_are_refused(suite, message):
     with pytest.raises(ValueError, match=message):
         toy_world(suite=suite())
+
+
+def test_the_networks_of_the_suite_are_copied(contexts):
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    suite = Compose(MoAProbability(classifier), WeightedSum({"moa": 1.0}))
+    mine = TransformedEnv(VirtualCellEnv(ToyCells()), suite)
+    world = toy_world(suite=suite)
+    before = world.rate(contexts, contexts["x0"])["reward"]
+    with torch.no_grad():
+        classifier[1].bias.copy_(torch.tensor([9.0, -9.0]))
+    assert torch.equal(world.rate(contexts, contexts["x0"])["reward"], before)
+    world.suite[0].classifier.load_state_dict(classifier.state_dict())  # its function reads this copy too
+    assert mine.transform is suite and suite[0].parent is not None
+    assert not torch.isclose(world.rate(contexts, contexts["x0"])["reward"], before).any()
 
 
 def test_rewards_made_for_the_data_are_taken():
