@@ -69,7 +69,7 @@ class Classifier(nn.Module, ABC):
         """Features of the maps of the trunk, (B, ., h, w) -> (B, F)."""
 
     def features(self, images: Tensor) -> Tensor:
-        """Input of the head, (B, C, H, W) in [-1, 1] -> (B, F).
+        """Input of the head, (B, C, H, W) in [-1, 1] of any float type -> (B, F), in the precision of the weights.
 
         Raises:
             ValueError: images of another size, or with pixels outside [-1, 1].
@@ -77,11 +77,14 @@ class Classifier(nn.Module, ABC):
         if images.shape[1:] != self.size:
             raise ValueError(f"need images of shape (B, {', '.join(map(str, self.size))}), got {tuple(images.shape)}")
         check_pixels(images, "a classifier")
-        return self.pool(self.trunk(images))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.pool(self.trunk(images.to(self.head.weight.dtype)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Calibrated logits, (B, M)."""
-        logits: Tensor = self.head(self.features(images)) / self.temperature
+        features = self.features(images)
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.head(features) / self.temperature
         return logits
 
     def save_pretrained(self, path: str | Path, training: Mapping[str, Any] | None = None) -> None:

@@ -95,6 +95,17 @@ def test_a_gradient_reaches_the_pixels_and_rounding_is_forgiven():
     assert x.grad.abs().sum() > 0
 
 
+@BOTH
+def test_images_of_any_float_type_are_computed_in_float32(model):
+    net, x = built(model), images(2)
+    logits = net(x)
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        assert torch.equal(net(x.to(dtype)), net(x.to(dtype).float()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(x), logits)
+    assert net.double()(x.double()).dtype == torch.float64
+
+
 def test_cells_without_known_mechanisms_are_refused_by_the_column_that_is_missing():
     with pytest.raises(ValueError, match=r"column.*ANNOT"):
         MoAClassifier(())
