@@ -5,7 +5,7 @@ B tiles, H, W pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from cellenv.data.prepare.planes import Pixels
 FindNuclei = Callable[[Tensor], Tensor]  # DNA (B, 1, H, W) in [-1, 1] -> labels (B, H, W) int, 0 = background
 Labels = NDArray[np.int32]
 
-OVERLAP = 64  # px, more than the diameter of a nucleus
+MAX_AREA = 6000.0  # px^2 of a nucleus
+ELONGATION = 1.25  # length of the largest nucleus, in diameters of a disk of its area
 LONGEST = 704  # px of a tile
 MULTIPLE = 32  # px, of which a tile is a multiple: networks halve it
 SLACK = 4  # px beyond the middle of the overlap where a nucleus may still have its centre
@@ -44,10 +45,10 @@ class FoundNuclei:
     areas: NDArray[np.int64]
 
 
-def find_nuclei(dna: Pixels, find: FindNuclei) -> FoundNuclei:
-    """Nuclei of a field; dna: (H, W) on the scale of the plate, 0 to 1."""
+def find_nuclei(dna: Pixels, find: FindNuclei, max_area: float = MAX_AREA) -> FoundNuclei:
+    """Nuclei of a field; dna: (H, W) on the scale of the plate, 0 to 1. Those up to max_area px^2 are not cut."""
     height, width = dna.shape
-    tiles_y, tiles_x = split_axis(height), split_axis(width)
+    tiles_y, tiles_x = (split_axis(length, overlap_of(max_area)) for length in (height, width))
     padded = np.pad(dna, ((0, tiles_y[-1].stop - height), (0, tiles_x[-1].stop - width)), mode="reflect")
     image = torch.from_numpy(2 * padded.clip(0, 1) - 1)
     labels, count = np.zeros(padded.shape, np.int32), 0
@@ -59,12 +60,18 @@ def find_nuclei(dna: Pixels, find: FindNuclei) -> FoundNuclei:
     return measure_nuclei(labels[:height, :width])
 
 
-def split_axis(length: int) -> list[Tile]:
+def overlap_of(max_area: float) -> int:
+    """Overlap of tiles in px, at most half a tile, so that a nucleus with its centre at a seam is whole in both."""
+    length = ELONGATION * 2 * sqrt(max_area / pi)
+    return 2 * ceil(min(length / 2 + SLACK, LONGEST / 4))
+
+
+def split_axis(length: int, overlap: int) -> list[Tile]:
     """Tiles of equal size along an axis, as few as cover it; the last may end beyond it."""
-    count = max(1, ceil((length - OVERLAP) / (LONGEST - OVERLAP)))
-    size = MULTIPLE * ceil((length + (count - 1) * OVERLAP) / count / MULTIPLE)
-    starts = [k * (size - OVERLAP) for k in range(count)]
-    seams = [start + OVERLAP // 2 for start in starts[1:]]
+    count = max(1, ceil((length - overlap) / (LONGEST - overlap)))
+    size = MULTIPLE * ceil((length + (count - 1) * overlap) / count / MULTIPLE)
+    starts = [k * (size - overlap) for k in range(count)]
+    seams = [start + overlap // 2 for start in starts[1:]]
     return [
         Tile(start, start + size, first, last)
         for start, first, last in zip(starts, [0, *seams], [*seams, starts[-1] + size])

@@ -239,7 +239,7 @@ def near_one(factor: float) -> float:
 def _diameters(field: Field, scale: Scale, factor: float, rules: CellRules, find: FindNuclei) -> list[float]:
     """Diameters of a field's nuclei in px of the file."""
     scaled = enlarge(scale.normalise(read_planes(field.planes)), factor)
-    areas = find_nuclei(scaled[rules.channels.index(rules.nucleus)], find).areas
+    areas = find_nuclei(scaled[rules.channels.index(rules.nucleus)], find, rules.filters.max_area).areas
     return [2 * sqrt(area / pi) / factor for area in areas if area >= rules.filters.min_area]
 
 

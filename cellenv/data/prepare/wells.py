@@ -123,7 +123,7 @@ def _prepare_field(pixels: Pixels, field: Field, job: WellJob, find: FindNuclei)
     rules = job.rules
     scaled = enlarge(job.scale.normalise(pixels), job.zoom)
     dna = scaled[rules.channels.index(rules.nucleus)]
-    nuclei = find_nuclei(dna, find)
+    nuclei = find_nuclei(dna, find, rules.filters.max_area)
     verdicts = judge_nuclei(nuclei, dna, rules.crops.size, rules.filters)
     chosen = [k for k, verdict in enumerate(verdicts) if verdict == ACCEPTED]
     keys = [f"{field.name}_{k + 1}" for k in chosen]

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from cellenv.data.prepare import nuclei
-from cellenv.data.prepare.nuclei import find_nuclei, measure_nuclei, split_axis
+from cellenv.data.prepare.nuclei import find_nuclei, measure_nuclei, overlap_of, split_axis
 from tests.cellenv.data.prepare.plate_toys import disks, threshold
 
 
 @pytest.mark.parametrize("length", [40, 96, 704, 1024, 1280, 2160])
-def test_tiles_cover_an_axis_once(length):
-    tiles = split_axis(length)
+@pytest.mark.parametrize("overlap", [64, 118])
+def test_tiles_cover_an_axis_once(length, overlap):
+    tiles = split_axis(length, overlap)
     sizes = {tile.stop - tile.start for tile in tiles}
     assert len(sizes) == 1 and sizes.pop() % 32 == 0
     assert tiles[0].first == 0 and tiles[-1].last >= length
@@ -20,15 +21,24 @@ def test_tiles_cover_an_axis_once(length):
 
 def test_every_nucleus_is_found_once_wherever_the_seams_are(monkeypatch):
     monkeypatch.setattr(nuclei, "LONGEST", 128)
-    monkeypatch.setattr(nuclei, "OVERLAP", 32)
     shape = (300, 420)
     centres = [(y + 0.37 * (x % 5), x) for y in range(15, 290, 31) for x in range(15, 410, 29)]
-    found = find_nuclei(disks(shape, centres, 12), threshold)
-    assert len(split_axis(300)) * len(split_axis(420)) == 15
+    found = find_nuclei(disks(shape, centres, 12), threshold, max_area=np.pi * 144)
+    assert len(split_axis(300, 38)) * len(split_axis(420, 38)) == 15
     distance = np.hypot(*(found.centres[:, None] - np.array(centres)).transpose(2, 0, 1))
     assert len(found.centres) == len(centres) and (distance.min(0) < 0.5).all()
     assert np.abs(found.areas - np.pi * 144).max() < 20
     assert found.labels.shape == shape and sorted(np.unique(found.labels)) == list(range(len(centres) + 1))
+
+
+@pytest.mark.parametrize("max_area", [2000.0, 6000.0, 12_000.0])
+def test_the_largest_nucleus_is_whole_wherever_a_seam_cuts_it(max_area):
+    overlap = overlap_of(max_area)
+    seam = split_axis(1280, overlap)[0].last
+    for offset in range(-70, 71, 7):
+        dna = disks((160, 1280), [(80, seam + offset)], np.sqrt(max_area / np.pi))
+        assert find_nuclei(dna, threshold, max_area).areas.tolist() == [dna.sum()]
+    assert overlap < overlap_of(np.inf) == nuclei.LONGEST // 2
 
 
 def test_measures_and_numbers():
