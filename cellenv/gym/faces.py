@@ -112,7 +112,7 @@ class TaskEnv(gymnasium.Env[Observation, Any]):
 
 
 class TaskVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
-    """n environments that share every batch. Environment i equals a TaskEnv of the same seed.
+    """n environments that share every batch. Environment i equals a TaskEnv of the same seed, up to rounding.
 
     A step returns the observations of the next scenes; `infos["final_obs"]` and `infos["final_info"]` have
     those of the scenes acted on.
@@ -147,6 +147,7 @@ class TaskVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             ValueError: unless a sequence has one seed per environment.
         """
         if seed is None or isinstance(seed, int | np.integer):
+            super().reset(seed=None if seed is None else int(seed))  # np_random_seed, as Gymnasium has it
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"need a seed for each of {self.num_envs} environments, got {len(seed)}")

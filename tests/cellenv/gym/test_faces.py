@@ -111,6 +111,9 @@ def test_each_environment_has_a_stream_of_its_own(world):
     batch = make_vec("Paint", world, 3)
     seen = batch.reset(seed=[4, 9, 4])[0]["control"]
     assert np.array_equal(seen[0], seen[2]) and not np.array_equal(seen[0], seen[1])
+    batch.reset(seed=5)
+    assert batch.np_random_seed == 5
+    batch.reset(seed=[4, 9, 4])
     went_on = batch.reset()[0]["control"]
     assert np.array_equal(went_on[0], went_on[2]) and not np.array_equal(went_on, seen)
 
