@@ -117,7 +117,8 @@ class ImagingCells(CellData):
         layout = self.layout
         moa_of: dict[str, str] = {}
         table = read_table(find_file(self.path, layout.index, "--index"), layout, row_errors)
-        found = read_embedding(find_file(self.path, layout.embedding, "--embeddings"))
+        names = {row[layout.compound] for row in table}
+        found = read_embedding(find_file(self.path, layout.embedding, "--embeddings"), names)
         conditions: dict[str, Tensor] = {}
         count = Counter((row[layout.compound], self._label(row)) for row in table if self._is_treated(row))
         most_common = dict(sorted(count, key=lambda named: (count[named], named)))  # {compound: MoA}

@@ -126,8 +126,10 @@ def is_held_out(row: Row, layout: Layout) -> bool:
     return marked == "1" if marked else row[layout.compound] in layout.unseen
 
 
-def read_embedding(file: Path) -> dict[str, Tensor | str]:
+def read_embedding(file: Path, compounds: Collection[str] = ()) -> dict[str, Tensor | str]:
     """{compound: condition (D,) float32, or a message if its row is invalid}. A header is read over.
+
+    compounds: names in the image table, which no header has.
 
     Raises:
         ValueError: the file has no row, or is no table (see `read_lines`).
@@ -137,7 +139,7 @@ def read_embedding(file: Path) -> dict[str, Tensor | str]:
         raise ValueError(f"{file} has no columns; need a row for each compound: its name, then numbers")
     size = len(first) - 1
     found: dict[str, Tensor | str] = {}
-    for name, *values in rows if is_header(first) else chain([first], rows):
+    for name, *values in rows if is_header(first, compounds) else chain([first], rows):
         if name in found:
             found[name] = f"{file} has two rows for {name!r}"
         else:
@@ -145,13 +147,18 @@ def read_embedding(file: Path) -> dict[str, Tensor | str]:
     return found
 
 
-def is_header(cells: list[str]) -> bool:
-    """Whether the first row of an embedding names columns: with words, by counting, or without a compound."""
+def is_header(cells: list[str], compounds: Collection[str] = ()) -> bool:
+    """Whether the first row of an embedding names columns: with words, by counting, or without a compound.
+
+    The row of one of these compounds, whatever its case, does not count columns: its numbers happen to be 0, 1, ...
+    """
     name, *values = cells
     try:
         numbers = [float(value) for value in values]
     except ValueError:
         return True
+    if name.casefold() in {compound.casefold() for compound in compounds}:
+        return False
     return not name.strip() or any(numbers == list(range(start, start + len(numbers))) for start in (0, 1))
 
 

@@ -70,14 +70,15 @@ class CellFolder:
         path, errors = Path(path), RowErrors(skip=True)
         index = find_file(path, layout.index, "--index")
         embedding = find_file(path, layout.embedding, "--embeddings")
+        table = read_table(index, layout, errors)
         return cls(
             path=path,
             layout=layout,
             index=index,
             embedding=embedding,
-            table=read_table(index, layout, errors),
+            table=table,
             errors=errors,
-            conditions=read_embedding(embedding),
+            conditions=read_embedding(embedding, {row[layout.compound] for row in table}),
             include_unseen=include_unseen,
             skip_bad=skip_bad,
             splits=splits,

@@ -62,7 +62,7 @@ def read_conditions(file: Path, compounds: Sequence[str]) -> list[list[str]]:
             first.
     """
     lines = [_without_blank_end(cells) for cells in read_cells(file)]
-    named = lines[1:] if lines and is_header(lines[0]) else lines
+    named = lines[1:] if lines and is_header(lines[0], compounds) else lines
     known = {name.casefold(): numbers for name, *numbers in named}
     count = Counter(name.casefold() for name, *_ in named)
     if double := [compound for compound in compounds if count[compound.casefold()] > 1]:

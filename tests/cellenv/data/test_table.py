@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from cellenv.data.layouts import BBBC021, RXRX1
+from cellenv.data.prepare.output import read_conditions
 from cellenv.data.table import RowErrors, check_row, condition_of, find_file, is_held_out, read_embedding, read_table
 from tests.cellenv.imaging_toys import EMBEDDING, ROWS, write_csv, write_table
 
@@ -177,6 +178,14 @@ def test_an_embedding_without_a_header_keeps_its_first_compound(tmp_path, header
     rows = [["taxol", 1, 3], ["docetaxel", 3, 4]]
     write_csv(tmp_path / "emb.csv", rows if header is None else [header, *rows])
     assert list(read_embedding(tmp_path / "emb.csv")) == ["taxol", "docetaxel"]
+
+
+@pytest.mark.parametrize("numbers", [["0", "1"], ["1", "2"]])
+def test_the_row_of_a_compound_is_no_header_though_it_counts(tmp_path, numbers):
+    write_csv(tmp_path / "emb.csv", [["taxol", *numbers], ["docetaxel", 3, 4]])
+    assert list(read_embedding(tmp_path / "emb.csv", {"Taxol"})) == ["taxol", "docetaxel"]
+    assert list(read_embedding(tmp_path / "emb.csv", {"docetaxel"})) == ["docetaxel"]
+    assert read_conditions(tmp_path / "emb.csv", ["Taxol"]) == [["Taxol", *numbers]]
 
 
 @pytest.mark.parametrize("text", ["", ",,\n\n", "taxol\ndocetaxel\n"])

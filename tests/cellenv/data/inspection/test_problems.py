@@ -28,6 +28,11 @@ def test_a_sound_folder_has_no_problem(tmp_path):
     assert problems(write_sound(tmp_path)) == ()
 
 
+def test_a_folder_is_sound_whose_embedding_has_no_header_and_begins_by_counting(tmp_path):
+    assert problems(write_sound(tmp_path, embedding=EMBEDDING[1:])) == ()
+    assert ImagingCells(tmp_path).conditions.tolist() == [[3, 4], [1, 2]]
+
+
 def changed(index, **columns):
     """The table with other values in one row."""
     names = ("key", "compound", "moa", "state", "split")
