@@ -112,9 +112,9 @@ class ImageFiles:
 
 
 class PackedImages:
-    """Packed copy of image files in a folder; it is (re)made if absent, stale or damaged.
+    """Packed copy of image files in a folder; it is (re)made if absent, stale or damaged where the start looks at it.
 
-    Each block of images is compared with its checksum when it is read for the first time.
+    Each block of images is compared with its checksum when it is read for the first time; one that differs raises.
     """
 
     def __init__(self, files: ImageFiles, cache: Path):
