@@ -78,12 +78,12 @@ def _count_overlap(
 
 
 def _as_array(labels: Tensor) -> NDArray[np.int32]:
-    if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
+    if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"need integer labels (B, H, W), got {labels.dtype} {tuple(labels.shape)}")
-    array = np.ascontiguousarray(labels.cpu().numpy().astype(np.int32, copy=False))
-    if array.size and array.min() < 0:
-        raise ValueError(f"labels are 0 (background) and above, got {array.min()}")
-    return array
+    array = labels.cpu().numpy()
+    if array.size and not 0 <= array.min() <= array.max() < 2**31:
+        raise ValueError(f"labels are 0 (background) and above, to 2^31 - 1; got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array.astype(np.int32, copy=False))
 
 
 def _offsets(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:

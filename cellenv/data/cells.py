@@ -91,7 +91,13 @@ class CellData(ABC):
         return self.controls[start + (torch.rand(len(plate), generator=rng) * (end - start)).long()]
 
     def draw_treated(self, n: int, rng: torch.Generator) -> Tensor:
-        """Rows of n random treated images, (n,)."""
+        """Rows of n random treated images, (n,).
+
+        Raises:
+            ValueError: if all images are controls.
+        """
+        if not len(self.treated):
+            raise ValueError(f"need treated images to draw contexts from; these {len(self)} images are controls")
         return self.treated[torch.randint(len(self.treated), (n,), generator=rng)]
 
     def contexts(self, treated: Tensor, rng: torch.Generator) -> TensorDict:

@@ -82,6 +82,8 @@ class World:
     @torch.no_grad()
     def generate(self, contexts: TensorDict) -> Tensor:
         """Images of the untouched generator, (B, C, H, W), each with the noise of its context's seed."""
+        if not len(contexts):
+            return contexts["x0"].to(self.device)
         parts = [part.to(self.device) for part in contexts.split(CHUNK)]
         with self.autocast():
             return torch.cat([self.generator.sample(p["x0"], p["condition"], p["seed"])[0] for p in parts])
@@ -93,8 +95,11 @@ class World:
     @torch.no_grad()
     def rate(self, contexts: TensorDict, images: Tensor) -> TensorDict:
         """`reward` and all `rewards` of one image per context, [B]; nan where an image cannot be scored."""
-        start = self._env.reset(contexts.to(self.device), set_state=True)
-        end = self._env.step(start.set("action", images.to(self.device)))["next"]
+        if len(contexts):
+            start = self._env.reset(contexts.to(self.device), set_state=True)
+            end = self._env.step(start.set("action", images.to(self.device)))["next"]
+        else:
+            end = self._env.full_reward_spec.zero((0,))
         return end.select("reward", "rewards", strict=False).apply(lambda value: value.squeeze(-1))
 
     def rate_each(self, contexts: TensorDict, images: Tensor) -> TensorDict:

@@ -131,5 +131,9 @@ def test_bad_labels_are_refused():
         measure(Masks(labels.float(), labels))
     with pytest.raises(ValueError, match="0 \\(background\\) and above"):
         objects(labels - 1)
+    with pytest.raises(ValueError, match=r"integer labels \(B, H, W\), got torch.bool"):
+        measure(Masks(labels.bool(), labels))
+    with pytest.raises(ValueError, match=r"to 2\^31 - 1; got 4294967297 to 4294967297"):
+        objects(labels.long() + 2**32 + 1)
     with pytest.raises(ValueError, match="one shape"):
         measure(Masks(labels, torch.zeros(1, 16, 18, dtype=torch.int32)))

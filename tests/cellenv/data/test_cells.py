@@ -30,6 +30,12 @@ def test_every_treated_row_is_drawn_and_no_control(cells):
     assert sorted(set(drawn.tolist())) == [i for i in range(60) if i % 6 >= 2]
 
 
+def test_contexts_of_controls_alone_are_refused_when_they_are_drawn(cells):
+    cells.perturbation = torch.full((60,), -1)
+    with pytest.raises(ValueError, match="need treated images .* these 60 images are controls"):
+        cells.draw_contexts(2, rng())
+
+
 def test_contexts_apply_the_compounds_to_controls_of_the_same_plates(cells):
     treated = cells.treated[[3, 17, 8, 30]]
     td = cells.contexts(treated, rng())

@@ -70,6 +70,13 @@ def test_rewards_belong_to_their_context_and_image(world, contexts):
     assert world.rewards == ("bright", "contrast")
 
 
+def test_no_contexts_give_no_images_and_no_rewards(world, contexts):
+    assert world.candidates(contexts[:0], 2).shape == (0, 2, 3, 8, 8)
+    none, some = (world.rate(part, part["x0"]) for part in (contexts[:0], contexts))
+    assert none.batch_size == (0,) and none["reward"].shape == (0,)
+    assert set(none.keys(True, True)) == set(some.keys(True, True))
+
+
 def test_an_image_that_cannot_be_scored_is_nan_and_its_neighbour_is_not(contexts):
     world = toy_world(suite=toy_suite(lambda images: images[:, 0, 0, 0].where(images[:, 0, 0, 0] > 0, torch.nan)))
     images = torch.ones(2, 3, 8, 8)
