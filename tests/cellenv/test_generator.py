@@ -115,6 +115,13 @@ def test_a_batch_of_any_shape_is_drawn_as_its_rows(generator, contexts, shape):
         assert torch.equal(td[key], flat[key].reshape(td[key].shape))
 
 
+def test_an_empty_batch_needs_no_network(contexts):
+    network = StraightPath(0.0, torch.zeros(0, 3, 8, 8))
+    given = contexts[:0]
+    x1, source = CellFlux(network, CONFIG).sample(given["x0"], given["condition"], given["seed"])
+    assert x1.shape == source.shape == (0, 3, 8, 8) and not network.calls
+
+
 def test_environments_in_a_row_are_rolled_out(generator):
     envs = SerialEnv(2, [partial(VirtualCellEnv, ToyCells(), batch_size=2, seed=i) for i in range(2)])
     step = envs.rollout(1, GeneratorPolicy(generator))[..., 0]

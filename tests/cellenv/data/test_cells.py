@@ -32,7 +32,7 @@ def test_every_treated_row_is_drawn_and_no_control(cells):
 
 def test_contexts_of_controls_alone_are_refused_when_they_are_drawn(cells):
     cells.perturbation = torch.full((60,), -1)
-    with pytest.raises(ValueError, match="need treated images .* these 60 images are controls"):
+    with pytest.raises(ValueError, match=r"need treated images .* these 60 images are controls"):
         cells.draw_contexts(2, rng())
 
 
