@@ -35,8 +35,12 @@ def map_batches(function: Callable[[Tensor], Result], batches: Sequence[Tensor],
 
 
 def part_of(items: Sequence[Item], part: int, parts: int) -> Sequence[Item]:
-    """One of so many parts of the items, in their order, that differ in length by one at most; some may be empty."""
-    return items[len(items) * part // parts : len(items) * (part + 1) // parts]
+    """One of so many parts of the items, in their order, that differ in length by one at most.
+
+    With fewer items than parts some are empty, of which the first, that of the main process, is never one.
+    """
+    first, end = (-(-len(items) * k // parts) for k in (part, part + 1))
+    return items[first:end]
 
 
 def from_main(function: Callable[[], Result], what: str) -> Result:
