@@ -64,6 +64,6 @@ def percent_interval(share: Figures | None) -> str:
     if share is None or share["mean"] is None:
         return "–"
     mean, low, high = (
-        "–" if value is None else f"{100 * value:.0f}".replace("-", "−") for value in (share["mean"], *share["ci"])
+        "–" if value is None else f"{round(100 * value)}".replace("-", "−") for value in (share["mean"], *share["ci"])
     )
     return f"{mean} % ({low} to {high})"

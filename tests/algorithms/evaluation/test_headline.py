@@ -49,6 +49,7 @@ def test_pairs_are_those_of_rows_whatever_they_are_called():
         (interval(0.4, None, None), "40 % (– to –)"),
         (interval(None, None, None), "–"),
         (None, "–"),
+        (interval(-0.001, -0.004, 0.1), "0 % (0 to 10)"),  # no minus before a zero
     ],
 )
 def test_shares_are_percentages_with_their_interval(share, text):
