@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from tensordict import TensorDict
@@ -213,8 +214,8 @@ def evaluate_alone(
         found: Figures = evaluate({row: values[kept]}, reference[kept], population[kept], evaluator, options)
         return found["rows"][row]
 
-    every, distinct = torch.arange(len(rows)), torch.tensor([rows.tolist().index(x) for x in rows.unique().tolist()])
-    found = figures(every)
+    found = figures(torch.arange(len(rows)))
+    distinct = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])  # where a real image stands first
     if 2 <= len(distinct) < len(rows):
         found |= {name: x for name, x in figures(distinct).items() if name.startswith(("frechet", "kernel", "w1_"))}
     return found
