@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
@@ -12,7 +13,6 @@ from tqdm import tqdm
 
 from algorithms.presence import report
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -27,20 +27,19 @@ def map_batches(function: Callable[[Tensor], Result], batches: Sequence[Tensor],
     """
     report(what)
     state = PartialState()
-    own = part_of(batches, state.process_index, state.num_processes)
-    bar = tqdm(own, desc=what, unit="batch", leave=False, disable=not state.is_main_process)
+    own = part_of(len(batches), state.process_index, state.num_processes)
+    bar = tqdm([batches[i] for i in own], desc=what, unit="batch", leave=False, disable=not state.is_main_process)
     results = [function(batch) for batch in bar]
     gathered: list[Result] = gather_object(results)
     return gathered
 
 
-def part_of(items: Sequence[Item], part: int, parts: int) -> Sequence[Item]:
-    """One of so many parts of the items, in their order, that differ in length by one at most.
+def part_of(n: int, part: int, parts: int) -> Tensor:
+    """Indices of one of so many consecutive parts of n items; the first ones have one more, if n does not divide.
 
     With fewer items than parts some are empty, of which the first, that of the main process, is never one.
     """
-    first, end = (-(-len(items) * k // parts) for k in (part, part + 1))
-    return items[first:end]
+    return torch.arange(n).tensor_split(parts)[part]
 
 
 def from_main(function: Callable[[], Result], what: str) -> Result:

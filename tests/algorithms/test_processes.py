@@ -23,7 +23,7 @@ def test_one_process_maps_all_batches_in_order():
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
 def test_every_item_is_in_one_part(n, parts):
     """With fewer items than parts too, where a library's split repeats the last one."""
-    found = [list(part_of(range(n), part, parts)) for part in range(parts)]
+    found = [part_of(n, part, parts).tolist() for part in range(parts)]
     assert [item for part in found for item in part] == list(range(n))
     assert len(found[0]) == max(map(len, found)) <= min(map(len, found)) + 1  # the main process has one, if any
 

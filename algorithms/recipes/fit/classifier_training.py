@@ -14,7 +14,7 @@ from algorithms.estimate import Estimate, peak_memory, seconds_of
 from algorithms.files import write_whole
 from algorithms.inspection.cached import check_data
 from algorithms.launch import start_processes
-from algorithms.processes import map_batches
+from algorithms.processes import map_batches, part_of
 from algorithms.provenance import shell_command
 from algorithms.recipes.fit.classifier import ClassifierConfig
 from algorithms.recipes.fit.classifier_augmentation import augment_classifier, augment_judge
@@ -103,7 +103,7 @@ def backward(model: Classifier, x: Tensor, moa: Tensor) -> Tensor:
     x (B, C, H, W) and moa (B,) are the same on all; each computes a part of them, which takes most of a step's time.
     """
     state, parameters = PartialState(), list(model.parameters())
-    own = torch.arange(len(x)).tensor_split(state.num_processes)[state.process_index]
+    own = part_of(len(x), state.process_index, state.num_processes)
     loss = parameters[0].new_zeros(())
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
