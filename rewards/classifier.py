@@ -82,8 +82,11 @@ class Classifier(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         """Calibrated logits, (B, M)."""
-        features = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
+        return self.logits(self.features(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Calibrated logits of features (B, F), (B, M), in the precision of the weights."""
+        with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features) / self.temperature
         return logits
 

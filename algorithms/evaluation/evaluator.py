@@ -53,7 +53,7 @@ class JudgeHead(nn.Module):
         self.judge, self.features = judge, features
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.judge.head(self.features(images)) / self.judge.temperature
+        return self.judge.logits(self.features(images))
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (B, M) and features (B, F)."""
