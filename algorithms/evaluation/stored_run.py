@@ -102,10 +102,13 @@ class StoredRun:
 
         Of the selection only what is of the same cells and weights; a damaged one is left out, with a warning.
         """
-        logs = {row: log for row, folder in runs.items() if (log := read_log(folder / "log.jsonl"))}
-        places = [folder / "best_of_n.json" for folder in (stem.parent, *runs.values())]
-        selections = (_read_selection(place, evaluation) for place in places if place.is_file())
-        return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=next(filter(None, selections), None))
+        best_of_n = None
+        for folder in (stem.parent, *runs.values()):
+            try:
+                best_of_n = best_of_n or _read_selection(folder, evaluation)
+            except ValueError as error:
+                logger.warning("left out of the page: %s", error)
+        return cls(evaluation=evaluation, cells=cells, logs=_read_logs(runs), best_of_n=best_of_n)
 
     @classmethod
     def read(cls, folder: Path, name: str = "evaluation") -> Self:
@@ -128,9 +131,8 @@ class StoredRun:
         evaluation = content if content["gap"] else {key: value for key, value in content.items() if key != "gap"}
         drawn = stem.with_name(f"{name}_cells.json")
         cells = EvaluatedCells.load(drawn) if drawn.is_file() else None
-        if (selection := folder / "best_of_n.json").is_file():
-            read_json(selection, BestOfNFile)  # an error here, where `of_rows` would only warn
-        return cls.of_rows(stem, evaluation, cells, dict.fromkeys(trained_rows(evaluation)[:1], folder))
+        logs = _read_logs(dict.fromkeys(trained_rows(evaluation)[:1], folder))
+        return cls(evaluation=evaluation, cells=cells, logs=logs, best_of_n=_read_selection(folder, evaluation))
 
 
 def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
@@ -138,13 +140,20 @@ def save_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
     write_whole(path, dump_json(dict(evaluation)))
 
 
-def _read_selection(file: Path, evaluation: Figures) -> BestOfNFile | None:
-    """The curves in a file that are of the cells and weights of an evaluation; None if none is, or it is damaged."""
-    try:
-        selection = read_json(file, BestOfNFile)
-    except ValueError as error:
-        logger.warning("left out of the page: %s", error)
+def _read_logs(runs: Mapping[str, Path]) -> dict[str, Log]:
+    """The log in the folder of each row that has one."""
+    return {row: log for row, folder in runs.items() if (log := read_log(folder / "log.jsonl"))}
+
+
+def _read_selection(folder: Path, evaluation: Figures) -> BestOfNFile | None:
+    """The curves in a folder that are of the cells and weights of an evaluation; None if none is.
+
+    Raises:
+        ValueError: the file is damaged; names it.
+    """
+    if not (file := folder / "best_of_n.json").is_file():
         return None
+    selection = read_json(file, BestOfNFile)
     if selection.about["config"].get("unseen") != (evaluation["config"].get("unseen") or False):
         return None
     return selection.of_weights(evaluation.get("weights", {}))
