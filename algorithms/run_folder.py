@@ -34,17 +34,14 @@ def run_folder(folder: Path, *, resume: bool) -> Iterator[None]:
         nonlocal lock
         lock = claim(folder)
         if not resume and has_checkpoints(folder):
-            try:
-                moved = set_aside(folder)
-            except ValueError:
-                release(lock, folder)
-                raise
+            moved = set_aside(folder)
             release(lock, moved)
+            lock = None
             print(f"{folder} held another run; it is in {moved} now (--resume would have continued it)")
             lock = claim(folder)
 
-    from_main(take, "take the output folder")
     try:
+        from_main(take, "take the output folder")
         yield
     finally:
         if lock is not None:
