@@ -246,7 +246,7 @@ def estimate_preparing(config: PrepareConfig) -> Estimate:
     def work() -> Tensor | object:
         summarize_well(fields[:1], SAMPLES // len(fields), skip_bad=False)
         scaled = scale.normalise(read_planes(fields[0].planes))
-        return find_nuclei(scaled[rules.channels.index(rules.nucleus)], find)
+        return find_nuclei(scaled[rules.channels.index(rules.nucleus)], find, rules.filters.max_area)
 
     workers = config.workers or available_cores()
     return Estimate(nfe=0, seconds=1.3 * seconds_of(work) * len(fields) / workers, memory=peak_memory())

@@ -19,7 +19,6 @@ from cellenv.data.prepare.planes import Pixels
 FindNuclei = Callable[[Tensor], Tensor]  # DNA (B, 1, H, W) in [-1, 1] -> labels (B, H, W) int, 0 = background
 Labels = NDArray[np.int32]
 
-MAX_AREA = 6000.0  # px^2 of a nucleus
 ELONGATION = 1.25  # length of the largest nucleus, in diameters of a disk of its area
 LONGEST = 704  # px of a tile
 MULTIPLE = 32  # px, of which a tile is a multiple: networks halve it
@@ -45,7 +44,7 @@ class FoundNuclei:
     areas: NDArray[np.int64]
 
 
-def find_nuclei(dna: Pixels, find: FindNuclei, max_area: float = MAX_AREA) -> FoundNuclei:
+def find_nuclei(dna: Pixels, find: FindNuclei, max_area: float) -> FoundNuclei:
     """Nuclei of a field; dna: (H, W) on the scale of the plate, 0 to 1. Those up to max_area px^2 are not cut."""
     height, width = dna.shape
     tiles_y, tiles_x = (split_axis(length, overlap_of(max_area)) for length in (height, width))

@@ -50,8 +50,8 @@ def read_plane(plane: Plane) -> Pixels:
 def _read_tiff(plane: Plane) -> NDArray[Any]:
     """The plane of a TIFF: a page, or for a page of several samples one of these."""
     with TiffFile(plane.file) as tiff:
-        by_area = sorted(tiff.series, key=lambda one: -one.keyframe.imagelength * one.keyframe.imagewidth)
-        series = [one for one in tiff.series if one.shape == by_area[0].shape]  # without thumbnails
+        largest = max(tiff.series, key=lambda one: one.keyframe.imagelength * one.keyframe.imagewidth)
+        series = [one for one in tiff.series if one.shape == largest.shape]  # without thumbnails
         axes, shape = series[0].axes, series[0].shape
         sizes = {axis: size for axis, size in zip(axes, shape) if axis not in "YX" and size > 1}
         if len(sizes) > 1 and not set(sizes) <= {"C", "S"}:
