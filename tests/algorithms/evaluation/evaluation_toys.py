@@ -21,7 +21,7 @@ from algorithms.evaluation.pages.outlines import area_path, outline_path
 from cellenv.data.cells import CellData
 from cellenv.generator import CellFlux, Sampling
 from cellenv.networks import UNetConfig
-from rewards import SUITE, custom_reward
+from rewards import SUITE, Reference, custom_reward
 
 
 class Brighten(nn.Module):
@@ -160,3 +160,11 @@ def best_of_n() -> dict:
     about = evaluation() | {"config": {"scorer": "total", "unseen": False}}
     curve = {"n": [1, 2, 4], "rows": {"base": figures, "rl": figures}, "paired": {"rl-base": figures}}
     return {"curve": curve, "best_of": {"1": about}, "weights": {"base": "0a", "rl": "1b"}}
+
+
+def reference_by_compound(data: CellData) -> Reference:
+    """The shipped reference with a population for each compound of the data: that of its MoA."""
+    shipped, rows = Reference.load(), data.compound_moa
+    mean, std = ({name: value[rows] for name, value in table.items()} for table in (shipped.mean, shipped.std))
+    names, count = tuple(data.compounds), shipped.count[rows]
+    return replace(shipped, by="compound", populations=names, count=count, mean=mean, std=std)

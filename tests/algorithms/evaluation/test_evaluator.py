@@ -9,9 +9,10 @@ from algorithms.build import build_rewards
 from algorithms.config import RewardConfig
 from algorithms.evaluation.evaluator import CachedCall, build_evaluator
 from algorithms.evaluation.measurement import Row, measure_row
-from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, MoAClassifier, Reference
+from rewards import SUITE, WEIGHTS, JudgeClassifier, JudgeSegmenter, MoAClassifier
 from rewards.measures import measure
 from rewards.segmentation import ClassicalSegmenter
+from tests.algorithms.evaluation.evaluation_toys import reference_by_compound
 
 MEASURES = {spec.name: spec.measure for spec in SUITE if spec.measure}
 
@@ -110,12 +111,7 @@ def test_without_judged_rewards_and_measures_only_the_others_are_computed(cells,
 
 
 def test_cells_without_mechanisms_are_measured_by_their_compounds(data, cells, tmp_path, monkeypatch):
-    names = data.compounds
-    shipped, of_compound = Reference.load(), data.compound_moa
-    rows = [{name: value[of_compound] for name, value in x.items()} for x in (shipped.mean, shipped.std)]
-    count = shipped.count[of_compound]
-    by_compound = replace(shipped, by="compound", populations=names, count=count, mean=rows[0], std=rows[1])
-    by_compound.save(tmp_path / "reference.json")
+    reference_by_compound(data).save(tmp_path / "reference.json")
     config = RewardConfig(reference=tmp_path / "reference.json")
     images, contexts = (values[:6] for values in cells)
     row = Row.of(images.unsqueeze(1))

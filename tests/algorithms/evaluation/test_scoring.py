@@ -16,6 +16,7 @@ from rewards.classifier import MoAClassifier
 from rewards.measures import measure
 from rewards.reference import Reference
 from rewards.segmentation import ClassicalSegmenter
+from tests.algorithms.evaluation.evaluation_toys import reference_by_compound
 from tests.folder_toys import write_folder
 
 COLUMNS = [
@@ -152,11 +153,7 @@ def test_the_suite_is_scored_with_its_models_and_own_rewards_always(config, mode
 
 
 def test_the_classifier_scores_its_own_ids_beside_a_reference_by_compound(folder, config, models, data, tmp_path):
-    shipped, of_compound = Reference.load(), data.compound_moa
-    tables = {name: {key: x[of_compound] for key, x in getattr(shipped, name).items()} for name in ("mean", "std")}
-    about = {"segmenter": "classical"}
-    names, count = tuple(data.compounds), shipped.count[of_compound]
-    replace(shipped, by="compound", populations=names, count=count, about=about, **tables).save(tmp_path / "r.json")
+    replace(reference_by_compound(data), about={"segmenter": "classical"}).save(tmp_path / "r.json")
     score_folder(replace(config, reward=replace(models, reference=tmp_path / "r.json")))
     rows = read(config.output_dir / "measures.csv")[1]
     assert [row["reward_moa"] for row in rows] == [row["moa_probability"] for row in rows]
