@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def read_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     UTF-8 or, with a byte order mark, UTF-16. The separator is the one of SEPARATORS that the first line has most often.
 
     Raises:
-        ValueError: the file has another encoding, or a cell of more than 131,072 characters.
+        ValueError: the file has another encoding, a quote that does not end its cell, or a cell of more than 131,072
+            characters.
     """
     return parse_lines(_decode(file), file)
 
@@ -29,13 +31,24 @@ def read_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 def parse_lines(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines of a text as `read_lines` gives them; file: where it came from, for errors."""
     first = next((line for line in io.StringIO(text) if line.strip(SEPARATORS + " \r\n")), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=first.count))
+    separator = max(SEPARATORS, key=first.count)
+    if '" ' in text:
+        text = _blanks_behind_quotes(separator).sub(r"\1", text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    last = 0  # line that was read well
     try:
         for cells in reader:
+            last = reader.line_num
             if any(stripped := [cell.strip() for cell in cells]):
                 yield reader.line_num, stripped
     except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
+        quotes = 'need a cell that begins with " to end with it, and "" for each " inside'
+        raise ValueError(f"{file}, line {last + 1}: {error}; {quotes}") from error
+
+
+def _blanks_behind_quotes(separator: str) -> re.Pattern[str]:
+    """Cells in quotes, as group 1, with the blanks behind them, which the strict reader refuses."""
+    return re.compile(rf'("(?<![^{separator}\r\n]")(?:[^"]|"")*+") *(?![^{separator}\r\n])')
 
 
 def raise_error(error: Exception) -> None:

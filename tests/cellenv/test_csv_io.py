@@ -38,6 +38,25 @@ def test_a_cell_of_200_kB_is_named_by_line(tmp_path):
         list(read_rows(file, COLUMNS))
 
 
+@pytest.mark.parametrize("row", ['"a,x', 'a,"x', '"a"b,x', 'a,"x\ny,"z', '"a, "b"'])
+def test_a_quote_that_does_not_end_its_cell_swallows_no_rows(tmp_path, row):
+    file = tmp_path / "table.csv"
+    file.write_text(f'key,name\n"k\nl",n\n{row}\n' + "b,y\n" * 9)
+    refuse = pytest.fail  # rows that are left out would be those below, too
+    with pytest.raises(ValueError, match=r"table.csv, line 4: .*need a cell that begins with \" to end with it"):
+        list(read_rows(file, COLUMNS, refuse))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_cells_in_quotes_may_hold_anything_and_have_blanks_behind_them(tmp_path, separator, end):
+    file = tmp_path / "table.csv"
+    lines = ["key,name,", '"a" ,"x, ""y"" ,z"  ,5" disc', '"" , "b,"c\n""d"" ,""" ', '"e"']
+    file.write_bytes(end.join(lines).replace(",", separator).encode())
+    inner = [text.replace(",", separator) for text in ('x, "y" ,z', 'c\n"d" ,"')]
+    assert [cells for _, cells in read_lines(file)][1:] == [["a", inner[0], '5" disc'], ["", '"b', inner[1]], ["e"]]
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
