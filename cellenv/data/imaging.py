@@ -21,7 +21,7 @@ from cellenv.csv_io import Row
 from cellenv.data.cells import CellData
 from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles, PackedImages
-from cellenv.data.table import RowErrors, condition_of, find_file, is_held_out, read_embedding, read_table
+from cellenv.data.table import UNSEEN, RowErrors, condition_of, find_file, is_held_out, read_embedding, read_table
 from cellenv.images import from_uint8
 
 SHOWN = 5  # row errors that a warning lists
@@ -122,6 +122,7 @@ class ImagingCells(CellData):
         conditions: dict[str, Tensor] = {}
         count = Counter((row[layout.compound], self._label(row)) for row in table if self._is_treated(row))
         most_common = dict(sorted(count, key=lambda named: (count[named], named)))  # {compound: MoA}
+        held_out = {row[layout.compound] for row in table if self._is_treated(row) and is_held_out(row, layout)}
 
         def check(row: Row) -> None:
             if not self._is_treated(row):
@@ -130,6 +131,11 @@ class ImagingCells(CellData):
             conditions[name] = condition_of(row, layout, found)
             if (other := most_common[name]) != moa:
                 raise ValueError(f"{row['SAMPLE_KEY']}: compound {name!r} has MoA {moa!r}, elsewhere {other!r}")
+            if name in held_out and not is_held_out(row, layout):
+                raise ValueError(
+                    f"{row['SAMPLE_KEY']}: need {UNSEEN} as in other rows of compound {name!r}, which hold it out; got"
+                    f" {row.get(UNSEEN, '')!r}"
+                )
             moa_of[name] = moa
 
         with_treated = any(map(self._is_treated, table))

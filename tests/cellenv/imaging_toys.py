@@ -29,6 +29,14 @@ def write_table(folder, rows=ROWS):
     write_csv(folder / "toy_df_all.csv", [HEADER, *table])
 
 
+def add_unseen(folder, flags):
+    """Add the column UNSEEN, with one of these values for each row."""
+    file = folder / "toy_df_all.csv"
+    header, *rows = file.read_text().splitlines()
+    rows = [f"{row},{flag}" for row, flag in zip(rows, flags, strict=True)]
+    file.write_text("\n".join([f"{header},UNSEEN", *rows, ""]))
+
+
 def write_pixels(folder, key, pixels, layout=BBBC021):
     file = folder / layout.file(key)
     file.parent.mkdir(parents=True, exist_ok=True)

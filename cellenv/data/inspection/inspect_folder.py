@@ -18,6 +18,7 @@ from cellenv.data.inspection.problems import (
     class_problems,
     condition_problems,
     control_problems,
+    held_out_problems,
     image_problems,
     label_problems,
     split_problems,
@@ -27,7 +28,7 @@ from cellenv.data.layouts import BBBC021, Layout
 from cellenv.data.packed import ImageFiles
 from cellenv.data.table import RowErrors, find_file, read_embedding, read_table
 
-VERSION = 2  # of what an inspection finds; part of its fingerprint
+VERSION = 3  # of what an inspection finds; part of its fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ def inspect_folder(folder: CellFolder) -> Inspection:
         *table_problems(folder.errors, folder.index),
         *condition_problems(rows, folder.conditions, folder.embedding),
         *label_problems(rows),
+        *held_out_problems(rows),
         *split_problems(rows),
         *control_problems(rows),
         *class_problems(rows, folder.min_cells),

@@ -12,7 +12,7 @@ from cellenv.data.inspection.findings import ClassRow, PlateRow, Problem
 from cellenv.data.inspection.image_scan import ImageScan
 from cellenv.data.layouts import Layout
 from cellenv.data.prepare.splits import HOW_TO_TEST
-from cellenv.data.table import RowErrors, is_held_out
+from cellenv.data.table import UNSEEN, RowErrors, is_held_out
 
 NAMED = 20  # rows that a problem names
 FEW_CONTROLS = 2  # a plate of a split with fewer starts all its contexts from one image
@@ -136,6 +136,19 @@ def label_problems(rows: TableRows) -> list[Problem]:
         "compounds have several mechanisms of action",
         several,
         f"give each compound one in {label}, or --unlabelled reads none; {SKIP}",
+        stops=True,
+    )
+
+
+def held_out_problems(rows: TableRows) -> list[Problem]:
+    """Compounds that some rows hold out and others do not."""
+    named: dict[str, Counter[bool]] = defaultdict(Counter)
+    for row in rows.treated:
+        named[row[rows.layout.compound]][is_held_out(row, rows.layout)] += 1
+    return _problem(
+        "compounds are held out by some of their rows, and not by others",
+        [f"{name} ({n[True]} of {n.total()} images)" for name, n in sorted(named.items()) if len(n) > 1],
+        f"write the same {UNSEEN} into all rows of a compound; {SKIP}",
         stops=True,
     )
 

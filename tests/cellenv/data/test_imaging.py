@@ -9,7 +9,7 @@ from torchrl.envs.utils import check_env_specs
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.layouts import BBBC021, JUMP, RXRX1, rename_values
 from cellenv.env import VirtualCellEnv
-from tests.cellenv.imaging_toys import ROWS, write_csv, write_folder, write_pixels, write_table
+from tests.cellenv.imaging_toys import ROWS, add_unseen, write_csv, write_folder, write_pixels, write_table
 
 
 @pytest.fixture
@@ -31,44 +31,44 @@ def letters(data):
 def test_train_leaves_unseen_compounds_out(folder):
     data = ImagingCells(folder)
     assert data.compounds == ("docetaxel", "mevinolin/lovastatin", "taxol")
-    assert data.moas == ("Chol", "Stab")
-    assert data.compound_moa.tolist() == [1, 0, 1]
+    assert data.moas == ("Chol", "Stab") and data.compound_moa.tolist() == [1, 0, 1]
     assert data.perturbation.tolist() == [2, -1, 1, -1]
     assert data.plate.tolist() == [0, 0, 0, 1]
     assert data.conditions.tolist() == [[3, 4], [5, 6], [1, 2]]
-    assert data.size == (3, 4, 6)
-    assert data.skipped == ()
+    assert data.size == (3, 4, 6) and data.skipped == ()
 
 
 @pytest.mark.parametrize(
     ("split", "unseen", "expected"),
-    [
-        ("train", None, "abcde"),
-        ("train", True, "bde"),
-        ("test", False, "fg"),
-        (None, None, "abcdefg"),
-    ],
+    [("train", None, "abcde"), ("train", True, "bde"), ("test", False, "fg"), (None, None, "abcdefg")],
 )
 def test_selection_keeps_ids(folder, split, unseen, expected):
     data = ImagingCells(folder, split, unseen=unseen)
     assert letters(data) == expected
     names = [data.compounds[i] if i >= 0 else "DMSO" for i in data.perturbation]
     assert names == [row[1] for row in ROWS if row[0].split("_")[2] in expected]
+    assert data.plate.tolist() == [int(row[0][1]) - 1 for row in ROWS if row[0].split("_")[2] in expected]
 
 
 def test_a_column_names_the_held_out_compounds(folder):
-    file = folder / "toy_df_all.csv"
-    header, *rows = file.read_text().splitlines()
-    rows = [f"{row},{int(',mevinolin' in row)}" for row in rows]
-    file.write_text("\n".join([f"{header},UNSEEN", *rows, ""]))
+    add_unseen(folder, "0010000")
     assert letters(ImagingCells(folder)) == "abde" and letters(ImagingCells(folder, unseen=True)) == "bce"
+
+
+@pytest.mark.parametrize(("flags", "left_out"), [("1000000", "W2_20_f_5.0"), ("0000010", "W1_10_a_0.0")])
+def test_a_compound_that_one_row_holds_out_is_never_trained_on(folder, flags, left_out):
+    add_unseen(folder, flags)
+    message = f"{left_out}: need UNSEEN as in other rows of compound 'taxol', which hold it out; got '0'"
+    with pytest.raises(ValueError, match=message):
+        ImagingCells(folder)
+    with pytest.warns(UserWarning, match=message):
+        assert letters(ImagingCells(folder, skip_bad=True)) == "bcde"
 
 
 def test_images_map_bytes_to_unit_range_channels_first(folder, cache):
     data = ImagingCells(folder, None, unseen=None, cache=cache)
     images = data.images(torch.tensor([5, 1]))
-    assert images.shape == (2, 3, 4, 6)
-    assert images.dtype == torch.float32
+    assert images.shape == (2, 3, 4, 6) and images.dtype == torch.float32
     torch.testing.assert_close(images[:, 1], torch.tensor([50, 10]).reshape(2, 1, 1).expand(2, 4, 6) / 127.5 - 1)
     assert (images[:, data.channels.index("DNA")] == 1).all()
     torch.testing.assert_close(images[:, 0, 0, 5], torch.full((2,), 7 / 127.5 - 1))

@@ -10,7 +10,7 @@ from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
 from cellenv.data.layouts import BBBC021, BBBC021_UNSEEN
 from cellenv.data.prepare.splits import HOW_TO_TEST
 from tests.cellenv.data.inspection.folders import EMBEDDING, ROWS, pixels, write_sound
-from tests.cellenv.imaging_toys import write_pixels
+from tests.cellenv.imaging_toys import add_unseen, write_pixels
 
 KEYS = [key for key, *_ in ROWS]
 
@@ -99,10 +99,7 @@ def test_a_split_without_a_seen_image_stops_a_run(tmp_path):
 def test_the_column_of_held_out_compounds_is_read_as_the_reader_does(tmp_path, held_out):
     rows = [(key, "docetaxel" if name == "ALLN" else name, *rest) for key, name, *rest in ROWS]
     write_sound(tmp_path, rows, [*EMBEDDING[:2], ["docetaxel", 3, 4]])
-    file = tmp_path / "toy_df_all.csv"
-    header, *lines = file.read_text().splitlines()
-    lines = [f"{line},{int(f',{held_out},' in line)}" for line in lines]
-    file.write_text("\n".join([f"{header},UNSEEN", *lines, ""]))
+    add_unseen(tmp_path, [int(name == held_out) for _, name, *_ in rows])
     (problem,) = problems(tmp_path)
     assert problem.rows == (f"{held_out} (4 images)",) and not problem.stops
     classes = {row.name: row for row in inspect_folder(CellFolder.read(tmp_path)).classes}
@@ -110,6 +107,16 @@ def test_the_column_of_held_out_compounds_is_read_as_the_reader_does(tmp_path, h
     assert [(name, row.held_out) for name, row in classes.items() if row.held_out] == [(moa, 4)]
     data = ImagingCells(tmp_path)
     assert {data.compounds[i] for i in data.perturbation if i >= 0} == {*("taxol", "docetaxel")} - {held_out}
+
+
+def test_a_compound_that_only_some_rows_hold_out_stops_a_run_as_it_stops_the_reader(tmp_path):
+    write_sound(tmp_path)
+    add_unseen(tmp_path, ["1", *[""] * 11])
+    problem = next(problem for problem in problems(tmp_path) if problem.stops)
+    assert problem.rows == ("taxol (1 of 4 images)",) and "the same UNSEEN" in problem.mend
+    with pytest.raises(ValueError, match="need UNSEEN as in other rows"):
+        ImagingCells(tmp_path)
+    assert not any(problem.stops for problem in problems(tmp_path, skip_bad=True))
 
 
 def test_classes_with_few_images_are_named_from_the_smallest(tmp_path):
