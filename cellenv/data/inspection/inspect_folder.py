@@ -13,6 +13,7 @@ from cellenv.data.inspection.findings import Inspection
 from cellenv.data.inspection.image_scan import HISTOGRAM_IMAGES, scan_images
 from cellenv.data.inspection.problems import (
     SKIP,
+    SPLITS,
     TableRows,
     as_warning,
     class_problems,
@@ -59,7 +60,7 @@ class CellFolder:
         layout: Layout = BBBC021,
         include_unseen: bool = False,
         skip_bad: bool = False,
-        splits: tuple[str, ...] = ("train", "test"),
+        splits: tuple[str, ...] = SPLITS,
         min_cells: int = 30,
     ) -> "CellFolder":
         """Read both tables.

@@ -17,6 +17,7 @@ from cellenv.data.table import UNSEEN, RowErrors, is_held_out
 NAMED = 20  # rows that a problem names
 FEW_CONTROLS = 2  # a plate of a split with fewer starts all its contexts from one image
 UNBALANCED = 20  # times as many images as in the smallest class
+SPLITS = ("train", "test")  # those that runs read
 SKIP = "--skip-bad leaves them out"
 
 
@@ -29,7 +30,7 @@ class TableRows:
         layout: Layout,
         *,
         include_unseen: bool = False,
-        splits: Sequence[str] = ("train", "test"),
+        splits: Sequence[str] = SPLITS,
     ):
         self.layout, self.splits = layout, splits
         self.treated = [row for row in table if layout.states[row[layout.state]]]
@@ -154,7 +155,7 @@ def held_out_problems(rows: TableRows) -> list[Problem]:
 
 
 def split_problems(rows: TableRows) -> list[Problem]:
-    """Splits without an image, compounds that are held out, and those that cannot be evaluated."""
+    """Splits without an image or that no run reads, compounds that are held out, and those that cannot be evaluated."""
     compound = rows.layout.compound
     problems = []
     for split in rows.splits:
@@ -167,10 +168,16 @@ def split_problems(rows: TableRows) -> list[Problem]:
             if split in values:
                 mend = "--include-unseen, as all its compounds are held out"
             problems += _problem(f"no treated image to {split} on", own, mend, stops=True)
+    unread = Counter(split for split in rows.split_of.values() if split not in SPLITS)
     held_out = Counter(row[compound] for row in rows.held_out)
     single = [name for name, n in sorted(rows.count("test", compound).items()) if n < 2]
     return [
         *problems,
+        *_problem(
+            "values of SPLIT are read by no run: their images are left out",
+            [f"{split!r} ({n} images)" for split, n in sorted(unread.items())],
+            "nothing, if these are to stay out; else write train or test into SPLIT, or --split-names train=NAME",
+        ),
         *_problem(
             "compounds are held out, and no model sees them",
             [f"{name} ({n} images)" for name, n in sorted(held_out.items())],

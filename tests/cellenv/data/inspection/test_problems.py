@@ -7,9 +7,9 @@ import pytest
 
 from cellenv.data.imaging import ImagingCells
 from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
-from cellenv.data.layouts import BBBC021, BBBC021_UNSEEN
+from cellenv.data.layouts import BBBC021, BBBC021_UNSEEN, rename_values
 from cellenv.data.prepare.splits import HOW_TO_TEST
-from tests.cellenv.data.inspection.folders import EMBEDDING, ROWS, pixels, write_sound
+from tests.cellenv.data.inspection.folders import CLASSES, EMBEDDING, ROWS, pixels, write_sound
 from tests.cellenv.imaging_toys import add_unseen, write_pixels
 
 KEYS = [key for key, *_ in ROWS]
@@ -93,6 +93,17 @@ def test_a_split_without_a_seen_image_stops_a_run(tmp_path):
     assert all("--include-unseen" in p.mend for p in found)
     assert problems(tmp_path, layout=held_out, include_unseen=True) == ()
     assert not {"taxol", "ALLN"} & {*BBBC021_UNSEEN}
+
+
+def test_splits_that_no_run_reads_are_named(tmp_path):
+    more = [(f"W1_10_x{i}_0.0", *CLASSES[i % 3], ("Train", "", "Train")[i % 3]) for i in range(6)]
+    write_sound(tmp_path, [*ROWS, *more])
+    for splits in (("train", "test"), ("test",)):
+        problem = only(tmp_path, splits=splits)
+        assert problem.rows == ("'' (2 images)", "'Train' (4 images)") and not problem.stops
+        assert "--split-names train=NAME" in problem.mend and "no run" in problem.title
+    renamed = rename_values(BBBC021, splits="train=Train,test=Test")
+    assert only(tmp_path, layout=renamed).rows == ("'' (2 images)",)
 
 
 @pytest.mark.parametrize("held_out", ["taxol", "docetaxel"])
