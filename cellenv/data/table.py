@@ -79,31 +79,31 @@ def read_table(file: Path, layout: Layout = BBBC021, row_errors: RowErrors | Non
     if layout.label is not None:
         columns[layout.label] = "a layout with label=None needs no mechanism of action"
     row_errors = row_errors or RowErrors()
-    keys: set[str] = set()
+    files: dict[str, str] = {}
 
     def check(located: tuple[str, Row]) -> None:
         where, row = located
-        check_row(row, where, layout, keys)
-        keys.add(row["SAMPLE_KEY"])
+        check_row(row, where, layout, files)
+        files[layout.file(row["SAMPLE_KEY"])] = row["SAMPLE_KEY"]
 
     passed = row_errors.filter(read_rows(file, columns, row_errors.refuse), check)
     rows = [row for _, row in passed if layout.states[row[layout.state]] is not None]
     return [row | {"SPLIT": layout.splits.get(row["SPLIT"], row["SPLIT"])} for row in rows]
 
 
-def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> None:
+def check_row(row: Row, where: str, layout: Layout, files: Mapping[str, str]) -> None:
     """Raise ValueError unless the row of the image table is valid.
 
-    where: file and line, for the message. keys: sample keys of the rows before.
+    where: file and line, for the message. files: those of the rows before -> their sample keys.
     """
     if any(column not in row for column in layout.columns):
         raise ValueError(f"{where}: the row is shorter than the header")
     key, state, form = row["SAMPLE_KEY"], row[layout.state], layout.file.__name__.upper()
     try:
-        parts = layout.file(key).split("/")
+        file = layout.file(key)
     except ValueError:
         raise ValueError(f"{where}: need SAMPLE_KEY as {form}; got {key!r:.100}") from None
-    if "/" in key or "\\" in key or not key.isprintable() or {".", "..", ""} & set(parts):
+    if "/" in key or "\\" in key or not key.isprintable() or {".", "..", ""} & set(file.split("/")):
         raise ValueError(f"{where}: need SAMPLE_KEY as {form}, the name of a file, without slashes; got {key!r:.100}")
     if state not in layout.states:
         known = ", ".join(layout.states)
@@ -116,8 +116,10 @@ def check_row(row: Row, where: str, layout: Layout, keys: Collection[str]) -> No
         )
     if (unseen := row.get(UNSEEN, "")) not in ("", "0", "1"):
         raise ValueError(f"{where} ({key}): need {UNSEEN} as 1 (held out), 0 or empty; got {unseen!r:.100}")
-    if key in keys:
+    if (other := files.get(file)) == key:
         raise ValueError(f"{where}: SAMPLE_KEY {key} appears twice")
+    if other is not None:
+        raise ValueError(f"{where}: SAMPLE_KEY {other} and {key} are both {file}: remove the row of the other cell")
 
 
 def is_held_out(row: Row, layout: Layout) -> bool:

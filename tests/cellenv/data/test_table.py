@@ -97,10 +97,10 @@ def test_blanks_around_values_do_not_matter(table, tmp_path):
 
 def test_a_control_needs_no_mechanism():
     row = {"SAMPLE_KEY": "W1_10_a", "SPLIT": "train", "CPD_NAME": "DMSO", "BATCH": "W1", "STATE": "0", "ANNOT": ""}
-    check_row(row, "here", BBBC021, ())
+    check_row(row, "here", BBBC021, {})
     with pytest.raises(ValueError, match="mechanism of action"):
-        check_row(row | {"STATE": "1"}, "here", BBBC021, ())
-    check_row(row | {"STATE": "1"}, "here", replace(BBBC021, label=None), ())
+        check_row(row | {"STATE": "1"}, "here", BBBC021, {})
+    check_row(row | {"STATE": "1"}, "here", replace(BBBC021, label=None), {})
 
 
 @pytest.mark.parametrize("column", ["ANNOT", "SPLIT", "CPD_NAME", "BATCH"])
@@ -115,8 +115,8 @@ def test_an_image_needs_the_name_of_its_plate():
     row = {"SAMPLE_KEY": "W1_10_a", "SPLIT": "train", "CPD_NAME": "taxol", "BATCH": "", "STATE": "1", "ANNOT": "Stab"}
     for state in ("1", "0"):
         with pytest.raises(ValueError, match=r"here \(W1_10_a\): need BATCH, .* it is empty \(--pairing\)"):
-            check_row(row | {"STATE": state}, "here", BBBC021, ())
-    check_row(row | {"STATE": "spare"}, "here", replace(BBBC021, states={"spare": None}), ())
+            check_row(row | {"STATE": state}, "here", BBBC021, {})
+    check_row(row | {"STATE": "spare"}, "here", replace(BBBC021, states={"spare": None}), {})
 
 
 @pytest.mark.parametrize("compound", ["taxol", "docetaxel"])
@@ -125,11 +125,11 @@ def test_a_column_says_what_is_held_out(compound):
     by_layout = compound in BBBC021.unseen
     assert is_held_out(row, BBBC021) == is_held_out(row | {"UNSEEN": ""}, BBBC021) == by_layout
     for value, held_out in (("1", True), ("0", False)):
-        check_row(row | {"UNSEEN": value}, "here", BBBC021, ())
+        check_row(row | {"UNSEEN": value}, "here", BBBC021, {})
         assert is_held_out(row | {"UNSEEN": value}, BBBC021) == held_out
     for value in ("1.0", "True"):
         with pytest.raises(ValueError, match=rf"W1_10_a.*UNSEEN as 1 \(held out\), 0 or empty; got '{value}'"):
-            check_row(row | {"UNSEEN": value}, "here", BBBC021, ())
+            check_row(row | {"UNSEEN": value}, "here", BBBC021, {})
 
 
 def test_rows_that_are_neither_treated_nor_control_are_dropped(tmp_path):
@@ -138,6 +138,18 @@ def test_rows_that_are_neither_treated_nor_control_are_dropped(tmp_path):
     rows = [(f"U2OS-01_2_B03_1_{i}", "01", "gene", state, "train") for i, state in enumerate(states)]
     write_csv(tmp_path / "rxrx1_df.csv", [header, *rows])
     assert [row["ANNOT"] for row in read_table(tmp_path / "rxrx1_df.csv", RXRX1)] == [states[0], states[2]]
+
+
+def test_two_keys_of_one_file_are_named_or_skipped(tmp_path):
+    header = ["SAMPLE_KEY", "BATCH", "CPD_NAME", "ANNOT", "SPLIT"]
+    keys = ["U2OS-01_2_B03_1_7", "HEPG2-01_2_B03_1_7", "U2OS-01_2_B04_1_7"]
+    write_csv(tmp_path / "rxrx1_df.csv", [header, *((key, "01", "gene", "treated", "train") for key in keys)])
+    message = f"line 3: .*SAMPLE_KEY {keys[0]} and {keys[1]} are both 01_2/B03/1_7.npy"
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / "rxrx1_df.csv", RXRX1)
+    errors = RowErrors(skip=True)
+    assert [row["SAMPLE_KEY"] for row in read_table(tmp_path / "rxrx1_df.csv", RXRX1, errors)] == keys[::2]
+    assert len(errors.found) == 1 and re.search(message, errors.found[0])
 
 
 def test_conditions_are_read_by_compound(tmp_path):
