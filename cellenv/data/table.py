@@ -152,15 +152,15 @@ def read_embedding(file: Path, compounds: Collection[str] = ()) -> dict[str, Ten
 def is_header(cells: list[str], compounds: Collection[str] = ()) -> bool:
     """Whether the first row of an embedding names columns: with words, by counting, or without a compound.
 
-    The row of one of these compounds, whatever its case, does not count columns: its numbers happen to be 0, 1, ...
+    The row of one of these compounds, whatever its case, does not, though its numbers are 0, 1, ... or have gaps.
     """
     name, *values = cells
+    if name and name.casefold() in {compound.casefold() for compound in compounds}:
+        return False
     try:
         numbers = [float(value) for value in values]
     except ValueError:
         return True
-    if name.casefold() in {compound.casefold() for compound in compounds}:
-        return False
     return not name.strip() or any(numbers == list(range(start, start + len(numbers))) for start in (0, 1))
 
 

@@ -200,6 +200,16 @@ def test_the_row_of_a_compound_is_no_header_though_it_counts(tmp_path, numbers):
     assert read_conditions(tmp_path / "emb.csv", ["Taxol"]) == [["Taxol", *numbers]]
 
 
+@pytest.mark.parametrize("gap", ["", "n/a"])
+def test_the_row_of_a_compound_is_no_header_though_it_has_a_gap(tmp_path, gap):
+    write_csv(tmp_path / "emb.csv", [["taxol", 1, gap], ["docetaxel", 3, 4]])
+    found = read_embedding(tmp_path / "emb.csv", {"taxol"})
+    assert list(found) == ["taxol", "docetaxel"]
+    assert "the row 'taxol' of" in found["taxol"] and repr(gap) in found["taxol"]
+    write_csv(tmp_path / "emb.csv", [["", "a", "b"], ["taxol", 3, 4]])
+    assert list(read_embedding(tmp_path / "emb.csv", {"taxol", ""})) == ["taxol"]
+
+
 @pytest.mark.parametrize("text", ["", ",,\n\n", "taxol\ndocetaxel\n"])
 def test_an_embedding_without_numbers_is_named(tmp_path, text):
     (tmp_path / "emb.csv").write_text(text)
