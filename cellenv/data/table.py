@@ -57,8 +57,10 @@ def find_file(path: Path, pattern: str, flag: str = "") -> Path:
     """
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
-    if (given := Path(pattern)).is_absolute() and given.is_file():
-        return given
+    if (given := Path(pattern)).is_absolute():
+        if given.is_file():
+            return given
+        raise FileNotFoundError(f"there is no file {given}{f'; choose one with {flag} FILE' if flag else ''}")
     there = {*path.glob(pattern), *path.glob(f"metadata/{pattern}")}
     found = sorted(file for file in there if not file.name.startswith(HIDDEN))
     if len(found) != 1:

@@ -43,6 +43,15 @@ def test_a_file_lies_in_the_folder_or_in_metadata(tmp_path):
         (place / "a_df.csv").unlink()
 
 
+def test_an_absolute_path_is_a_file_or_named(tmp_path):
+    file = tmp_path / "other" / "df.csv"
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no file {file}; choose one with --index FILE")):
+        find_file(tmp_path, str(file), "--index")
+    file.parent.mkdir()
+    file.touch()
+    assert find_file(tmp_path, str(file)) == file
+
+
 def test_none_or_two_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"exactly one \*_df.csv.*found none; `cellfluxrl prepare` makes"):
         find_file(tmp_path, "*_df.csv")
