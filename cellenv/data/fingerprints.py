@@ -3,16 +3,16 @@
 D condition size.
 """
 
-import csv
+from collections import Counter
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cellenv.weights_io import write_atomically
+from cellenv.csv_io import read_lines, write_rows
+from cellenv.data.table import is_header
 
 
 def morgan_counts(smiles: str, *, radius: int = 2, size: int = 1024) -> Tensor:
@@ -34,31 +34,33 @@ def morgan_counts(smiles: str, *, radius: int = 2, size: int = 1024) -> Tensor:
 
 
 def add_to_embedding(file: str | Path, smiles: Mapping[str, str], *, radius: int = 2, size: int = 1024) -> None:
-    """Append compounds {name: SMILES} to a CSV of fingerprints, created if absent. All or nothing.
+    """Append compounds {name: SMILES} to a table of fingerprints, created if absent. All or nothing.
+
+    A table of another dress, see `read_lines`, is written anew as CSV by commas in UTF-8; it needs no header.
 
     Raises:
-        ValueError: if a name is in the file already, a SMILES is no molecule, or the file is empty or has another size.
+        ValueError: if a name is in the table already, a SMILES is no molecule, or the table is empty or has another
+            size, or cannot be read.
         ImportError: if RDKit is not installed.
     """
     file = Path(file)
-    content = StringIO(newline="")
-    text = file.read_text(encoding="utf-8-sig") if file.exists() else ",".join(["", *map(str, range(size))]) + "\n"
-    rows = list(csv.reader(StringIO(text, newline="")))
-    first = rows[0] if rows else []
-    if not first:
-        raise ValueError(f"{file} is empty, or begins with an empty line: need a header; delete it to have one written")
+    lines = list(read_lines(file)) if file.exists() else [(1, ["", *map(str, range(size))])]
+    rows: list[list[object]] = [[*cells] for _, cells in lines]
+    if not lines or lines[0][0] != 1:
+        raise ValueError(f"{file} is empty, or begins with an empty line: delete it to have a header written")
+    first = lines[0][1]
     if len(first) - 1 != size:
         raise ValueError(f"{file} has {len(first) - 1} numbers a compound; the fingerprints have {size}: give its size")
-    if known := sorted(smiles.keys() & {row[0] for row in rows[1:] if row}):
+    names = [name.strip() for name in smiles]
+    there = {cells[0] for _, cells in lines[is_header(first, names) :]}
+    if known := sorted(name for name, n in Counter([*names, *there]).items() if n > 1):
         raise ValueError(f"{file} has {', '.join(map(repr, known))} already")
-    content.write(text if text.endswith("\n") else f"{text}\n")
-    writer = csv.writer(content, lineterminator="\n")
-    for name, structure in smiles.items():
+    for name, structure in zip(names, smiles.values(), strict=True):
         try:
-            writer.writerow([name, *morgan_counts(structure, radius=radius, size=size).int().tolist()])
+            rows.append([name, *morgan_counts(structure, radius=radius, size=size).int().tolist()])
         except ValueError as error:
             raise ValueError(f"compound {name!r}: {error}") from error
-    write_atomically(file, content.getvalue().encode())
+    write_rows(file, rows)
 
 
 def import_rdkit() -> tuple[Any, Any, Any]:

@@ -71,3 +71,50 @@ def test_compounds_are_added_to_a_table_whole_or_not_at_all(rdkit, tmp_path):
         with pytest.raises(ValueError, match=message):
             fingerprints.add_to_embedding(file, smiles, size=size)
     assert file.read_text() == before
+
+
+@pytest.fixture
+def ones(monkeypatch):
+    """Fingerprints of ones, without RDKit."""
+    monkeypatch.setattr(fingerprints, "morgan_counts", lambda smiles, radius, size: torch.ones(size))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",0,1\ntaxol,3,4",
+        ";0;1\r\n taxol ;3;4\r\n",
+        ",0,1\rtaxol,3,4\r\r",
+        "taxol,3,4\n",
+        '"name"\t"1"\t"2"\n"taxol"\t3\t4\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_compounds_are_added_to_a_table_as_it_is_read(ones, tmp_path, content, encoding):
+    file = tmp_path / "emb.csv"
+    file.write_bytes(content.encode(encoding))
+    fingerprints.add_to_embedding(file, {" növa, 2": "CC"}, size=2)
+    found = {name: values.tolist() for name, values in read_embedding(file, {"taxol"}).items()}
+    assert found == {"taxol": [3, 4], "növa, 2": [1, 1]}
+    with pytest.raises(ValueError, match=r"emb\.csv has 'taxol' already"):
+        fingerprints.add_to_embedding(file, {"taxol ": "CC"}, size=2)
+    with pytest.raises(ValueError, match=r"emb\.csv has 2 numbers"):
+        fingerprints.add_to_embedding(file, {"new": "CC"}, size=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"taxol,1,2\nb,3,4\n", "has 'c', 'taxol' already"),  # no header, though it counts
+        (b",0,1\ntaxol ,3,4\n", "has 'c', 'taxol' already"),
+        (b",0,1\nb,3,4\n", "has 'c' already"),
+        (b',0,1\n"b,3,4\n', "line 2: .*to end with it"),
+        (b",0,1\nL\xf6st,3,4\n", "line 2: need UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_added_to_stays_as_it_is(ones, tmp_path, content, message):
+    file = tmp_path / "emb.csv"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"emb\.csv.*{message}"):
+        fingerprints.add_to_embedding(file, {"taxol": "CC", "c": "CC", "c ": "CC"}, size=2)
+    assert file.read_bytes() == content
