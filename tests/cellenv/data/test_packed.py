@@ -138,6 +138,52 @@ def test_a_stopped_packing_leaves_the_old_copy_or_none(folder, cache, monkeypatc
     assert sorted(file.name for file in cache.iterdir()) == ["images.json", "images.npy"]
 
 
+@pytest.fixture
+def few_checks(monkeypatch):
+    """Opening looks at the first image alone."""
+    monkeypatch.setattr(packed, "SPOT_CHECKS", 1)
+
+
+def test_a_packing_that_is_stopped_before_its_record_is_packed_anew(folder, cache, monkeypatch, few_checks):
+    replace_image(folder)
+    synced, fsync = [], os.fsync
+
+    def stop_at_the_second(stream):
+        if synced:
+            raise KeyboardInterrupt
+        synced.append(fsync(stream))
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="packed anew"):
+        patch.setattr(os, "fsync", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            everything(folder, cache)
+    with pytest.warns(UserWarning, match="have changed.*packed anew"):
+        new = everything(folder, cache)
+    assert torch.equal(new, everything(folder, None))
+
+
+def test_an_image_that_changes_while_it_is_packed_is_packed_anew(folder, monkeypatch, few_checks):
+    read = packed.read_npy
+
+    def change_behind(file, channels):
+        if file.name == "g_6.0.npy":  # the last one
+            replace_image(folder)
+        return read(file, channels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed, "read_npy", change_behind)
+        ImagingCells(folder, cache=folder / "cache")
+    with pytest.warns(UserWarning, match="have changed.*packed anew"):
+        new = everything(folder, folder / "cache")
+    assert torch.equal(new, everything(folder, None))
+
+
+def test_the_size_is_known_though_no_image_that_is_looked_at_can_be_read(folder, few_checks):
+    (folder / "W1/10/a_0.0.npy").write_bytes(b"none")
+    with pytest.warns(UserWarning, match=r"1 rows .*\n.*W1_10_a_0.0.*damaged"):
+        assert ImagingCells(folder, unseen=None, skip_bad=True, cache=folder / "cache").size == (3, 4, 6)
+
+
 def test_unreadable_images_are_named_when_packed_and_when_opened(folder, cache):
     (folder / "W1/10/c_2.0.npy").write_bytes(b"none")
     with pytest.warns(UserWarning, match="changed"), pytest.raises(ValueError, match=r"image W1_10_c_2.0.*damaged"):
