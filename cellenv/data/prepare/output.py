@@ -7,8 +7,10 @@ from typing import Any
 
 from cellenv.csv_io import write_rows
 from cellenv.data.fingerprints import morgan_counts
+from cellenv.data.layouts import week_plate_name
 from cellenv.data.prepare.delimited import read_cells
 from cellenv.data.prepare.fields import Field
+from cellenv.data.prepare.wells import NOTES
 from cellenv.data.table import is_header
 
 INDEX, EMBEDDING = "cells_df_all.csv", "emb_compounds.csv"
@@ -115,6 +117,15 @@ def write_tables(out: Path, rows: Sequence[Mapping[str, object]], conditions: Se
     write_rows(out / EMBEDDING, [header, *conditions])
     numbered = [[i, *row.values()] for i, row in enumerate(rows)]
     write_rows(out / INDEX, [["", *COLUMNS], *numbered])
+
+
+def set_index_aside(out: Path, field: Field) -> None:
+    """Move the image table to the notes if this field's plate has cells, which are to be written anew.
+
+    A stopped run then leaves a folder that cannot be read, and not new cells under what the table says of the old ones.
+    """
+    if (out / INDEX).is_file() and (out / week_plate_name(f"{field.name}_1")).parent.is_dir():
+        (out / INDEX).replace(out / NOTES / INDEX)
 
 
 def count_plates(fields: Sequence[Field], records: Mapping[str, Record]) -> dict[str, dict[str, int]]:

@@ -3,6 +3,7 @@
 OUT/prepare/settings.json            what the cells depend on; another run into the folder needs the same
 OUT/prepare/Week4_27481/scale-1f0a.npz    light and scale of a plate, and a digest of the fields they are from
 OUT/prepare/Week4_27481/G10.json     a finished well, see wells.py
+OUT/prepare/cells_df_all.csv         the table of cells that were made anew since, see `set_index_aside`
 """
 
 import json
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from cellenv.data.prepare.fields import Field
 from cellenv.data.prepare.illumination import SAMPLES, Scale, fit_scale, merge
 from cellenv.data.prepare.nuclei import FindNuclei, find_nuclei
-from cellenv.data.prepare.output import plate_name
+from cellenv.data.prepare.output import plate_name, set_index_aside
 from cellenv.data.prepare.planes import read_planes
 from cellenv.data.prepare.sheets import jpeg, plate_sheet
 from cellenv.data.prepare.wells import (
@@ -118,6 +119,8 @@ def prepare_plates(
                     jobs.append(
                         WellJob(out=out, fields=well, scale=scale, zoom=factor, rules=rules, drawn=drawn, digest=known)
                     )
+            if jobs:
+                set_index_aside(out, own[0])
             for job, record in zip(jobs, pool(_prepare_well, jobs)):
                 add_record(result, record)
                 bar.update(len(job.fields))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cellenv.data.prepare import plates
+from cellenv.data.prepare.output import INDEX
 from cellenv.data.prepare.plates import Zoom, check_settings, finished, load_scale, near_one, prepare_plates
 from tests.cellenv.data.prepare.plate_toys import RULES, make_threshold, threshold, write_plate
 
@@ -73,6 +74,36 @@ def test_a_plate_with_more_fields_is_done_again_and_other_plates_stay(fields, tm
     run(fields, out)
     later = [file.stat().st_mtime_ns for file in (out / "prepare" / "W_1" / "A01.json", other)]
     assert later[0] > stamps[0] and later[1] == stamps[1]
+
+
+def test_the_table_of_before_is_set_aside_while_its_cells_are_made_anew(fields, tmp_path):
+    out, first = tmp_path / "out", fields[:3]
+    run(first, out)
+    (out / INDEX).write_text("old")
+    run(first, out)
+    run([*first, *fields[3:]], out)  # a plate more
+    assert (out / INDEX).read_text() == "old"
+    first[0].planes[0].file.touch()
+
+    def stopped():
+        assert not (out / INDEX).exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first, out, finder=lambda: lambda dna: stopped())
+    assert (out / "prepare" / INDEX).read_text() == "old" and not (out / INDEX).exists()
+    assert run(first, out)["fields"] and (out / "prepare" / INDEX).read_text() == "old"
+    (out / INDEX).write_text("new")
+    run(first, out)
+    assert (out / INDEX).read_text() == "new"
+
+
+def test_without_the_notes_of_before_its_table_is_set_aside_too(fields, tmp_path):
+    run(fields[:3], tmp_path / "out")
+    (tmp_path / "out" / INDEX).write_text("old")
+    (tmp_path / "out" / "prepare").rename(tmp_path / "notes")
+    run(fields[:3], tmp_path / "out", settings={"crop": 64})
+    assert (tmp_path / "out" / "prepare" / INDEX).read_text() == "old" and not (tmp_path / "out" / INDEX).exists()
 
 
 def test_a_field_that_was_damaged_is_tried_again(fields, tmp_path):
