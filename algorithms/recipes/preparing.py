@@ -104,17 +104,23 @@ def read_plan(config: PrepareConfig) -> Plan:
     selected, left_out = select(mark_controls(found, treatments.control), treatments.unlabelled == "compound")
     selected, missing = present(selected, config)
     compounds = sorted({f.compound for f in selected if not f.is_control})
-    unseen = [name for name in BBBC021_UNSEEN if name in compounds]
-    if config.split.unseen is not None:
-        unseen = list(config.split.unseen)
-    if unknown := set(unseen) - set(compounds):
-        raise ValueError(f"--unseen {', '.join(sorted(unknown))}: there are {', '.join(compounds)}")
+    unseen = held_out(config.split.unseen, compounds)
     if treatments.embeddings is not None:
         conditions = read_conditions(locate(treatments.embeddings, folder, "--embeddings names it"), compounds)
     else:
         structures = {f.compound: f.smiles for f in selected if not f.is_control}
         conditions = compute_conditions({name: structures[name] for name in compounds})
     return Plan(selected, left_out, missing, conditions, unseen)
+
+
+def held_out(names: Sequence[str] | None, compounds: Sequence[str]) -> list[str]:
+    """The compounds of these names, whatever their case; None: of CellFlux's, as far as they are there."""
+    spelled = {compound.casefold(): compound for compound in compounds}
+    if names is None:
+        names = [name for name in BBBC021_UNSEEN if name.casefold() in spelled]
+    if unknown := sorted(name for name in names if name.casefold() not in spelled):
+        raise ValueError(f"--unseen {', '.join(unknown)}: there are {', '.join(compounds)}")
+    return [spelled[name.casefold()] for name in names]
 
 
 def locate(file: Path, folder: Path, hint: str) -> Path:

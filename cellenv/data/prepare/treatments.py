@@ -148,7 +148,7 @@ def select(fields: Sequence[Field], label_by_compound: bool) -> tuple[list[Field
     label_by_compound: a compound without a MoA is its own. Otherwise its fields are left out.
 
     Raises:
-        ValueError: if no treated field is left, or a compound has two MoAs.
+        ValueError: if no treated field is left, or a compound has two MoAs or is written in two ways.
     """
     kept: list[Field] = []
     left_out: dict[str, list[str]] = {}
@@ -166,9 +166,13 @@ def select(fields: Sequence[Field], label_by_compound: bool) -> tuple[list[Field
             " compounds and their mechanisms, or --unlabelled compound: each compound is a mechanism of its own"
         )
     moa_of: dict[str, str] = {}
+    written: dict[str, str] = {}
     for field in kept:
-        if moa_of.setdefault(field.compound, field.moa) != field.moa:
-            raise ValueError(f"{field.compound!r} has two mechanisms: {moa_of[field.compound]!r} and {field.moa!r}")
+        name = field.compound
+        if not field.is_control and (other := written.setdefault(name.casefold(), name)) != name:
+            raise ValueError(f"{other!r} and {name!r} ({field.name}) differ in upper and lower case alone: write one")
+        if moa_of.setdefault(name, field.moa) != field.moa:
+            raise ValueError(f"{name!r} has two mechanisms: {moa_of[name]!r} and {field.moa!r}")
     return kept, left_out
 
 

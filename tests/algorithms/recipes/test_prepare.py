@@ -72,6 +72,14 @@ def test_tables_and_names_make_a_plan(folder):
     assert len(plan(folder, treatments={"unlabelled": "compound"}).conditions) == 2
 
 
+def test_compounds_are_held_out_whatever_their_case(folder):
+    assert plan(folder, split={"unseen": ("ASPIRIN",)}).unseen == ["aspirin"]
+    assert plan(folder).unseen == []
+    for file in ("wells.csv", "moa.csv", "emb.csv"):
+        (folder / file).write_text((folder / file).read_text().replace("aspirin", "Docetaxel"))
+    assert plan(folder).unseen == ["Docetaxel"] and plan(folder, split={"unseen": ()}).unseen == []
+
+
 def test_structures_become_conditions(folder):
     pytest.importorskip("rdkit")
     (folder / "smiles.csv").write_text("compound,smiles\nibuprofen,CCO\n")

@@ -36,10 +36,20 @@ def test_mechanisms_of_compounds_alone(tmp_path):
 
 
 def test_a_compound_may_be_its_own_mechanism():
-    kept, left_out = select(mark_controls(FIELDS, ["DMSO"]), label_by_compound=True)
-    assert [f.moa for f in kept] == ["taxol", "Taxol", "DMSO"] and left_out == {"no compound": ["W_1_A04_s1"]}
+    fields = [FIELDS[0], replace(FIELDS[1], compound="aspirin"), *FIELDS[2:]]
+    kept, left_out = select(mark_controls(fields, ["DMSO"]), label_by_compound=True)
+    assert [f.moa for f in kept] == ["taxol", "aspirin", "DMSO"] and left_out == {"no compound": ["W_1_A04_s1"]}
     with pytest.raises(ValueError, match=r"no treated field is left, of 4.*--moa"):
         select(mark_controls(FIELDS, ["DMSO"]), label_by_compound=False)
+
+
+def test_two_spellings_of_a_compound_are_refused():
+    fields = [replace(field, moa="Stab") for field in mark_controls(FIELDS, ["DMSO"])]
+    with pytest.raises(ValueError, match=r"'taxol' and 'Taxol' \(W_1_A02_s1\) differ in upper .*: write one"):
+        select(fields, label_by_compound=False)
+    vehicle = mark_controls([*FIELDS[:1], replace(BARE, compound="water"), *FIELDS[2:]], ["water"])
+    kept, _ = select(vehicle, label_by_compound=True)  # what controls are called is nobody's spelling
+    assert [f.compound for f in kept] == ["taxol", "DMSO", "dmso"]
 
 
 def test_wells_join_by_plate_and_well(tmp_path):
