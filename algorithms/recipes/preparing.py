@@ -38,7 +38,14 @@ from cellenv.data.prepare.output import (
 from cellenv.data.prepare.planes import read_planes
 from cellenv.data.prepare.plates import Zoom, prepare_plates
 from cellenv.data.prepare.splits import Well, split_wells, without_controls
-from cellenv.data.prepare.treatments import add_mechanisms, add_structures, add_wells, mark_controls, select
+from cellenv.data.prepare.treatments import (
+    add_mechanisms,
+    add_structures,
+    add_wells,
+    mark_controls,
+    select,
+    structures_of,
+)
 from cellenv.data.prepare.wells import CellRules, summarize_well
 
 
@@ -108,7 +115,7 @@ def read_plan(config: PrepareConfig) -> Plan:
     if treatments.embeddings is not None:
         conditions = read_conditions(locate(treatments.embeddings, folder, "--embeddings names it"), compounds)
     else:
-        structures = {f.compound: f.smiles for f in selected if not f.is_control}
+        structures = structures_of(selected)
         conditions = compute_conditions({name: structures[name] for name in compounds})
     return Plan(selected, left_out, missing, conditions, unseen)
 

@@ -120,6 +120,23 @@ def add_structures(fields: Sequence[Field], file: Path) -> list[Field]:
     return [replace(field, smiles=known.get(field.compound.casefold(), field.smiles)) for field in fields]
 
 
+def structures_of(fields: Sequence[Field]) -> dict[str, str]:
+    """{compound: SMILES} of the treated fields; "" where no field of the compound has one.
+
+    Raises:
+        ValueError: if a compound has two structures.
+    """
+    known: dict[str, str] = {}
+    for name, smiles in ((field.compound, field.smiles) for field in fields if not field.is_control):
+        known[name] = known.get(name) or smiles
+        if smiles not in ("", known[name]):
+            raise ValueError(
+                f"{name!r} has two structures: {known[name]!r} and {smiles!r}; --compounds, a table of names and"
+                " SMILES, replaces them"
+            )
+    return known
+
+
 def mark_controls(fields: Sequence[Field], controls: Collection[str]) -> list[Field]:
     """The fields with the wells of these compounds, whatever their case, as controls: compound and MoA DMSO, dose 0.
 

@@ -80,6 +80,15 @@ def test_compounds_are_held_out_whatever_their_case(folder):
     assert plan(folder).unseen == ["Docetaxel"] and plan(folder, split={"unseen": ()}).unseen == []
 
 
+def test_a_structure_that_a_later_well_lacks_stays(folder):
+    pytest.importorskip("rdkit")
+    (folder / "wells.csv").write_text("well,compound,smiles\nA01,DMSO,\nA02,aspirin,CC\nA03,aspirin,\n")
+    assert plan(folder, treatments={"embeddings": None}).conditions[0][1:] == [f"{n:g}" for n in morgan_counts("CC")]
+    (folder / "wells.csv").write_text("well,compound,smiles\nA01,DMSO,\nA02,aspirin,CC\nA03,aspirin,C\n")
+    with pytest.raises(ValueError, match="'aspirin' has two structures: 'CC' and 'C'"):
+        plan(folder, treatments={"embeddings": None})
+
+
 def test_structures_become_conditions(folder):
     pytest.importorskip("rdkit")
     (folder / "smiles.csv").write_text("compound,smiles\nibuprofen,CCO\n")

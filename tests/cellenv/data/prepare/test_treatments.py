@@ -3,7 +3,14 @@ from dataclasses import replace
 import pytest
 
 from cellenv.data.prepare.fields import Field, name_fields
-from cellenv.data.prepare.treatments import add_mechanisms, add_structures, add_wells, mark_controls, select
+from cellenv.data.prepare.treatments import (
+    add_mechanisms,
+    add_structures,
+    add_wells,
+    mark_controls,
+    select,
+    structures_of,
+)
 
 BARE = Field(batch="W", plate="1", well="A01", site="1", planes=())
 FIELDS = [
@@ -97,6 +104,15 @@ def test_an_index_column_of_a_table_of_wells_is_none_of_its_values(tmp_path):
 def test_structures_join_by_compound(tmp_path):
     file = write(tmp_path / "c.csv", "compound,smiles\nTAXOL,CCO\n")
     assert [f.smiles for f in add_structures(FIELDS, file)] == ["CCO", "CCO", "", ""]
+
+
+def test_the_structure_of_a_compound_is_the_one_that_any_of_its_fields_has():
+    taxol = replace(BARE, compound="taxol")
+    known = [replace(taxol, smiles="C"), taxol, replace(BARE, compound="DMSO", smiles="O", is_control=True)]
+    for fields in (known, known[::-1]):
+        assert structures_of([*fields, replace(BARE, compound="aspirin")]) == {"taxol": "C", "aspirin": ""}
+    with pytest.raises(ValueError, match="'taxol' has two structures: 'C' and 'CC'; --compounds"):
+        structures_of([*known, replace(taxol, smiles="CC")])
 
 
 @pytest.mark.parametrize(
