@@ -116,6 +116,8 @@ def refuse_or_read(read: Callable[[], Any], *files: Path) -> Any:
     try:
         with processor_time(SECONDS):
             found = read()
+    except TooLong as late:
+        raise AssertionError(f"took {late}") from late
     except (ValueError, FileNotFoundError) as error:
         assert type(error) in (ValueError, FileNotFoundError), f"{type(error).__name__}: {error}"
         assert any(str(file) in str(error) for file in files), f"no file in: {error}"
@@ -126,12 +128,16 @@ def refuse_or_read(read: Callable[[], Any], *files: Path) -> Any:
     return found
 
 
+class TooLong(BaseException):
+    """A time limit; no Exception, which a reader may take for damage of its file."""
+
+
 @contextmanager
 def processor_time(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block once it has taken so many seconds of the processor."""
+    """Raise TooLong in the block once it has taken so many seconds of the processor."""
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {seconds} s")
+        raise TooLong(f"more than {seconds} s")
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
