@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from algorithms.config import DataConfig
+from algorithms.config_checks import check_above, check_at_least
 from examples.studies.command_line import parse_script
 
 
@@ -34,6 +35,13 @@ class BaselineConfig:
     resume: bool = False  # continue from the newest checkpoint in output_dir
     seed: int = 0
     data: DataConfig = DataConfig()
+
+    def __post_init__(self) -> None:
+        check_at_least(0, seed=self.seed, warmup_steps=self.warmup_steps)
+        check_at_least(1, save_every=self.save_every, steps=1 if self.steps is None else self.steps)
+        check_at_least(1, batch_size=1 if self.batch_size is None else self.batch_size)
+        check_above(0, save_minutes=self.save_minutes)
+        check_above(0, learning_rate=1 if self.learning_rate is None else self.learning_rate)
 
 
 DEFAULT = BaselineConfig()
@@ -142,8 +150,8 @@ def with_model_defaults(config: BaselineConfig) -> BaselineConfig:
     learner = LEARNERS[config.model]
     return replace(
         config,
-        batch_size=config.batch_size or learner.default_batch_size,
-        learning_rate=config.learning_rate or learner.default_learning_rate,
+        batch_size=learner.default_batch_size if config.batch_size is None else config.batch_size,
+        learning_rate=learner.default_learning_rate if config.learning_rate is None else config.learning_rate,
     )
 
 
@@ -188,7 +196,8 @@ def main(config: BaselineConfig) -> None:
     data, validation = build_data(config.data)
     flops_per_step = step_flops(config, data, accelerator)
     budget = base_flops(BaseConfig(), data, accelerator.device)
-    config = replace(config, steps=config.steps or math.ceil(budget / flops_per_step))
+    if config.steps is None:
+        config = replace(config, steps=math.ceil(budget / flops_per_step))
     torch.manual_seed(seed_at(config.seed, WEIGHTS))
     learner = LEARNERS[config.model](data, accelerator, config.learning_rate)
     start = perf_counter()

@@ -124,6 +124,12 @@ def test_values_that_are_given_replace_those_of_the_model():
     assert (given.batch_size, given.learning_rate) == (5, 0.5)
 
 
+@pytest.mark.parametrize("name", ["steps", "batch_size", "save_every", "learning_rate", "save_minutes"])
+def test_nothing_is_no_default(name):
+    with pytest.raises(ValueError, match=f"{name} must be (at least 1|above 0), got 0"):
+        train.BaselineConfig(**{name: 0})
+
+
 def test_the_cost_of_the_base_grows_with_steps_and_guidance():
     data, device = ToyCells(), torch.device("cpu")
     once, thrice = (train.base_flops(BASE(steps=k), data, device) for k in (1, 3))
