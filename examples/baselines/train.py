@@ -57,6 +57,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from time import perf_counter
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -89,6 +90,22 @@ TRAINING, VALIDATION, WEIGHTS = range(3)  # streams of one seed
 RESUMABLE_FIELDS = (  # may change when a run is resumed
     *("output_dir", "resume", "save_every", "save_minutes", "threads", "data.cache"),
 )
+
+
+class Stopwatch:
+    """Seconds that a run has taken, over all times that it was resumed: a part of its checkpoints."""
+
+    def __init__(self) -> None:
+        self.start = perf_counter()
+
+    def seconds(self) -> float:
+        return perf_counter() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.start = perf_counter() - state_dict["seconds"]
 
 
 def draw_pairs(data: CellData, n: int, rng: torch.Generator, flip: float) -> ImagePairs:
@@ -200,12 +217,11 @@ def main(config: BaselineConfig) -> None:
         config = replace(config, steps=math.ceil(budget / flops_per_step))
     torch.manual_seed(seed_at(config.seed, WEIGHTS))
     learner = LEARNERS[config.model](data, accelerator, config.learning_rate)
-    start = perf_counter()
-    ema = EMA(learner.model, config.ema_decay)
+    ema, stopwatch = EMA(learner.model, config.ema_decay), Stopwatch()
     state = TrainingState(
         accelerator=accelerator,
         output_dir=config.output_dir,
-        parts=learner.parts | {"ema": ema},
+        parts=learner.parts | {"ema": ema, "stopwatch": stopwatch},
         settings=resume_settings(config, RESUMABLE_FIELDS, data, accelerator.mixed_precision),
         steps=config.steps,
     )
@@ -217,7 +233,7 @@ def main(config: BaselineConfig) -> None:
             "steps": config.steps,
             "flops": config.steps * flops_per_step,
             "flops_of_the_base": budget,
-            "seconds": round(perf_counter() - start, 1),
+            "seconds": round(stopwatch.seconds(), 1),
         }
         with ema.swapped(learner.model):
             learner.model.save_pretrained(config.output_dir / "model", metadata)

@@ -71,6 +71,27 @@ def test_a_run_ends_with_a_generator_and_repeats(config, tmp_path):
     assert equal(weights(config), weights(again)) and not equal(weights(config), weights(other))
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_parts(config, monkeypatch):
+    now = [0.0]
+    learner = train.LEARNERS[config.model]
+
+    def step(self, pairs, rng, factor, progress):
+        if progress == 0.75 and now[0] < 100:  # the last step of four; there is a checkpoint after the second
+            raise KeyboardInterrupt
+        now[0] += 10
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(train, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(train, "step_flops", lambda *args: 1)
+    monkeypatch.setattr(learner, "step", step)
+    run = replace(config, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(run)
+    now[0] = 1000.0
+    train.main(replace(run, resume=True))
+    assert metadata(run)["seconds"] == 40
+
+
 def test_a_stopped_run_resumes_bit_for_bit(config, tmp_path, monkeypatch):
     whole = replace(config, steps=6, output_dir=tmp_path / "whole")
     train.main(whole)
