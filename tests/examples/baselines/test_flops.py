@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from cellenv.networks import Attention
 from examples.baselines.flops import count_flops
 
 
@@ -12,6 +13,11 @@ def test_a_layer_and_its_gradients():
     assert count_flops(lambda: layer(x).sum().backward()) == 3 * 2 * 3 * 5 * 7  # each gradient costs as much
     conv = nn.Conv2d(2, 4, 3, padding=1)
     assert count_flops(lambda: conv(torch.zeros(1, 2, 6, 6))) == 2 * 36 * 9 * 2 * 4
+
+
+def test_attention_counts_on_a_cpu():
+    n, f, h = 16, 8, torch.zeros(2, 8, 4, 4)  # torch has no count for the fused kernel of CPUs
+    assert count_flops(lambda: Attention(f)(h)) == 2 * (2 * n * f * 3 * f + 2 * 2 * n * n * f + 2 * n * f * f)
 
 
 def test_gradients_of_gradients_count():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from algorithms.checkpoint import load_up_to
 from algorithms.recipes.base import BaseConfig, PairConfig
 from cellenv.networks import PRESETS as NETWORKS
 from cellenv.networks import UNetConfig
@@ -69,6 +70,30 @@ def test_a_run_ends_with_a_generator_and_repeats(config, tmp_path):
     train.main(again)
     train.main(other)
     assert equal(weights(config), weights(again)) and not equal(weights(config), weights(other))
+
+
+def test_the_averaged_weights_are_saved(config):
+    train.main(config)
+    parts = load_up_to(config.output_dir / "checkpoints", config.steps)["parts"]
+    saved = dict(load_generator(config.output_dir / "model").named_parameters())
+    assert equal(saved, parts["ema"]["average"]) and not equal(saved, parts["model"])
+
+
+def test_steps_have_the_factors_of_the_schedule_and_mirrored_images(config, tmp_path, monkeypatch):
+    factors, images = [], []
+
+    def step(self, pairs, rng, factor, progress):
+        factors.append(factor)
+        images.append(pairs.x0)
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(train, "step_flops", lambda *args: 1)
+    monkeypatch.setattr(train.LEARNERS[config.model], "step", step)
+    run = replace(config, steps=10, warmup_steps=4, cooldown=0.4, save_every=10)
+    for flip in (0.0, 1.0):
+        train.main(replace(run, flip=flip, output_dir=tmp_path / str(flip)))
+    assert factors == 2 * [0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert torch.cat(images[10:]).equal(torch.cat(images[:10]).flip(2, 3))
 
 
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_parts(config, monkeypatch):
@@ -167,3 +192,13 @@ def test_pairs_run_from_control_to_treated_image_of_one_plate():
     )
     assert (data.perturbation[source] == -1).all() and data.perturbation[sample].equal(pairs.compound)
     assert data.plate[source].equal(data.plate[sample]) and pairs.condition.equal(data.conditions[pairs.compound])
+
+
+def test_images_of_a_pair_are_mirrored_alone_as_often_as_is_asked():
+    plain, all_mirrored, some = (
+        train.draw_pairs(ToyCells(), 64, torch.Generator().manual_seed(0), flip) for flip in (0.0, 1.0, 0.5)
+    )
+    for name in ("x0", "x1"):
+        assert getattr(all_mirrored, name).equal(getattr(plain, name).flip(2, 3))
+    same = [(getattr(some, name) == getattr(plain, name)).flatten(1).all(1) for name in ("x0", "x1")]
+    assert (same[0] & ~same[1]).any() and (same[1] & ~same[0]).any()
