@@ -40,6 +40,8 @@ class RayChannel:
             raise WorkerDied(str(lost)) from lost
         except ray.exceptions.RayTaskError as error:
             raise StepError(str(error)) from error
+        except ray.exceptions.RayError as lost:  # of its memory, its node, its answer
+            raise WorkerDied(str(lost)) from lost
 
     def close(self) -> None:
         """See `Channel`."""
