@@ -262,8 +262,9 @@ def build_scorer(
     else:
         from algorithms.workers.ray_actor import RayChannel, start_ray
 
-        start_ray(config.ray, config.workers)
-        connect = partial(RayChannel, build, gpu=config.worker_device != "cpu")
+        gpu = config.worker_device != "cpu"
+        start_ray(config.ray, config.workers, gpu=gpu)
+        connect = partial(RayChannel, build, gpu=gpu)
     return WorkerPool(
         connect, config.workers, inputs=steps.inputs, timeout=config.timeout, on_failure=config.on_failure
     )

@@ -1,13 +1,16 @@
 """Configs of cells, segmenters and rewards reach what they are about, and what cannot work is refused."""
 
 import csv
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from algorithms import build
 from algorithms.build import (
     build_cells,
     build_judge,
@@ -239,6 +242,25 @@ def test_workers_build_the_same_rewards_and_are_as_the_config_says(monkeypatch, 
     found, expected = steps.finish(), suite.transform(data.channels)(td.copy())
     assert torch.equal(found["reward"], expected["reward"])
     assert torch.equal(local.submit(td, 0).result()["reward"], expected["reward"])
+
+
+@pytest.fixture
+def without_models(monkeypatch):
+    """A suite that loads nothing, for scorers whose workers do not start."""
+    monkeypatch.setattr(build, "training_steps", lambda *_: SimpleNamespace(inputs={"action"}))
+    return SimpleNamespace(names=None)
+
+
+def test_ray_gives_each_actor_a_card(monkeypatch, without_models):
+    started = []
+    ray_actor = SimpleNamespace(
+        start_ray=lambda *args, **options: started.append((*args, options)), RayChannel=lambda build, gpu: (build, gpu)
+    )
+    monkeypatch.setitem(sys.modules, "algorithms.workers.ray_actor", ray_actor)
+    config = TrainingRewardConfig(workers=2, worker_device="cuda", ray="local")
+    with build_scorer(config, without_models, CHANNELS, "cuda:3") as pool:
+        steps, gpu = pool.workers[0].connect()
+    assert steps.args[2] == "cuda" and gpu and started == [("local", 2, {"gpu": True})]
 
 
 def test_a_training_averages_the_classifier_over_orientations_and_evaluations_do_not(data):

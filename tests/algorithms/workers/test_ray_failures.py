@@ -77,3 +77,25 @@ def test_an_actor_that_is_lost_is_one_to_start_again_whatever_took_it(ray, ray_a
     ray.error = ERRORS[error]("why")
     with pytest.raises(raised):
         ray_actor.RayChannel(lambda: None).call("run", "bright", timeout=1.0)
+
+
+def test_a_machine_without_a_card_for_each_worker_is_refused(ray, ray_actor):
+    ray.resources = {"CPU": 2.0, "GPU": 1.0}
+    ray_actor.start_ray("local", 2)
+    with pytest.raises(ValueError, match=r"2 reward workers take a GPU each, and Ray has 1: give fewer --reward\.work"):
+        ray_actor.start_ray("local", 2, gpu=True)
+    with pytest.raises(ValueError, match="3 reward workers take a CPU each, and Ray has 2"):  # started by another
+        ray_actor.start_ray("local", 3)
+    assert ray.started == [{"address": "local", "num_cpus": 2, "include_dashboard": False}]
+
+
+def test_a_cluster_that_may_grow_is_waited_for_with_a_word(ray, ray_actor, monkeypatch, caplog):
+    """It has workers of all processes."""
+    monkeypatch.setattr(ray_actor, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    ray.resources = {"CPU": 8.0, "GPU": 2.0}
+    ray_actor.start_ray("head:6379", 1, gpu=True)
+    assert ray.started == [{"address": "head:6379"}] and not caplog.messages
+    ray_actor.start_ray("head:6379", 4, gpu=True)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "8 reward workers take a GPU each, and Ray has 2"
+    ]
