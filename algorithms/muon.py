@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of X, X X^T X and (X X^T)^2 X, from Jordan et al.
@@ -51,8 +52,11 @@ class Muon(torch.optim.Optimizer):
             self.state[p]["momentum"] = torch.zeros_like(gradient)
         average = self.state[p]["momentum"].lerp_(gradient, 1 - momentum)
         direction = gradient.lerp(average, momentum).flatten(1)  # (out, in)
+        update = orthogonalise(direction)
+        if isinstance(p, DTensor) and isinstance(update, DTensor):  # a product may be sharded otherwise than factors
+            update = update.redistribute(p.device_mesh, p.placements)
         p.mul_(1 - lr * weight_decay)
-        p.sub_(0.2 * sqrt(max(direction.shape)) * lr * orthogonalise(direction).view_as(p))
+        p.sub_(0.2 * sqrt(max(direction.shape)) * lr * update.view_as(p))
 
     def state_dict(self) -> dict[str, Any]:
         """State of both optimizers."""

@@ -1,8 +1,13 @@
 """Muon: torch's own on matrices and AdamW on vectors, scale of a step, resuming."""
 
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from algorithms.muon import Muon, orthogonalise
 
@@ -109,3 +114,20 @@ def test_groups_have_their_own_learning_rates_and_may_hold_weights_alone():
     one = train(alone, Muon(alone.parameters(), 0.01, weight_decay=0), 1)
     torch.testing.assert_close(fast - start[0], 3 * (one[0] - start[0]))
     assert all(map(torch.equal, rest, one[1:]))
+
+
+@pytest.fixture
+def shard():
+    """A function that takes this process's part of a tensor: the first of eight processes, which exchange nothing."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    mesh = init_device_mesh("cpu", (8,))
+    yield partial(distribute_tensor, device_mesh=mesh, placements=[Shard(0)], src_data_rank=None)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 3, 3), (1, 6), (16, 8, 3, 3)])
+def test_a_weight_in_shards_moves_also_with_fewer_rows_than_shards(shard, shape):
+    weight = nn.Parameter(shard(torch.zeros(shape)))
+    weight.grad = shard(torch.ones(shape))
+    Muon([weight], 0.1).step()
+    assert weight.placements == (Shard(0),) and weight.to_local().count_nonzero() > 0
