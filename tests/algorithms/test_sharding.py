@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from torch import nn
 
 from algorithms import checkpoint
@@ -38,6 +40,18 @@ def difference(one, two):
 
 def test_layers_are_those_of_the_launchers_file(fsdp2):
     assert sharded_layers() == {"UNet", "EmbedSequential", "Critic"}
+
+
+def test_whole_checkpoints_travel_in_the_memory_of_hosts(fsdp2, monkeypatch):
+    """By gloo, with which Accelerate joins the processes beside NCCL; through NCCL alone they would fill the cards."""
+    backends = []
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    monkeypatch.setattr(PartialState, "_prepare_backend", lambda *_: ("nccl", DistributedType.MULTI_GPU))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: backends.append(backend) or 1 / 0)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ZeroDivisionError):  # before NCCL looks for a GPU
+        PartialState()
+    assert backends == ["cuda:nccl,cpu:gloo"]
 
 
 @pytest.mark.parametrize(
