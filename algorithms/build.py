@@ -254,7 +254,10 @@ def build_scorer(
     if not config.workers:
         return LocalScorer(steps, config.on_failure)
     connect: Callable[[], Channel]
-    build = partial(build_steps, config, tuple(channels), config.worker_device, suite.names)
+    where = config.worker_device
+    if config.ray is None and where == torch.device(device).type:  # of several cards that of this process
+        where = str(device)
+    build = partial(build_steps, config, tuple(channels), where, suite.names)
     if config.ray is None:
         from algorithms.workers.process import ProcessChannel
 

@@ -251,6 +251,17 @@ def without_models(monkeypatch):
     return SimpleNamespace(names=None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "device", "found"),
+    [("cuda", "cuda:3", "cuda:3"), ("cuda:1", "cuda:3", "cuda:1"), ("cpu", "cuda:3", "cpu"), ("cuda", "cpu", "cuda")],
+)
+def test_workers_are_on_the_card_of_their_process(monkeypatch, without_models, asked, device, found):
+    monkeypatch.setattr(process, "ProcessChannel", lambda build: build)
+    config = TrainingRewardConfig(workers=1, worker_device=asked)
+    with build_scorer(config, without_models, CHANNELS, torch.device(device)) as pool:
+        assert pool.workers[0].connect().args[2] == found
+
+
 def test_ray_gives_each_actor_a_card(monkeypatch, without_models):
     started = []
     ray_actor = SimpleNamespace(
