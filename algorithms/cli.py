@@ -48,6 +48,9 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
     prog = " ".join(["cellfluxrl", *command])
     config, dry_run = parse(module.PRESETS, module.__doc__, words, prog=prog)
     with user_errors(prog):
+        if (dry_run or command in ALONE) and (started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            what = f"{prog} --dry-run" if dry_run else prog
+            raise ValueError(f"{what} works in one process, and {started} were started: start it without a launcher")
         if dry_run:
             from algorithms.logs import flatten_config
 
@@ -55,8 +58,6 @@ def run(*command: str, args: Sequence[str] | None = None) -> None:
                 print(f"{name} = {value}")
             print(f"\n{module.estimate(config)}")
             return
-        if command in ALONE and (started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-            raise ValueError(f"{prog} works in one process, and {started} were started: start it without a launcher")
         from algorithms.files import check_writable
         from algorithms.presence import named_timeouts
         from algorithms.processes import run_and_leave

@@ -57,6 +57,15 @@ def test_what_processes_do_not_share_is_refused_under_a_launcher(monkeypatch, ca
     assert f"{' '.join(command)} works in one process, and 2 were started" in capsys.readouterr().err
 
 
+def test_an_estimate_is_of_one_process(monkeypatch, capsys):
+    monkeypatch.setattr(import_module(COMMANDS["train", "nft"]), "estimate", lambda config: pytest.fail("started"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "nft", "--dry-run"])
+    out, error = capsys.readouterr()
+    assert not out and "train nft --dry-run works in one process, and 2 were started: start it without" in error
+
+
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out.strip() == version("cellfluxrl")
