@@ -80,18 +80,23 @@ class SavedActivations:
     """Bytes that forward passes of a module keep for their backward passes, besides its parameters."""
 
     most: int = 0  # of any one pass
+    _inside: bool = False  # of a pass: autograd's hook also hears of what other modules save
     _now: int = 0
     _seen: set[int] = field(default_factory=set)
 
     def start(self, module: nn.Module, inputs: Any) -> None:
         """Forward pre-hook."""
-        self._now = 0
+        self._inside, self._now = True, 0
         self._seen = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+
+    def stop(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Forward hook."""
+        self._inside = False
 
     def count(self, tensor: Tensor) -> Tensor:
         """Hook of what autograd saves; tensors that share memory are counted once."""
         memory = tensor.untyped_storage()
-        if memory._cdata not in self._seen:  # its address, which memory without data has too (meta)
+        if self._inside and memory._cdata not in self._seen:  # its address, which memory without data has too (meta)
             self._seen.add(memory._cdata)
             self._now += memory.nbytes()
             self.most = max(self.most, self._now)
@@ -102,9 +107,10 @@ class SavedActivations:
 def saved_activations(module: nn.Module) -> Iterator[SavedActivations]:
     """Measure the activations of the module's passes inside the context."""
     saved = SavedActivations()
-    hook = module.register_forward_pre_hook(saved.start)
+    hooks = module.register_forward_pre_hook(saved.start), module.register_forward_hook(saved.stop)
     try:
         with saved_tensors_hooks(saved.count, lambda tensor: tensor):
             yield saved
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

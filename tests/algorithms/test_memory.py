@@ -48,3 +48,12 @@ def test_activations_are_what_the_largest_pass_keeps_once():
         with torch.no_grad():
             model(torch.zeros(100, 3))
     assert saved.most == 4 * (7 * 3 + 7 * 5)
+
+
+def test_what_other_modules_keep_between_its_passes_is_not_counted():
+    """As a critic does, which learns in the same iteration."""
+    model, critic = nn.Linear(3, 5), nn.Linear(3, 5)
+    with saved_activations(model) as saved:
+        for module in (critic, model, critic, critic):
+            module(torch.zeros(7, 3)).sum().backward()
+    assert saved.most == 4 * 7 * 3
