@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from algorithms.interruption import follow_launcher, has_launcher
 from algorithms.sharding import sharded_layers
@@ -87,7 +88,9 @@ def share_cores(threads: int | None = None, other_processes: int = 0) -> None:
 
 
 def has_accelerator() -> bool:
-    """Whether there is an accelerator that computes in float64, which Apple's (MPS) does not."""
+    """Whether there is an accelerator that computes in float64, unlike Apple's (MPS), and the launcher allows it."""
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return False
     found = torch.accelerator.current_accelerator(check_available=True)
     return found is not None and found.type != "mps"
 
@@ -133,7 +136,7 @@ def automatic_precision() -> str:
 
 def has_native_bf16() -> bool:
     """Whether the hardware has bfloat16 instructions; without them, bf16 on a CPU is slower than float32."""
-    if torch.cuda.is_available():
+    if has_accelerator() and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.13
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

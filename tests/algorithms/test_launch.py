@@ -93,3 +93,14 @@ def test_an_accelerator_without_float64_is_not_taken(monkeypatch, device, taken)
     found = None if device is None else torch.device(device)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
     assert launch.has_accelerator() == taken
+
+
+def test_a_launcher_that_asks_for_the_cpu_gets_it_beside_a_gpu(monkeypatch):
+    """As accelerate_configs/cpu.yaml does: no GPU is taken, and its bfloat16 is not the CPU's."""
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert launch.has_accelerator() and launch.has_native_bf16()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert not launch.has_accelerator() and not launch.has_native_bf16()
