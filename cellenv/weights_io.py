@@ -7,6 +7,7 @@ folder that holds model.safetensors and config.json.
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +162,7 @@ def atomic_replace(file: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written, for example on a full disk; names the file.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")  # of hosts that share a disk
     try:
         temporary.touch()
         mode = temporary.stat().st_mode

@@ -10,7 +10,8 @@ import pytest
 
 from algorithms import checkpoint
 from algorithms.launch import start_accelerator
-from algorithms.run_folder import HOLDER, LOCK, run_folder, set_aside
+from algorithms.run_folder import HOLDER, LOCK, TEMPORARY, run_folder, set_aside
+from cellenv.weights_io import atomic_replace
 
 HOLD = """
 import sys, time
@@ -60,6 +61,11 @@ def test_unfinished_files_of_runs_below_the_folder_stay(tmp_path):
     with run_folder(tmp_path, resume=True):
         left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob(".*.7")}
     assert left == {"nft/.log.jsonl.7", "nft/checkpoints/.000007.pt.7"}
+
+
+def test_an_unfinished_file_is_known_by_its_name(tmp_path):
+    with atomic_replace(tmp_path / "log.jsonl") as temporary:
+        assert TEMPORARY.fullmatch(temporary.name)
 
 
 @pytest.mark.parametrize("kind", checkpoint.FOLDERS)

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from cellenv.weights_io import digest, load_model, load_weights, save_weights, unshared, write_atomically
+from cellenv.weights_io import (
+    atomic_replace,
+    digest,
+    load_model,
+    load_weights,
+    save_weights,
+    unshared,
+    write_atomically,
+)
 
 
 @pytest.fixture(params=["folder", "net.safetensors"])
@@ -48,6 +56,16 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_hosts_that_share_a_disk_write_to_files_of_their_own(tmp_path, monkeypatch):
+    """Also if their processes have the same number."""
+    names = set()
+    for host in ("a.cluster", "b.cluster"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        with atomic_replace(tmp_path / "images.npy") as temporary:
+            names.add(temporary.name)
+    assert len(names) == 2
 
 
 def test_missing_files_are_named(path, tmp_path):
