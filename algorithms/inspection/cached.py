@@ -6,9 +6,10 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from algorithms.build import build_layout
+from algorithms.build import build_folder, build_layout
 from algorithms.config import DataConfig
 from algorithms.files import write_whole
+from algorithms.presence import report
 from cellenv.data.inspection.findings import Inspection, Problem
 from cellenv.data.inspection.inspect_folder import CellFolder, inspect_folder
 from cellenv.json_io import dump_json, read_json
@@ -23,7 +24,7 @@ def check_data(
 ) -> None:
     """Inspect the folder of a config, tell its problems, one a line, and refuse those that would stop a run.
 
-    Does nothing for the embedded world. The main process goes first; the others read what it remembers.
+    Does nothing for the embedded world. The main process goes first; the others read what it remembers and packs.
 
     unseen: the run is about held-out compounds. splits: those that it uses. tell: None prints, on the main process.
 
@@ -33,6 +34,7 @@ def check_data(
     if config.path is None:
         return
     processes = PartialState()
+    report("check the data")
     with processes.main_process_first():
         folder = CellFolder.read(
             config.path,
@@ -42,6 +44,9 @@ def check_data(
             splits=splits,
         )
         inspection = inspect_cached(folder, config.cache)
+        packs = config.cache is not None and processes.num_processes > 1 and processes.is_main_process
+        if packs and not inspection.stops:  # here, or each process would pack all images for itself
+            build_folder(config.path, config, splits[0], unseen=None if config.include_unseen else unseen)
     for problem in inspection.problems:
         if not problem.stops:
             (tell or processes.print)(f"{config.path}: {one_line(problem)}")

@@ -1,6 +1,8 @@
 """What a run does first: refuse what would stop it, tell what would not, and remember both until a file changes."""
 
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +45,23 @@ def test_a_folder_is_inspected_until_a_file_changes(tmp_path, inspected, monkeyp
     with pytest.raises(ValueError, match="images cannot be read"):
         check_data(config)
     assert len(inspected) == 3 and json.loads(stored.read_text())["treated"] == 8
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_main_process_of_several_says_what_it_does_and_packs_for_all(tmp_path, monkeypatch, rank):
+    done = []
+
+    @contextmanager
+    def main_process_first():
+        done.append("wait")
+        yield
+        done.append((tmp_path / "packed" / "images.npy").exists())
+
+    processes = SimpleNamespace(num_processes=2, is_main_process=rank == 0, main_process_first=main_process_first)
+    monkeypatch.setattr(cached, "PartialState", lambda: processes)
+    monkeypatch.setattr(cached, "report", done.append)
+    check_data(DataConfig(path=write_sound(tmp_path / "cells"), cache=tmp_path / "packed"), tell=str)
+    assert done == ["check the data", "wait", rank == 0]
 
 
 def test_a_cache_that_cannot_be_written_ends_nothing(tmp_path, inspected, capsys):
