@@ -18,7 +18,7 @@ from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModuleBase
 from torch import Tensor
 from torch.distributions import Distribution
 
-from cellenv.generator import GRIDS, CellFlux
+from cellenv.generator import GRIDS, CellFlux, Sampling
 from cellenv.path import lift
 from cellenv.solvers import SOLVERS, Solver, Velocity
 from cellenv.streams import normal_like, seed_at
@@ -190,19 +190,19 @@ class GaussianTransition(Distribution):
 class TransitionPolicy(TensorDictModuleBase):
     """Reads x_t, t, h, std, condition; writes loc = x_t + h v and scale = std of the next point.
 
-    guidance: None uses the generator's own.
+    sampling: whose guidance acts; None: the generator's own.
     """
 
     in_keys = ("x_t", "t", "h", "std", "condition")
     out_keys = ("loc", "scale")
 
-    def __init__(self, generator: CellFlux, guidance: float | None = None):
+    def __init__(self, generator: CellFlux, sampling: Sampling | None = None):
         super().__init__()
-        self.generator, self.guidance = generator, guidance
+        self.generator, self.sampling = generator, sampling
 
     def forward(self, td: TensorDictBase) -> TensorDictBase:
         x_t, t, h, std, condition = (td[key] for key in self.in_keys)
-        loc = step_mean(x_t, self.generator.guided(x_t, t, condition, self.guidance), h)
+        loc = step_mean(x_t, self.generator.guided(x_t, t, condition, self.sampling), h)
         return td.set("loc", loc).set("scale", std)
 
 

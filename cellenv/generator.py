@@ -20,7 +20,7 @@ from cellenv.model_card import model_card
 from cellenv.networks import UNet, UNetConfig
 from cellenv.path import edm_times, uniform_times
 from cellenv.published import Published, read_published
-from cellenv.solvers import SOLVERS
+from cellenv.solvers import SOLVERS, velocity_times
 from cellenv.streams import normal_like
 from cellenv.weights_io import load_model, load_weights, save_weights, weight_files, write_atomically
 
@@ -40,6 +40,7 @@ class Sampling:
 
     noise_level: float = 1.0  # std of the normal noise added to x0
     guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice
+    guidance_from: float = 0.0  # time t in [0, 1) before which guidance does not act (arXiv:2404.07724)
     steps: int = 8  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"
     grid: Literal["uniform", "edm"] = "uniform"
@@ -49,6 +50,8 @@ class Sampling:
             raise ValueError(f"need a solver of {list(SOLVERS)} and a grid of {list(GRIDS)}; got {self}")
         if self.grid == "edm" and self.steps < 2:
             raise ValueError(f"the grid edm needs 2 steps or more; got {self}")
+        if not 0 <= self.guidance_from < 1:
+            raise ValueError(f"need guidance_from in [0, 1), the time from which guidance acts; got {self}")
         if not (0 <= self.noise_level <= LARGEST and 0 <= self.guidance <= LARGEST and 1 <= self.steps <= MOST_STEPS):
             raise ValueError(
                 f"need noise_level and guidance from 0 to {LARGEST:g} and 1 to {MOST_STEPS} steps; got {self}"
@@ -56,8 +59,9 @@ class Sampling:
 
     @property
     def nfe(self) -> int:
-        """Network evaluations per image: one per step, doubled by Heun or midpoint, doubled by guidance."""
-        return self.steps * (2 if self.solver in ("heun", "midpoint") else 1) * (2 if self.guidance else 1)
+        """Network evaluations per image: one per velocity, two where guidance acts."""
+        t = velocity_times(SOLVERS[self.solver], GRIDS[self.grid](self.steps))
+        return len(t) + (int((t >= self.guidance_from).sum()) if self.guidance else 0)
 
 
 SAMPLINGS: dict[str, Sampling] = {
@@ -96,32 +100,40 @@ class CellFlux(nn.Module):
 
     @property
     def sampling(self) -> Sampling:
-        """Sampler settings; assign them here, or one by one: noise_level, guidance, steps, solver, grid."""
+        """Sampler settings; assign them here, or one by one: noise_level, guidance, guidance_from, steps, solver, grid."""
         return Sampling(
-            noise_level=self.noise_level, guidance=self.guidance, steps=self.steps, solver=self.solver, grid=self.grid
+            noise_level=self.noise_level,
+            guidance=self.guidance,
+            guidance_from=self.guidance_from,
+            steps=self.steps,
+            solver=self.solver,
+            grid=self.grid,
         )
 
     @sampling.setter
     def sampling(self, sampling: Sampling) -> None:
-        self.noise_level, self.guidance = sampling.noise_level, sampling.guidance
-        self.steps, self.solver, self.grid = sampling.steps, sampling.solver, sampling.grid
+        self.noise_level, self.steps = sampling.noise_level, sampling.steps
+        self.guidance, self.guidance_from = sampling.guidance, sampling.guidance_from
+        self.solver, self.grid = sampling.solver, sampling.grid
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         """v(x_t, t, condition) without guidance, for losses. x_t (B, C, H, W), t (B,), condition (B, D)."""
         return self.network(x_t, t, condition)
 
-    def guided(self, x_t: Tensor, t: Tensor, condition: Tensor, w: float | None = None) -> Tensor:
+    def guided(self, x_t: Tensor, t: Tensor, condition: Tensor, sampling: Sampling | None = None) -> Tensor:
         """(1 + w) v(x_t, t, condition) - w v(x_t, t, none), classifier-free guidance (arXiv:2207.12598).
 
-        w: guidance weight; None uses the generator's.
+        Before `guidance_from`, v(x_t, t, condition). sampling: whose guidance w acts, and from when; None: the
+        generator's own.
         """
-        w = self.guidance if w is None else w
-        if w == 0:
+        sampling = sampling or self.sampling
+        w, acts = sampling.guidance, t >= sampling.guidance_from
+        if w == 0 or not acts.any():
             return self.network(x_t, t, condition)
-        twice = [torch.cat([value, value]) for value in (x_t, t, condition)]
-        keep = torch.arange(2 * len(t), device=t.device) < len(t)  # (2 B,): first half conditional
-        v_condition, v_none = self.network(*twice, keep).chunk(2)
-        return (1 + w) * v_condition - w * v_none
+        rows = [torch.cat([value, value[acts]]) for value in (x_t, t, condition)]
+        keep = torch.arange(len(rows[1]), device=t.device) < len(t)  # first all rows with their condition
+        v, v_none = self.network(*rows, keep).tensor_split([len(t)])
+        return v.index_put((acts,), (1 + w) * v[acts] - w * v_none)
 
     @torch.no_grad()
     def sample(self, x0: Tensor, condition: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +156,7 @@ class CellFlux(nn.Module):
         """End of the flow from a source (B, C, H, W) under a condition (B, D), clamped to [-1, 1]."""
         sampling = self.sampling  # validates attributes that were set one by one
         times = GRIDS[sampling.grid](sampling.steps)
-        return SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition), source, times).clamp(-1, 1)
+        return SOLVERS[sampling.solver](lambda x, t: self.guided(x, t, condition, sampling), source, times).clamp(-1, 1)
 
     def save_pretrained(self, folder: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Write model.safetensors, config.json and a model card, README.md; metadata: None is the generator's own."""

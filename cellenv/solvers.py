@@ -59,6 +59,18 @@ def multistep(v: Velocity, x: Tensor, times: Tensor) -> Tensor:
 SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "midpoint": midpoint, "multistep": multistep}
 
 
+def velocity_times(solver: Solver, times: Tensor) -> Tensor:
+    """Times at which a solver evaluates v on this grid, in their order, float32."""
+    asked: list[Tensor] = []
+
+    def record(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(t)
+        return x
+
+    solver(record, torch.zeros(1), times)
+    return torch.cat(asked)
+
+
 def _steps(times: Tensor) -> Iterator[tuple[float, float]]:
     """(t_k, h_k = t_{k+1} - t_k) of every step."""
     if times.ndim != 1 or len(times) < 2 or not (times.diff() > 0).all():

@@ -37,7 +37,7 @@ class ClippedRatioLoss(LossModule):
         if model is model_ref:
             raise ValueError("need two sets of weights, got the same module twice: pass copy.deepcopy of it")
         self.policy = TransitionPolicy(model)
-        self.policy_ref = TransitionPolicy(model_ref.requires_grad_(False), guidance=model.guidance)
+        self.policy_ref = TransitionPolicy(model_ref.requires_grad_(False), sampling=model.sampling)
         self.clip_loss = ClipPPOLoss(
             transition_distribution(), None, clip_epsilon=clip_epsilon, entropy_bonus=False, functional=False
         )

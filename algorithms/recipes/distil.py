@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.distillation.DistillationLoss`."""
 
-    guidance: float = 0.2  # w: (1 + w) v(compound) - w v(none); 0.2 is that of CellFlux
+    guidance: float = 0.4  # w: (1 + w) v(compound) - w v(none)
+    guidance_from: float = 0.3  # time before which the teacher is not guided; 0: always, as CellFlux samples, with w 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,13 @@ def build(components: Components[DistilConfig]) -> Algorithm:
     from algorithms.losses.matching import TIME_WEIGHTS
 
     config = components.config.loss
-    time_weight = TIME_WEIGHTS[config.weighting]
-    return components.renoised_algorithm(
-        DistillationLoss(*components.models, guidance=config.guidance, time_weight=time_weight)
+    loss = DistillationLoss(
+        *components.models,
+        guidance=config.guidance,
+        guidance_from=config.guidance_from,
+        time_weight=TIME_WEIGHTS[config.weighting],
     )
+    return components.renoised_algorithm(loss)
 
 
 main, estimate = commands(build)

@@ -41,7 +41,7 @@ class StraightPath(torch.nn.Module):
 
     def forward(self, x_t, t, condition=None, keep=None):
         self.calls.append((len(x_t), None if keep is None else keep.tolist()))
-        return self.target - self.source
+        return torch.zeros_like(x_t) + self.target - self.source
 
 
 def test_sampling_ends_at_the_target_and_is_clamped(contexts):
@@ -54,18 +54,21 @@ def test_sampling_ends_at_the_target_and_is_clamped(contexts):
     torch.testing.assert_close(x1, target.clamp(-1, 1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("guidance", "rows"), [(0.0, 4), (0.2, 8)])
-def test_guidance_doubles_the_rows_of_each_evaluation(contexts, guidance, rows):
-    network = StraightPath(torch.zeros(rows, 3, 8, 8), torch.zeros(rows, 3, 8, 8))
-    generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, steps=3))
+@pytest.mark.parametrize(
+    ("guidance", "since", "rows"),
+    [(0.0, 0.0, [4, 4, 4]), (0.2, 0.0, [8, 8, 8]), (0.2, 1 / 3, [4, 8, 8]), (0.2, 0.5, [4, 4, 8]), (0.2, 0.9, [4] * 3)],
+)
+def test_guidance_doubles_the_rows_of_each_evaluation_from_its_time_on(contexts, guidance, since, rows):
+    network = StraightPath(0.0, 0.0)
+    generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, guidance_from=since, steps=3))
     generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
-    assert [n for n, _ in network.calls] == [rows] * 3
+    assert [n for n, _ in network.calls] == rows
 
 
 def test_nfe_counts_the_network_evaluations_per_image(contexts):
-    for solver, guidance, steps in product(SOLVERS, (0.0, 0.2), (1, 3)):
-        sampling = Sampling(solver=solver, guidance=guidance, steps=steps)
-        network = StraightPath(0.0, torch.zeros(8 if guidance else 4, 3, 8, 8))
+    for solver, guidance, since, steps in product(SOLVERS, (0.0, 0.2), (0.0, 0.3, 0.7), (1, 3)):
+        sampling = Sampling(solver=solver, guidance=guidance, guidance_from=since, steps=steps)
+        network = StraightPath(0.0, 0.0)
         CellFlux(network, CONFIG, sampling).sample(contexts["x0"], contexts["condition"], contexts["seed"])
         assert sum(n for n, _ in network.calls) == 4 * sampling.nfe
     assert SAMPLINGS["cellflux"].nfe == 200
@@ -79,6 +82,16 @@ def test_guidance_extrapolates_from_the_unconditional_velocity(generator, contex
             generator.guidance = w
             torch.testing.assert_close(generator.guided(x_t, t, condition), (1 + w) * with_it - w * without)
     assert (with_it - without).abs().max() > 1e-2
+
+
+def test_guidance_acts_on_the_rows_from_its_time_on_alone(generator, contexts):
+    x_t, t, condition = contexts["x0"], torch.tensor([0.9, 0.3, 0.6, 0.1]), contexts["condition"]
+    with torch.no_grad():
+        with_it, without = generator(x_t, t, condition), generator(x_t, t, None)
+        guided = generator.guided(x_t, t, condition, Sampling(guidance=2.0, guidance_from=0.6))
+    late = torch.tensor([True, False, True, False])
+    torch.testing.assert_close(guided[late], (3 * with_it - 2 * without)[late])
+    torch.testing.assert_close(guided[~late], with_it[~late])
 
 
 def test_a_sample_depends_on_its_own_row_alone(generator, contexts):
@@ -177,6 +190,9 @@ def test_bad_input_is_named(generator, contexts, key, change, message):
         {"grid": "edm", "steps": 1},
         {"guidance": -1.0},
         {"guidance": 1e30},
+        {"guidance_from": -0.1},
+        {"guidance_from": 1.0},
+        {"guidance_from": float("nan")},
         {"noise_level": -0.1},
         {"noise_level": 1e30},
     ],

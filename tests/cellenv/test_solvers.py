@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cellenv.path import edm_times, lift, uniform_times, velocity
-from cellenv.solvers import SOLVERS
+from cellenv.solvers import SOLVERS, velocity_times
 
 ORDER = {"euler": 1, "heun": 2, "midpoint": 2, "multistep": 2}
 
@@ -65,3 +65,10 @@ def test_heun_takes_100_evaluations_on_the_grid_of_the_published_sampler():
 def test_times_must_increase(name, times):
     with pytest.raises(ValueError, match="increasing"):
         SOLVERS[name](lambda x, t: x, torch.zeros(2, 2), torch.tensor(times))
+
+
+def test_velocity_times_are_those_of_the_evaluations():
+    times = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    asked = {name: velocity_times(solver, times).tolist() for name, solver in SOLVERS.items()}
+    assert asked["euler"] == asked["multistep"] == [0.0, 0.25]
+    assert (asked["heun"], asked["midpoint"]) == ([0.0, 0.25, 0.25, 1.0], [0.0, 0.125, 0.25, 0.625])

@@ -13,7 +13,8 @@ from tests.algorithms.matching_toys import Scale, check_outputs, omega, rows, ve
 class Teacher(Scale):
     """Scale that also gives what classifier-free guidance makes of it."""
 
-    def guided(self, x_t, t, condition, w):
+    def guided(self, x_t, t, condition, sampling):
+        w = lift(sampling.guidance * (t >= sampling.guidance_from), x_t)
         return (1 + w) * self(x_t, t, condition) - w * self(x_t, t, torch.zeros_like(condition))
 
 
@@ -33,6 +34,16 @@ def test_it_is_the_weighted_distance_to_the_guided_teacher(weighting):
     torch.testing.assert_close(out["loss_distil"], expected)
 
 
+def test_before_its_time_guidance_does_not_act():
+    data = rows()
+    since = data["t"].median().item()
+    module = loss(guidance=0.7, guidance_from=since, time_weight=TIME_WEIGHTS["velocity"])
+    early, late = (loss(guidance=w, time_weight=TIME_WEIGHTS["velocity"]) for w in (1e-9, 0.7))
+    found = module(data)["loss_distil"] * len(data)
+    parts = [(early, data[data["t"] < since]), (late, data[data["t"] >= since])]
+    torch.testing.assert_close(found, sum(module(part)["loss_distil"] * len(part) for module, part in parts))
+
+
 def test_at_the_guided_velocity_loss_and_gradient_are_zero():
     class Guided(nn.Module):
         """What the teacher is with guidance 0.7, in one evaluation."""
@@ -49,6 +60,12 @@ def test_at_the_guided_velocity_loss_and_gradient_are_zero():
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-10)
     assert all(parameter.grad.abs().item() < 1e-4 for parameter in theta.parameters())
+
+
+@pytest.mark.parametrize("since", [-0.1, 1.0, float("nan")])
+def test_guidance_from_another_time_than_those_of_the_flow_is_refused(since):
+    with pytest.raises(ValueError, match=r"need guidance_from in \[0, 1\)"):
+        loss(guidance=0.2, guidance_from=since)
 
 
 @pytest.mark.parametrize("guidance", [0.0, -0.2, float("nan")])
