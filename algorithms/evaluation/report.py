@@ -53,7 +53,7 @@ def sections(evaluation: Figures) -> list[Section]:
         )
     )
     variety = {"diversity": "diversity in group", "moa_accuracy": "accuracy, judge", "undefined": "undefined measures"}
-    cost = Section("Cost", "evaluations of the network for one image; guidance doubles them", {"nfe": "NFE"})
+    cost = Section("Cost", "evaluations of the network for one image; guidance adds one where it acts", {"nfe": "NFE"})
     note = "diversity: between two images of one context, of real cells between two of one compound"
     return [*found, Section("Variety and recognition", note, variety), cost]
 

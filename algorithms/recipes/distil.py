@@ -1,13 +1,14 @@
 """Distil a generator's classifier-free guidance into its weights, then compare it with the base it came from.
 
     cellfluxrl train distil                                    # of runs/nft/model: the second half of `make train`
-    cellfluxrl train distil --generator runs/ram/model --guidance 0.4
+    cellfluxrl train distil --generator runs/ram/model --guidance 0.2 --guidance-from 0
     cellfluxrl train distil --preset smoke                     # two iterations of the base, and the evaluation
     accelerate launch examples/train_distil.py                 # the same, on any number of processes
 
 What a post-trained generator learned about its compounds lies in the difference to its own velocity without a compound,
 which shares the noise of its weights. Guidance follows this difference further, at two evaluations of the network a
-step; what is distilled takes one. No reward is learned from; those in the log say how far it is.
+step; what is distilled takes one. In early steps it would take the images away from real ones, so that it acts from
+--guidance-from on. No reward is learned from; those in the log say how far it is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.distillation.DistillationLoss`."""
 
-    guidance: float = 0.4  # w: (1 + w) v(compound) - w v(none)
+    guidance: float = 0.6  # w: (1 + w) v(compound) - w v(none)
     guidance_from: float = 0.3  # time before which the teacher is not guided; 0: always, as CellFlux samples, with w 0.2
 
 
