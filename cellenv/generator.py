@@ -100,7 +100,7 @@ class CellFlux(nn.Module):
 
     @property
     def sampling(self) -> Sampling:
-        """Sampler settings; assign them here, or one by one: noise_level, guidance, guidance_from, steps, solver, grid."""
+        """Sampler settings; assign them here, or one by one, by the names of `Sampling`."""
         return Sampling(
             noise_level=self.noise_level,
             guidance=self.guidance,

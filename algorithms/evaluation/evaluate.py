@@ -8,7 +8,8 @@
 
 --sampler adds a row that draws with a model's weights by another sampler, NAME=MODEL:SETTING=VALUE,... with settings of
 steps, guidance, guidance_from (a time in [0, 1)), noise_level, solver (euler, heun, midpoint, multistep) and grid
-(uniform, edm); what is not named is as MODEL draws. A row by the same sampler as a row of the base is compared with that one too: above, rl-8 with base-8.
+(uniform, edm); what is not named is as MODEL draws. A row by the same sampler as a row of the base is compared with
+that one too: above, rl-8 with base-8.
 
 Prints the table and writes evaluation.html, evaluation.json, and evaluation_cells.json with the values of every image
 (with --unseen: evaluation_unseen*). What each figure means: docs/evaluation.md.

@@ -40,7 +40,7 @@ class DistillationLossConfig(WeightingConfig, RenoisedLossConfig):
     """Settings of `algorithms.losses.distillation.DistillationLoss`."""
 
     guidance: float = 0.6  # w: (1 + w) v(compound) - w v(none)
-    guidance_from: float = 0.3  # time before which the teacher is not guided; 0: always, as CellFlux samples, with w 0.2
+    guidance_from: float = 0.3  # time before which the teacher is not guided; CellFlux samples with w = 0.2 from 0 on
 
 
 @dataclass(frozen=True, kw_only=True)
