@@ -55,13 +55,16 @@ class Fingerprint:
             ValueError: if the world of the task is not one of fp32, in which scores are measured.
         """
         generator = task.world.generator
+        sampler = asdict(generator.sampling)
+        if not generator.guidance:
+            del sampler["guidance_from"]  # of no effect
         if task.world.precision != "fp32":
             raise ValueError(f'scores need World(precision="fp32"); that of {task.name} has {task.world.precision}')
         probes = task.world.rate(contexts[:PROBES], contexts["x0"][:PROBES])["reward"]
         return cls(
             version=VERSION,
             task=task.name,
-            generator=_digest(generator.state_dict(), asdict(generator.sampling)),
+            generator=_digest(generator.state_dict(), sampler),
             contexts=_digest(contexts.select(*IDENTIFYING, strict=False), {}),
             rewards=tuple(round(value, 4) for value in probes.tolist()),
         )

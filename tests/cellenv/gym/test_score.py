@@ -130,6 +130,17 @@ def test_a_scale_of_something_else_is_refused(task, contexts, scale, tmp_path, c
         evaluate(Select(world, candidates=4), lambda seen: [0] * len(seen["condition"]), scale=scale)
 
 
+def test_when_guidance_would_act_is_of_no_effect_without_it(contexts):
+    def found(**settings):
+        generator = toy_generator()
+        for name, value in settings.items():
+            setattr(generator, name, value)
+        return Fingerprint.of(Select(toy_world(generator=generator), candidates=4), contexts).generator
+
+    assert found(guidance_from=0.3) == found()
+    assert len({found(), found(guidance=0.2), found(guidance=0.2, guidance_from=0.3)}) == 3
+
+
 def test_a_scale_of_another_task_is_refused(task, scale):
     with pytest.raises(ValueError, match=r"need a scale of Select\(candidates=2\).*given.*=4\), other: task"):
         evaluate(Select(task.world, candidates=2), lambda seen: [0] * len(seen["condition"]), scale=scale)

@@ -41,6 +41,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 SCRIPTS = [file for file in sorted(EXAMPLES.rglob("*.py")) if "= parse_script(" in file.read_text()]
 LIGHT = {
     "algorithms.config",
+    "algorithms.config_checks",
     "algorithms.evaluation.generate",
     "algorithms.train_config",
     "examples.baselines",
