@@ -39,7 +39,7 @@ class Sampling:
     """
 
     noise_level: float = 1.0  # std of the normal noise added to x0
-    guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice
+    guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice where it acts
     guidance_from: float = 0.0  # time t in [0, 1) before which guidance does not act (arXiv:2404.07724)
     steps: int = 8  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"

@@ -41,10 +41,10 @@ class DistillationLoss(MatchingLoss):
         if not guidance > 0:
             raise ValueError(f"need guidance > 0, without which there is nothing to distil; got {guidance}")
         super().__init__(model, model_old, model_ref, kl_weight=0.0, time_weight=time_weight)
-        self.guided = Sampling(guidance=guidance, guidance_from=guidance_from)
+        self.teacher = Sampling(guidance=guidance, guidance_from=guidance_from)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         x_t, t, v_theta, _, omega = self.regression_inputs(tensordict)
         with torch.no_grad():
-            v_guided = cast(CellFlux, self.model_ref).guided(x_t, t, tensordict["condition"], self.guided)
+            v_guided = cast(CellFlux, self.model_ref).guided(x_t, t, tensordict["condition"], self.teacher)
         return TensorDict({"loss_distil": (omega * flow_matching(v_theta, v_guided)).mean()})
