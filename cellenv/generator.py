@@ -127,8 +127,8 @@ class CellFlux(nn.Module):
         generator's own.
         """
         sampling = sampling or self.sampling
-        w, acts = sampling.guidance, t >= sampling.guidance_from
-        if w == 0 or not acts.any():
+        w = sampling.guidance
+        if w == 0 or not (acts := t >= sampling.guidance_from).any():
             return self.network(x_t, t, condition)
         rows = [torch.cat([value, value[acts]]) for value in (x_t, t, condition)]
         keep = torch.arange(len(rows[1]), device=t.device) < len(t)  # first all rows with their condition
