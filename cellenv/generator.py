@@ -18,7 +18,7 @@ from cellenv import hub
 from cellenv.checks import check_images, check_rows
 from cellenv.model_card import model_card
 from cellenv.networks import UNet, UNetConfig
-from cellenv.path import edm_times, uniform_times
+from cellenv.path import edm_times, lift, uniform_times
 from cellenv.published import Published, read_published
 from cellenv.solvers import SOLVERS, velocity_times
 from cellenv.streams import normal_like
@@ -27,6 +27,7 @@ from cellenv.weights_io import load_model, load_weights, save_weights, weight_fi
 ASSETS = Path(__file__).parent / "assets"
 MOST_STEPS = 10_000  # of a sampler
 LARGEST = 1000.0  # noise level or guidance; images of far larger ones are nan
+STEEPEST = 10.0  # power of guidance; with a higher one it acts in the last of a few steps alone
 GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": uniform_times, "edm": edm_times}
 
 
@@ -40,6 +41,7 @@ class Sampling:
 
     noise_level: float = 1.0  # std of the normal noise added to x0
     guidance: float = 0.0  # w >= 0; 0 evaluates the network once per velocity, else twice where it acts
+    guidance_power: float = 0.0  # p >= 0 of w t^p, with which guidance grows (arXiv:2404.13040); 0: constant
     guidance_from: float = 0.0  # time t in [0, 1) before which guidance does not act (arXiv:2404.07724)
     steps: int = 8  # K
     solver: Literal["euler", "heun", "midpoint", "multistep"] = "multistep"
@@ -52,6 +54,8 @@ class Sampling:
             raise ValueError(f"the grid edm needs 2 steps or more; got {self}")
         if not 0 <= self.guidance_from < 1:
             raise ValueError(f"need guidance_from in [0, 1), the time from which guidance acts; got {self}")
+        if not 0 <= self.guidance_power <= STEEPEST:
+            raise ValueError(f"need guidance_power from 0, constant guidance, to {STEEPEST:g}; got {self}")
         if not (0 <= self.noise_level <= LARGEST and 0 <= self.guidance <= LARGEST and 1 <= self.steps <= MOST_STEPS):
             raise ValueError(
                 f"need noise_level and guidance from 0 to {LARGEST:g} and 1 to {MOST_STEPS} steps; got {self}"
@@ -61,7 +65,11 @@ class Sampling:
     def nfe(self) -> int:
         """Network evaluations per image: one per velocity, two where guidance acts."""
         t = velocity_times(SOLVERS[self.solver], GRIDS[self.grid](self.steps))
-        return len(t) + (int((t >= self.guidance_from).sum()) if self.guidance else 0)
+        return len(t) + int((self.guidance_at(t) > 0).sum())
+
+    def guidance_at(self, t: Tensor) -> Tensor:
+        """w(t) = guidance t^guidance_power, and 0 before guidance_from; t of any shape, in [0, 1]."""
+        return self.guidance * t**self.guidance_power * (t >= self.guidance_from)
 
 
 SAMPLINGS: dict[str, Sampling] = {
@@ -104,6 +112,7 @@ class CellFlux(nn.Module):
         return Sampling(
             noise_level=self.noise_level,
             guidance=self.guidance,
+            guidance_power=self.guidance_power,
             guidance_from=self.guidance_from,
             steps=self.steps,
             solver=self.solver,
@@ -113,7 +122,8 @@ class CellFlux(nn.Module):
     @sampling.setter
     def sampling(self, sampling: Sampling) -> None:
         self.noise_level, self.steps = sampling.noise_level, sampling.steps
-        self.guidance, self.guidance_from = sampling.guidance, sampling.guidance_from
+        self.guidance, self.guidance_power = sampling.guidance, sampling.guidance_power
+        self.guidance_from = sampling.guidance_from
         self.solver, self.grid = sampling.solver, sampling.grid
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
@@ -123,16 +133,17 @@ class CellFlux(nn.Module):
     def guided(self, x_t: Tensor, t: Tensor, condition: Tensor, sampling: Sampling | None = None) -> Tensor:
         """(1 + w) v(x_t, t, condition) - w v(x_t, t, none), classifier-free guidance (arXiv:2207.12598).
 
-        Before `guidance_from`, v(x_t, t, condition). sampling: whose guidance w acts, and from when; None: the
-        generator's own.
+        w is `Sampling.guidance_at` of t, a row's own; rows of w = 0 take one evaluation. sampling: whose guidance acts;
+        None: the generator's own.
         """
         sampling = sampling or self.sampling
-        w = sampling.guidance
-        if w == 0 or not (acts := t >= sampling.guidance_from).any():
+        w = sampling.guidance_at(t)  # (B,)
+        if sampling.guidance == 0 or not (acts := w > 0).any():
             return self.network(x_t, t, condition)
         rows = [torch.cat([value, value[acts]]) for value in (x_t, t, condition)]
         keep = torch.arange(len(rows[1]), device=t.device) < len(t)  # first all rows with their condition
         v, v_none = self.network(*rows, keep).tensor_split([len(t)])
+        w = lift(w[acts], v_none).to(v)
         return v.index_put((acts,), (1 + w) * v[acts] - w * v_none)
 
     @torch.no_grad()

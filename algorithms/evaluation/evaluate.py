@@ -7,9 +7,9 @@
     cellfluxrl evaluate --model rl=runs/nft/model --sampler base-8=base:steps=8 --sampler rl-8=rl:steps=8
 
 --sampler adds a row that draws with a model's weights by another sampler, NAME=MODEL:SETTING=VALUE,... with settings of
-steps, guidance, guidance_from (a time in [0, 1)), noise_level, solver (euler, heun, midpoint, multistep) and grid
-(uniform, edm); what is not named is as MODEL draws. A row by the same sampler as a row of the base is compared with
-that one too: above, rl-8 with base-8.
+steps, guidance (w), guidance_power (p of w t^p), guidance_from (a time in [0, 1)), noise_level, solver (euler, heun,
+midpoint, multistep) and grid (uniform, edm); what is not named is as MODEL draws. A row by the same sampler as a row of
+the base is compared with that one too: above, rl-8 with base-8.
 
 Prints the table and writes evaluation.html, evaluation.json, and evaluation_cells.json with the values of every image
 (with --unseen: evaluation_unseen*). What each figure means: docs/evaluation.md.

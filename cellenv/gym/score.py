@@ -57,7 +57,7 @@ class Fingerprint:
         generator = task.world.generator
         sampler = asdict(generator.sampling)
         if not generator.guidance:
-            del sampler["guidance_from"]  # of no effect
+            del sampler["guidance_from"], sampler["guidance_power"]  # of no effect
         if task.world.precision != "fp32":
             raise ValueError(f'scores need World(precision="fp32"); that of {task.name} has {task.world.precision}')
         probes = task.world.rate(contexts[:PROBES], contexts["x0"][:PROBES])["reward"]

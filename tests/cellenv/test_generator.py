@@ -55,19 +55,27 @@ def test_sampling_ends_at_the_target_and_is_clamped(contexts):
 
 
 @pytest.mark.parametrize(
-    ("guidance", "since", "rows"),
-    [(0.0, 0.0, [4, 4, 4]), (0.2, 0.0, [8, 8, 8]), (0.2, 1 / 3, [4, 8, 8]), (0.2, 0.5, [4, 4, 8]), (0.2, 0.9, [4] * 3)],
+    ("settings", "rows"),
+    [
+        ({}, [4, 4, 4]),
+        ({"guidance": 0.2}, [8, 8, 8]),
+        ({"guidance": 0.2, "guidance_from": 1 / 3}, [4, 8, 8]),
+        ({"guidance": 0.2, "guidance_from": 0.5}, [4, 4, 8]),
+        ({"guidance": 0.2, "guidance_from": 0.9}, [4, 4, 4]),
+        ({"guidance": 0.2, "guidance_power": 2.0}, [4, 8, 8]),  # 0.2 x 0^2 is none
+        ({"guidance_power": 2.0}, [4, 4, 4]),
+    ],
 )
-def test_guidance_doubles_the_rows_of_each_evaluation_from_its_time_on(contexts, guidance, since, rows):
+def test_guidance_doubles_the_rows_of_each_evaluation_at_which_it_acts(contexts, settings, rows):
     network = StraightPath(0.0, 0.0)
-    generator = CellFlux(network, CONFIG, Sampling(guidance=guidance, guidance_from=since, steps=3))
+    generator = CellFlux(network, CONFIG, Sampling(steps=3, **settings))
     generator.sample(contexts["x0"], contexts["condition"], contexts["seed"])
     assert [n for n, _ in network.calls] == rows
 
 
 def test_nfe_counts_the_network_evaluations_per_image(contexts):
-    for solver, guidance, since, steps in product(SOLVERS, (0.0, 0.2), (0.0, 0.3, 0.7), (1, 3)):
-        sampling = Sampling(solver=solver, guidance=guidance, guidance_from=since, steps=steps)
+    for solver, guidance, power, since, steps in product(SOLVERS, (0.0, 0.2), (0.0, 1.0), (0.0, 0.3, 0.7), (1, 3)):
+        sampling = Sampling(solver=solver, guidance=guidance, guidance_power=power, guidance_from=since, steps=steps)
         network = StraightPath(0.0, 0.0)
         CellFlux(network, CONFIG, sampling).sample(contexts["x0"], contexts["condition"], contexts["seed"])
         assert sum(n for n, _ in network.calls) == 4 * sampling.nfe
@@ -92,6 +100,15 @@ def test_guidance_acts_on_the_rows_from_its_time_on_alone(generator, contexts):
     late = torch.tensor([True, False, True, False])
     torch.testing.assert_close(guided[late], (3 * with_it - 2 * without)[late])
     torch.testing.assert_close(guided[~late], with_it[~late])
+
+
+def test_guidance_grows_with_a_power_of_the_time(generator, contexts):
+    x_t, t, condition = contexts["x0"], torch.tensor([0.0, 0.5, 0.2, 1.0]), contexts["condition"]
+    with torch.no_grad():
+        with_it, without = generator(x_t, t, condition), generator(x_t, t, None)
+        guided = generator.guided(x_t, t, condition, Sampling(guidance=2.0, guidance_power=2.0, guidance_from=0.3))
+    w = torch.tensor([0.0, 0.5, 0.0, 2.0]).reshape(4, 1, 1, 1)
+    torch.testing.assert_close(guided, (1 + w) * with_it - w * without)
 
 
 def test_a_sample_depends_on_its_own_row_alone(generator, contexts):
@@ -193,6 +210,9 @@ def test_bad_input_is_named(generator, contexts, key, change, message):
         {"guidance_from": -0.1},
         {"guidance_from": 1.0},
         {"guidance_from": float("nan")},
+        {"guidance_power": -0.5},
+        {"guidance_power": 11.0},
+        {"guidance_power": float("nan")},
         {"noise_level": -0.1},
         {"noise_level": 1e30},
     ],

@@ -27,7 +27,7 @@ def test_settings_that_are_not_named_stay():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "need SETTING=VALUE once for settings of noise_level, guidance, guidance_from, steps"),
+        ("", "need SETTING=VALUE once for settings of noise_level, guidance, guidance_power, guidance_from, steps"),
         ("step=8", "got 'step=8' in 'step=8'"),
         ("steps=8,steps=9", "got 'steps=9' in 'steps=8,steps=9'"),
         ("steps=8.5", "need a number for steps, as in steps=8; got 'steps=8.5'"),

@@ -130,15 +130,16 @@ def test_a_scale_of_something_else_is_refused(task, contexts, scale, tmp_path, c
         evaluate(Select(world, candidates=4), lambda seen: [0] * len(seen["condition"]), scale=scale)
 
 
-def test_when_guidance_would_act_is_of_no_effect_without_it(contexts):
+def test_when_and_how_guidance_would_act_is_of_no_effect_without_it(contexts):
     def found(**settings):
         generator = toy_generator()
         for name, value in settings.items():
             setattr(generator, name, value)
         return Fingerprint.of(Select(toy_world(generator=generator), candidates=4), contexts).generator
 
-    assert found(guidance_from=0.3) == found()
-    assert len({found(), found(guidance=0.2), found(guidance=0.2, guidance_from=0.3)}) == 3
+    assert found(guidance_from=0.3, guidance_power=2.0) == found()
+    guided = [{}, {"guidance_from": 0.3}, {"guidance_power": 2.0}]
+    assert len({found(), *(found(guidance=0.2, **when) for when in guided)}) == 4
 
 
 def test_a_scale_of_another_task_is_refused(task, scale):
