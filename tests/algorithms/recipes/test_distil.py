@@ -28,7 +28,10 @@ def test_it_trains_and_resumes(distiller):
 
 
 def test_flags_reach_the_training(distiller):
-    check_flags(distiller, ["--guidance 3", "--guidance-from 0.9", "--weighting velocity", "--times-per-sample 2"])
+    check_flags(
+        distiller,
+        ["--guidance 3", "--guidance-power 1", "--guidance-from 0.9", "--weighting linear", "--times-per-sample 2"],
+    )
 
 
 def test_the_report_compares_with_another_generator_than_the_teacher(distiller, tmp_path):
