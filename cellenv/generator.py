@@ -65,7 +65,7 @@ class Sampling:
     def nfe(self) -> int:
         """Network evaluations per image: one per velocity, two where guidance acts."""
         t = velocity_times(SOLVERS[self.solver], GRIDS[self.grid](self.steps))
-        return len(t) + int((self.guidance_at(t) > 0).sum())
+        return len(t) + int(self.guidance_at(t).count_nonzero())
 
     def guidance_at(self, t: Tensor) -> Tensor:
         """w(t) = guidance t^guidance_power, and 0 before guidance_from; t of any shape, in [0, 1]."""
@@ -137,9 +137,9 @@ class CellFlux(nn.Module):
         None: the generator's own.
         """
         sampling = sampling or self.sampling
-        w = sampling.guidance_at(t)  # (B,)
-        if sampling.guidance == 0 or not (acts := w > 0).any():
+        if sampling.guidance == 0 or not (w := sampling.guidance_at(t)).any():  # (B,), >= 0
             return self.network(x_t, t, condition)
+        acts = w > 0
         rows = [torch.cat([value, value[acts]]) for value in (x_t, t, condition)]
         keep = torch.arange(len(rows[1]), device=t.device) < len(t)  # first all rows with their condition
         v, v_none = self.network(*rows, keep).tensor_split([len(t)])
