@@ -66,6 +66,18 @@ def test_at_the_guided_velocity_loss_and_gradient_are_zero():
     assert all(parameter.grad.abs().item() < 1e-4 for parameter in theta.parameters())
 
 
+@pytest.mark.parametrize("since", [-0.1, 1.0, float("nan")])
+def test_guidance_from_another_time_than_those_of_the_flow_is_refused(since):
+    with pytest.raises(ValueError, match=r"need guidance_from in \[0, 1\)"):
+        loss(guidance=0.2, guidance_from=since)
+
+
+@pytest.mark.parametrize("guidance", [-0.2, float("nan")])
+def test_guidance_that_is_none_is_refused(guidance):
+    with pytest.raises(ValueError, match="need noise_level and guidance from 0"):
+        loss(guidance=guidance)
+
+
 def test_without_guidance_there_is_nothing_to_distil():
     with pytest.raises(ValueError, match="need guidance > 0"):
         loss(guidance=0.0)
